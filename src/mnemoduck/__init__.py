@@ -1,0 +1,1 @@
+"""The memory warehouse for AI agents: DuckDB + dbt, owned by its user."""

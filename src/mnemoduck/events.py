@@ -1,0 +1,237 @@
+"""The event envelope: the one shape in which everything enters.
+
+An event is immutable. `occurred_at` says when it happened in the world, `recorded_at` when we heard
+of it; both are UTC with microseconds. The scope (user_id, agent_id, session_id) may be null in every
+part. The payload depends on the type of the event; keys that we do not know are kept as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, get_args
+from uuid import UUID
+
+import uuid_utils
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from mnemoduck.errors import InvalidEventError
+
+EventType = Literal[
+    "memory", "recall", "feedback", "forget", "episode_started", "step", "episode_completed"
+]
+EVENT_TYPES: tuple[str, ...] = get_args(EventType)
+
+MemoryType = Literal["episodic", "semantic", "procedural"]
+
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = datetime(2100, 1, 1, tzinfo=UTC)
+
+MAX_CONTENT_BYTES = 1024 * 1024
+"""A memory is a thought, not a file: longer texts are split by whoever imports them."""
+
+MAX_LINE_BYTES = 4 * 1024 * 1024
+"""The longest line that is read as an event; bounds what a broken file can make us hold."""
+
+
+def _to_utc(value: datetime) -> datetime:
+    value = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    if not EARLIEST <= value < LATEST:
+        raise ValueError(f"{value.isoformat()} is out of range: expected 1970-01-01 to 2099-12-31")
+    return value
+
+
+def _without_control_characters(value: str) -> str:
+    if any(ord(character) < 32 or ord(character) == 127 for character in value):
+        raise ValueError("control characters are not allowed in an id")
+    return value
+
+
+def _within_content_limit(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be empty")
+    size = len(value.encode("utf-8"))
+    if size > MAX_CONTENT_BYTES:
+        raise ValueError(f"is {size:,} bytes long; the limit is {MAX_CONTENT_BYTES:,}")
+    return value
+
+
+UtcDatetime = Annotated[datetime, AfterValidator(_to_utc)]
+ScopeId = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=256),
+    AfterValidator(_without_control_characters),
+]
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=256, strip_whitespace=True)]
+Content = Annotated[str, AfterValidator(_within_content_limit)]
+
+
+class Fact(BaseModel):
+    """A statement that the caller vouches for, such as ("Ada", "lives in", "London")."""
+
+    model_config = ConfigDict(extra="allow")
+
+    subject: Annotated[str, StringConstraints(min_length=1)]
+    predicate: Annotated[str, StringConstraints(min_length=1)]
+    object: Annotated[str, StringConstraints(min_length=1)]
+
+
+class MemoryPayload(BaseModel):
+    """What a `memory` event carries. Only `content` is required."""
+
+    model_config = ConfigDict(extra="allow")
+
+    content: Content
+    role: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
+    memory_type: MemoryType = "episodic"
+    tags: list[Tag] = Field(default_factory=list, max_length=1000)
+    importance: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+    facts: list[Fact] = Field(default_factory=list, max_length=1000)
+
+
+class ForgetPayload(BaseModel):
+    """What a `forget` event carries: the memories, or a bound that picks them (any of the two).
+
+    `memory_ids` names them. `is_whole_scope` forgets everything in the event's scope, where a null
+    part of the scope means any; `occurred_before` limits that to what happened earlier.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    memory_ids: list[UUID] = Field(default_factory=list, max_length=100_000)
+    is_whole_scope: bool = False
+    occurred_before: UtcDatetime | None = None
+    reason: str | None = None
+
+    @model_validator(mode="after")
+    def _names_something(self) -> ForgetPayload:
+        if not self.memory_ids and not self.is_whole_scope:
+            raise ValueError("names no memory: give memory_ids, or is_whole_scope with a scope or a date")
+        return self
+
+
+_PAYLOADS: dict[str, type[BaseModel]] = {"memory": MemoryPayload, "forget": ForgetPayload}
+
+
+class Event(BaseModel):
+    """One immutable event, as it stands on a line of the inbox."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    event_id: UUID
+    event_type: EventType
+    occurred_at: UtcDatetime
+    recorded_at: UtcDatetime
+    user_id: ScopeId | None = None
+    agent_id: ScopeId | None = None
+    session_id: ScopeId | None = None
+    payload: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check_payload(self) -> Event:
+        model = _PAYLOADS.get(self.event_type)
+        if model is not None:
+            model.model_validate(self.payload)
+        return self
+
+    def to_line(self) -> bytes:
+        """Return the event as one line of JSON, newline included.
+
+        Raises:
+            InvalidEventError: a text holds something that is not Unicode (a lone surrogate).
+        """
+        try:
+            return self.model_dump_json(exclude_none=True).encode("utf-8") + b"\n"
+        except (UnicodeError, ValueError) as error:
+            raise InvalidEventError(f"The event cannot be written as UTF-8: {error}") from error
+
+
+def new_event_id() -> UUID:
+    """Return a fresh UUIDv7 (RFC 9562): ordered by the time at which it was made."""
+    return UUID(bytes=uuid_utils.uuid7().bytes)
+
+
+def derived_event_id(occurred_at: datetime, *identity: object) -> UUID:
+    """Return the UUIDv7 that belongs to a record of an imported source, the same at every import.
+
+    The time part is `occurred_at` in milliseconds; the 74 free bits are SHA-256 of `identity`, so
+    two records collide with a probability of about n² / 2^75 within one millisecond.
+    """
+    digest = hashlib.sha256(
+        json.dumps(identity, ensure_ascii=True, separators=(",", ":"), default=str).encode()
+    ).digest()
+    milliseconds = max(0, int(occurred_at.timestamp() * 1000))
+    value = (milliseconds & (2**48 - 1)) << 80 | int.from_bytes(digest[:10], "big")
+    value = value & ~(0xF << 76) | (0x7 << 76)
+    value = value & ~(0x3 << 62) | (0x2 << 62)
+    return UUID(int=value)
+
+
+def new_event(
+    event_type: EventType,
+    payload: Mapping[str, Any],
+    *,
+    occurred_at: datetime | None = None,
+    recorded_at: datetime | None = None,
+    user_id: str | None = None,
+    agent_id: str | None = None,
+    session_id: str | None = None,
+    event_id: UUID | None = None,
+) -> Event:
+    """Return a valid event, with what is not given filled in: a new id, and now for both times.
+
+    Raises:
+        InvalidEventError: says which field breaks which rule.
+    """
+    now = datetime.now(UTC)
+    try:
+        return Event.model_validate(
+            {
+                "event_id": event_id or new_event_id(),
+                "event_type": event_type,
+                "occurred_at": occurred_at or now,
+                "recorded_at": recorded_at or now,
+                "user_id": user_id,
+                "agent_id": agent_id,
+                "session_id": session_id,
+                "payload": {key: value for key, value in payload.items() if value is not None},
+            }
+        )
+    except ValidationError as error:
+        raise InvalidEventError(f"The {event_type} is not valid: {explain(error)}.") from error
+
+
+def parse_event(line: bytes) -> Event:
+    """Return the event that stands on a line of JSON.
+
+    Raises:
+        InvalidEventError: says why the line is no event; the line itself is not repeated.
+    """
+    if len(line) > MAX_LINE_BYTES:
+        raise InvalidEventError(f"the line is {len(line):,} bytes long; the limit is {MAX_LINE_BYTES:,}")
+    try:
+        return Event.model_validate_json(line)
+    except ValidationError as error:
+        raise InvalidEventError(explain(error)) from error
+
+
+def explain(error: ValidationError) -> str:
+    """Return a validation error as one sentence fragment: every field at fault and its rule."""
+    reasons = []
+    for detail in error.errors(include_url=False, include_input=False):
+        field = ".".join(str(part) for part in detail["loc"])
+        message = detail["msg"].removeprefix("Value error, ")
+        reasons.append(f"{field}: {message}" if field else message)
+    return "; ".join(reasons)

@@ -1,0 +1,191 @@
+"""The home folder: where everything that belongs to one user's memory lives.
+
+The layout is described in docs/home.md. A folder becomes a home by its marker file `home.json`,
+which carries the version of the layout, so that a mistyped path is never filled with our files and
+a later version can upgrade an earlier home.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from mnemoduck.errors import HomeError
+
+HOME_VARIABLE = "MNEMODUCK_HOME"
+DEFAULT_HOME = ".mnemoduck"
+LAYOUT_VERSION = 1
+
+FILE_MODE = 0o600
+FOLDER_MODE = 0o700
+
+
+@dataclass(frozen=True)
+class Home:
+    """Paths of one home. Creating the object touches nothing: see `open_home`."""
+
+    path: Path
+
+    @property
+    def marker(self) -> Path:
+        return self.path / "home.json"
+
+    @property
+    def inbox(self) -> Path:
+        """Segments that are being written (`.open`) or wait to be loaded (`.jsonl`)."""
+        return self.path / "inbox"
+
+    @property
+    def loaded(self) -> Path:
+        """Segments whose events are in raw/ but not yet in a published snapshot, a folder a batch."""
+        return self.inbox / "loaded"
+
+    @property
+    def raw(self) -> Path:
+        """Parquet files of loaded events: the source of truth."""
+        return self.path / "raw"
+
+    @property
+    def manifest(self) -> Path:
+        """One line for each committed batch of raw files."""
+        return self.raw / "batches.jsonl"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.path / "quarantine"
+
+    @property
+    def warehouse(self) -> Path:
+        return self.path / "warehouse.duckdb"
+
+    @property
+    def published(self) -> Path:
+        return self.path / "published"
+
+    @property
+    def current(self) -> Path:
+        """Text file with the name of the newest snapshot whose tests passed."""
+        return self.published / "CURRENT"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def target(self) -> Path:
+        """dbt's artifacts of runs started by `mnemoduck run`."""
+        return self.path / "target"
+
+    @property
+    def run_lock(self) -> Path:
+        return self.path / "run.lock"
+
+
+def resolve_home(path: str | Path | None = None) -> Path:
+    """Return the absolute path of the home: the argument, else MNEMODUCK_HOME, else ./.mnemoduck."""
+    return Path(path or os.environ.get(HOME_VARIABLE) or DEFAULT_HOME).expanduser().absolute()
+
+
+def open_home(path: str | Path | None = None, *, create: bool = True) -> Home:
+    """Return the home at `path`, made first if it is missing and `create` is true.
+
+    Raises:
+        HomeError: the path is a file, a folder with other things in it, a home of a later version,
+            missing while `create` is false, or not readable and writable.
+    """
+    home = Home(resolve_home(path))
+    if not home.path.exists() and not create:
+        raise HomeError(
+            f"There is no mnemoduck home at {home.path}. Start one with `mnemoduck init`, or name "
+            f"another with --home or {HOME_VARIABLE}."
+        )
+    try:
+        if not home.marker.exists():
+            _claim(home)
+        _check_marker(home)
+        for folder in (home.inbox, home.loaded, home.raw, home.quarantine, home.published, home.logs):
+            folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    except PermissionError as error:
+        raise HomeError(
+            f"The home {home.path} cannot be used: {error.strerror} ({error.filename}). Give this "
+            f"user read and write access, or name another home with --home or {HOME_VARIABLE}."
+        ) from error
+    except (NotADirectoryError, FileExistsError) as error:
+        raise HomeError(
+            f"The home {home.path} cannot be used: {error.filename} is a file where a folder is "
+            f"expected. Name another home with --home or {HOME_VARIABLE}."
+        ) from error
+    except OSError as error:
+        raise HomeError(f"The home {home.path} cannot be used: {error.strerror}.") from error
+    if not os.access(home.inbox, os.R_OK | os.W_OK | os.X_OK):
+        raise HomeError(
+            f"The home {home.path} cannot be used: no permission to write in {home.inbox}. Give this "
+            f"user read and write access, or name another home with --home or {HOME_VARIABLE}."
+        )
+    return home
+
+
+def _claim(home: Home) -> None:
+    home.path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    # Another process may be claiming the same folder at this moment: its temporary marker, or the
+    # folders that it made after its marker, are no sign of a stranger's folder.
+    strangers = [
+        entry.name for entry in os.scandir(home.path) if not entry.name.startswith("home.json")
+    ]
+    if strangers and not home.marker.exists():
+        raise HomeError(
+            f"{home.path} is not a mnemoduck home: it holds other files (such as "
+            f"{sorted(strangers)[0]!r}) and no home.json. Name an empty or new folder with --home "
+            f"or {HOME_VARIABLE}."
+        )
+    text = json.dumps({"layout_version": LAYOUT_VERSION, "created_at": datetime.now(UTC).isoformat()})
+    write_atomically(home.marker, text + "\n")
+
+
+def _check_marker(home: Home) -> None:
+    try:
+        version = json.loads(home.marker.read_text("utf-8"))["layout_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise HomeError(
+            f"{home.marker} cannot be read as a home's marker ({error}). If this folder is a home, "
+            f'restore the file with the content {{"layout_version": {LAYOUT_VERSION}}}.'
+        ) from error
+    if version != LAYOUT_VERSION:
+        raise HomeError(
+            f"The home {home.path} has layout version {version}; this mnemoduck knows version "
+            f"{LAYOUT_VERSION}. Use the mnemoduck release that wrote it, or name another home."
+        )
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace the file at `path` so that readers see either the old text or the new, also after a crash."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with create_file(temporary) as file:
+        file.write(text.encode("utf-8"))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+@contextmanager
+def create_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a new private file (mode 0600) for writing bytes, replacing one that is there."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+    with os.fdopen(descriptor, "wb") as file:
+        yield file
+
+
+def sync_folder(path: Path) -> None:
+    """Make renames in the folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

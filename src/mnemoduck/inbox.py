@@ -1,0 +1,344 @@
+"""The inbox: where any number of processes append events without waiting for anyone.
+
+Each writer appends to an open segment of its own (`<name>.open`). A segment is sealed by renaming
+it to `<name>.jsonl`; only sealed segments are loaded. Whoever appends, seals or recovers holds an
+exclusive `flock` on the segment for the few microseconds that this takes, which gives three
+guarantees without any server:
+
+* the pipeline may seal a segment whose writer is alive: the writer sees at its next append that the
+  file has been renamed away, and starts another;
+* a segment whose writer died is sealed by the same code, since the kernel released its lock; a torn
+  last line (the writer died inside `write`) was never acknowledged and goes to quarantine;
+* an event is acknowledged when `write` has returned: it is in the page cache and survives `kill -9`
+  of every process of ours. With `durable=True` it is acknowledged after `fsync` and survives a loss
+  of power.
+
+Once loaded, segments move to `loaded/<batch>/` and stay there until a published snapshot contains
+the batch, so that readers of the last good snapshot still find what arrived after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mnemoduck.errors import InvalidEventError, StorageError
+from mnemoduck.events import Event, parse_event
+from mnemoduck.home import FILE_MODE, FOLDER_MODE, Home, sync_folder
+from mnemoduck.quarantine import Rejection, quarantine
+
+OPEN_SUFFIX = ".open"
+SEALED_SUFFIX = ".jsonl"
+
+MAX_SEGMENT_BYTES = 64 * 1024 * 1024
+"""A writer seals its segment at this size, which bounds what one step of the loader reads."""
+
+LOCK_PATIENCE = 0.5
+"""Seconds that sealing waits for a writer that holds its lock (one that was stopped, say)."""
+
+
+class InboxWriter:
+    """Appends lines to a segment of its own. Safe to share between threads and across fork."""
+
+    def __init__(self, home: Home, *, max_segment_bytes: int = MAX_SEGMENT_BYTES) -> None:
+        self._home = home
+        self._max_segment_bytes = max_segment_bytes
+        self._mutex = threading.Lock()
+        self._descriptor: int | None = None
+        self._path = Path()
+        self._pid = 0
+
+    def append(self, lines: Sequence[bytes], *, durable: bool = False) -> None:
+        """Append whole lines (each with its newline); when this returns, they are acknowledged.
+
+        Raises:
+            StorageError: the disk refused the write; none of the lines was acknowledged, and what
+                had been written of them has been taken back.
+        """
+        data = b"".join(lines)
+        if not data:
+            return
+        with self._mutex:
+            try:
+                size = self._append(data, durable=durable)
+                if size >= self._max_segment_bytes:
+                    self._seal_own()
+            except OSError as error:
+                self._abandon()
+                raise StorageError(
+                    f"The memory was not stored: writing to {self._home.inbox} failed "
+                    f"({error.strerror}). Free space or mend the disk, then remember it again."
+                ) from error
+
+    def close(self) -> None:
+        """Seal the segment, so that nothing of this writer is left for recovery."""
+        with self._mutex:
+            if self._descriptor is not None and self._pid == os.getpid():
+                with contextlib.suppress(FileNotFoundError):
+                    self._seal_own()
+            self._abandon()
+
+    def _append(self, data: bytes, *, durable: bool) -> int:
+        descriptor = self._lock_own_segment()
+        try:
+            start = os.fstat(descriptor).st_size
+            try:
+                _write_all(descriptor, data)
+                if durable:
+                    os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, start)
+                raise
+            return start + len(data)
+        finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+    def _lock_own_segment(self) -> int:
+        """Return the locked descriptor of a segment that is still open under its own name."""
+        while True:
+            # A forked child shares its parent's file description, and with it the lock.
+            if self._descriptor is None or self._pid != os.getpid():
+                self._open_segment()
+            descriptor = self._descriptor
+            assert descriptor is not None
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_same_file(self._path, descriptor):
+                return descriptor
+            self._abandon()  # the pipeline has sealed it
+
+    def _open_segment(self) -> None:
+        self._abandon()
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+        name = f"{stamp}-{os.getpid()}-{secrets.token_hex(4)}{OPEN_SUFFIX}"
+        self._path = self._home.inbox / name
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        self._descriptor = os.open(self._path, flags, FILE_MODE)
+        self._pid = os.getpid()
+
+    def _seal_own(self) -> None:
+        """Rename the own segment; the name is free of risk because it holds our pid and a random part."""
+        if self._descriptor is None:
+            return
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        if _is_same_file(self._path, self._descriptor):
+            os.rename(self._path, self._path.with_suffix(SEALED_SUFFIX))
+        self._abandon()
+
+    def _abandon(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+@dataclass(frozen=True)
+class SealReport:
+    """What sealing found: `busy` segments are left open because their writers hold the lock."""
+
+    sealed: list[Path] = field(default_factory=list)
+    torn: list[Path] = field(default_factory=list)
+    busy: list[Path] = field(default_factory=list)
+
+
+def seal_open_segments(home: Home) -> SealReport:
+    """Seal every open segment, of living and of dead writers; torn last lines go to quarantine."""
+    report = SealReport()
+    for path in sorted(home.inbox.glob(f"*{OPEN_SUFFIX}")):
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # its writer sealed it just now
+        try:
+            if not _lock_patiently(descriptor):
+                report.busy.append(path)
+            elif _is_same_file(path, descriptor):
+                _seal_locked(home, path, descriptor, report)
+        finally:
+            os.close(descriptor)
+    return report
+
+
+def _seal_locked(home: Home, path: Path, descriptor: int, report: SealReport) -> None:
+    size = os.fstat(descriptor).st_size
+    whole = _end_of_last_line(descriptor, size)
+    if whole < size:
+        torn = os.pread(descriptor, size - whole, whole)
+        line = _count_lines(descriptor, whole) + 1
+        reason = "torn last line: the writer died before it was acknowledged"
+        quarantine(home, f"{path.stem}.torn", [Rejection(line, reason, torn)], keep_whole=True)
+        os.ftruncate(descriptor, whole)
+        report.torn.append(path)
+    if whole == 0:
+        path.unlink()
+        return
+    os.fsync(descriptor)
+    sealed = path.with_suffix(SEALED_SUFFIX)
+    os.rename(path, sealed)
+    report.sealed.append(sealed)
+
+
+def sealed_segments(home: Home) -> list[Path]:
+    """Return the sealed segments that wait to be loaded, oldest first."""
+    return sorted(home.inbox.glob(f"*{SEALED_SUFFIX}"))
+
+
+def loaded_folder(home: Home, batch_seq: int) -> Path:
+    """Return where the segments of a loaded batch wait until it is published."""
+    return home.loaded / f"{batch_seq:012d}"
+
+
+def move_to_loaded(home: Home, segments: Iterable[Path], batch_seq: int) -> None:
+    """Move loaded segments out of the loader's way; done again after a crash, it does the rest."""
+    folder = loaded_folder(home, batch_seq)
+    folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    for segment in segments:
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(segment, folder / segment.name)
+    sync_folder(folder)
+    sync_folder(home.inbox)
+
+
+def retire_loaded(home: Home, published_batch_seq: int) -> int:
+    """Delete the segments of batches that the published snapshot contains; return how many."""
+    retired = 0
+    for folder in _loaded_folders(home):
+        if int(folder.name) <= published_batch_seq:
+            for segment in list(folder.iterdir()):
+                segment.unlink(missing_ok=True)
+                retired += 1
+            folder.rmdir()
+    return retired
+
+
+class FreshEvents:
+    """The events that arrived after a batch: read from the inbox, each byte once per process.
+
+    A segment keeps its stem through sealing and loading, so what was read of it while it was open
+    is not read again. Not shared between threads without a lock of the caller's.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._offsets: dict[str, int] = {}
+        self._events: dict[str, list[Event]] = {}
+
+    def read(self, after_batch_seq: int) -> tuple[list[Event], bool]:
+        """Return the fresh events, oldest segment first, and whether they changed since the last call.
+
+        Lines that are no events are left out here; the loader quarantines and counts them.
+        """
+        while True:
+            segments = self._list(after_batch_seq)
+            is_changed = self._forget_all_but(segments)
+            try:
+                for stem, path in segments.items():
+                    is_changed |= self._read_new_lines(stem, path)
+            except FileNotFoundError:
+                continue  # sealed or moved between listing and reading: list again
+            return [event for stem in segments for event in self._events.get(stem, ())], is_changed
+
+    def _list(self, after_batch_seq: int) -> dict[str, Path]:
+        found: dict[str, Path] = {}
+        # In the order in which a segment moves, so that one that moves meanwhile is seen at least once.
+        for pattern in (f"*{OPEN_SUFFIX}", f"*{SEALED_SUFFIX}"):
+            found.update((path.stem, path) for path in self._home.inbox.glob(pattern))
+        for folder in _loaded_folders(self._home):
+            if int(folder.name) > after_batch_seq:
+                found.update((path.stem, path) for path in folder.glob(f"*{SEALED_SUFFIX}"))
+            else:
+                for path in folder.glob(f"*{SEALED_SUFFIX}"):
+                    found.pop(path.stem, None)
+        return dict(sorted(found.items()))
+
+    def _forget_all_but(self, segments: dict[str, Path]) -> bool:
+        gone = [stem for stem in self._offsets if stem not in segments]
+        for stem in gone:
+            del self._offsets[stem]
+            self._events.pop(stem, None)
+        return bool(gone)
+
+    def _read_new_lines(self, stem: str, path: Path) -> bool:
+        offset = self._offsets.get(stem, 0)
+        if path.stat().st_size <= offset:
+            self._offsets.setdefault(stem, 0)
+            return False
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+        end = data.rfind(b"\n") + 1
+        events = self._events.setdefault(stem, [])
+        before = len(events)
+        for line in data[:end].split(b"\n"):
+            with contextlib.suppress(InvalidEventError):
+                events.append(parse_event(line))
+        self._offsets[stem] = offset + end
+        return len(events) > before
+
+
+def iterate_lines(path: Path, *, chunk_bytes: int = 1 << 20) -> Iterator[tuple[int, bytes]]:
+    """Yield (line number from 1, line without its newline) of a segment, blank lines left out."""
+    with path.open("rb", buffering=chunk_bytes) as file:
+        for number, line in enumerate(file, start=1):
+            stripped = line.rstrip(b"\r\n")
+            if stripped:
+                yield number, stripped
+
+
+def _loaded_folders(home: Home) -> list[Path]:
+    return sorted(path for path in home.loaded.iterdir() if path.is_dir() and path.name.isdigit())
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.write(descriptor, view)
+        if written == 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        view = view[written:]
+
+
+def _is_same_file(path: Path, descriptor: int) -> bool:
+    try:
+        at_path = os.stat(path)
+    except FileNotFoundError:
+        return False
+    mine = os.fstat(descriptor)
+    return (at_path.st_ino, at_path.st_dev) == (mine.st_ino, mine.st_dev)
+
+
+def _lock_patiently(descriptor: int) -> bool:
+    deadline = time.monotonic() + LOCK_PATIENCE
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.01)
+
+
+def _end_of_last_line(descriptor: int, size: int, step: int = 64 * 1024) -> int:
+    """Return the offset behind the last newline, 0 if there is none."""
+    end = size
+    while end > 0:
+        start = max(0, end - step)
+        found = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def _count_lines(descriptor: int, end: int, step: int = 1 << 20) -> int:
+    return sum(
+        os.pread(descriptor, min(step, end - start), start).count(b"\n") for start in range(0, end, step)
+    )

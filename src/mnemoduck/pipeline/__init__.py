@@ -1,0 +1,1 @@
+"""The pipeline: load, build, test, publish."""

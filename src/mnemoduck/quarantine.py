@@ -1,0 +1,110 @@
+"""What could not be read: kept with file, line and reason, never silently dropped.
+
+Each source has one file in the home's quarantine folder, a JSON object a line with `source`,
+`line` (from 1), `reason`, `quarantined_at` and the rejected bytes: as `text` where they are UTF-8,
+else as `base64`. Reading the same source again replaces its file, so nothing is counted twice.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mnemoduck.home import Home, create_file, sync_folder
+
+EXCERPT_BYTES = 64 * 1024
+"""How much of a rejected line of the user's own file is repeated; the file itself stays theirs."""
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """One line or record that was not accepted. `line` counts from 1; 0 stands for the whole file."""
+
+    line: int
+    reason: str
+    raw: bytes = b""
+
+
+class QuarantineFile:
+    """Collects the rejections of one source; the file appears when it is closed, and only if needed.
+
+    `keep_whole` stores rejected lines in full, for sources that will be deleted afterwards (inbox
+    segments); otherwise the first 64 KiB, with `raw_bytes` telling the true length.
+    """
+
+    def __init__(self, home: Home, source: str, *, keep_whole: bool) -> None:
+        self.path = home.quarantine / f"{file_name_for(source)}.jsonl"
+        self.count = 0
+        self._source = source
+        self._keep_whole = keep_whole
+        self._temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
+        self._lines: list[bytes] = []
+        self._is_spilled = False
+
+    def add(self, rejection: Rejection) -> None:
+        raw = rejection.raw if self._keep_whole else rejection.raw[:EXCERPT_BYTES]
+        record: dict[str, object] = {
+            "source": self._source,
+            "line": rejection.line,
+            "reason": rejection.reason,
+            "quarantined_at": datetime.now(UTC).isoformat(),
+            "raw_bytes": len(rejection.raw),
+        }
+        try:
+            record["text"] = raw.decode("utf-8")
+        except UnicodeDecodeError:
+            record["base64"] = base64.b64encode(raw).decode("ascii")
+        self._lines.append(json.dumps(record, ensure_ascii=True).encode("ascii") + b"\n")
+        self.count += 1
+        if len(self._lines) >= 1000:
+            self._spill()
+
+    def close(self) -> None:
+        """Put the file in its place, durably; without rejections, remove an earlier one."""
+        if self.count == 0:
+            self.path.unlink(missing_ok=True)
+            return
+        self._spill()
+        os.replace(self._temporary, self.path)
+        sync_folder(self.path.parent)
+
+    def _spill(self) -> None:
+        if not self._is_spilled:
+            with create_file(self._temporary):
+                self._is_spilled = True
+        with self._temporary.open("ab") as file:
+            file.writelines(self._lines)
+            file.flush()
+            os.fsync(file.fileno())
+        self._lines.clear()
+
+
+def quarantine(home: Home, source: str, rejections: Iterable[Rejection], *, keep_whole: bool) -> int:
+    """Write the rejections of one source and return how many there were."""
+    file = QuarantineFile(home, source, keep_whole=keep_whole)
+    for rejection in rejections:
+        file.add(rejection)
+    file.close()
+    return file.count
+
+
+def count_quarantined(home: Home) -> int:
+    """Return the number of lines in quarantine (reads every file there)."""
+    total = 0
+    for path in sorted(home.quarantine.glob("*.jsonl")):
+        with path.open("rb") as file:
+            total += sum(1 for _ in file)
+    return total
+
+
+def file_name_for(source: str) -> str:
+    """Return a safe file name for a source: its readable part and a hash that keeps paths apart."""
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).name)[:80].strip(".-") or "source"
+    return f"{readable}-{hashlib.sha256(os.fsencode(source)).hexdigest()[:12]}"
