@@ -1,0 +1,81 @@
+{#- Everything here is one line of dispatch and a version for DuckDB, so that another engine needs a
+    version of its own and no change in any model. -#}
+
+{% macro now_utc() %}{{ return(adapter.dispatch('now_utc', 'mnemoduck')()) }}{% endmacro %}
+
+{#- now() is zoned; going through the epoch needs no time zone data and ignores the session's zone. -#}
+{% macro duckdb__now_utc() %}{{ return('make_timestamp(epoch_us(now()))') }}{% endmacro %}
+
+
+{% macro seconds_between(earlier, later) %}
+    {{- return(adapter.dispatch('seconds_between', 'mnemoduck')(earlier, later)) -}}
+{% endmacro %}
+
+{% macro duckdb__seconds_between(earlier, later) %}
+    {{- return('((epoch_us(' ~ later ~ ') - epoch_us(' ~ earlier ~ ')) / 1e6)') -}}
+{% endmacro %}
+
+
+{#- A 128-bit key over columns. Each part is tagged with null or its length, so that no two different
+    lists of values have the same text: ('a', null) and (null, 'a') differ. -#}
+{% macro hash_key(columns) %}{{ return(adapter.dispatch('hash_key', 'mnemoduck')(columns)) }}{% endmacro %}
+
+{% macro duckdb__hash_key(columns) -%}
+    cast(md5(
+        {%- for column in columns %}
+        coalesce(length(cast({{ column }} as varchar)) || ':' || cast({{ column }} as varchar), '-')
+        {{- ' ||' if not loop.last }}
+        {%- endfor %}
+    ) as uuid)
+{%- endmacro %}
+
+
+{#- Text as it counts for equality: Unicode NFC, lower case, runs of white space as one blank. -#}
+{% macro normalised_text(column) %}
+    {{- return(adapter.dispatch('normalised_text', 'mnemoduck')(column)) -}}
+{% endmacro %}
+
+{% macro duckdb__normalised_text(column) %}
+    {{- return("trim(regexp_replace(lower(nfc_normalize(" ~ column ~ ")), '\\s+', ' ', 'g'))") -}}
+{% endmacro %}
+
+
+{% macro json_text(column, key) %}
+    {{- return(adapter.dispatch('json_text', 'mnemoduck')(column, key)) -}}
+{% endmacro %}
+
+{% macro duckdb__json_text(column, key) %}{{ return("(" ~ column ~ " ->> '" ~ key ~ "')") }}{% endmacro %}
+
+
+{#- A JSON value as text, null where the key is missing. -#}
+{% macro json_value(column, key) %}
+    {{- return(adapter.dispatch('json_value', 'mnemoduck')(column, key)) -}}
+{% endmacro %}
+
+{% macro duckdb__json_value(column, key) %}
+    {{- return("cast(json_extract(" ~ column ~ ", '$." ~ key ~ "') as varchar)") -}}
+{% endmacro %}
+
+
+{#- A JSON list of texts as a list, empty where the key is missing. -#}
+{% macro json_text_list(column, key) %}
+    {{- return(adapter.dispatch('json_text_list', 'mnemoduck')(column, key)) -}}
+{% endmacro %}
+
+{% macro duckdb__json_text_list(column, key) %}
+    {{- return("coalesce((" ~ column ~ " ->> '$." ~ key ~ "[*]'), cast([] as varchar[]))") -}}
+{% endmacro %}
+
+
+{#- The words of a text, lower case: runs of letters and digits of any script. -#}
+{% macro words(column) %}{{ return(adapter.dispatch('words', 'mnemoduck')(column)) }}{% endmacro %}
+
+{% macro duckdb__words(column) %}
+    {{- return("regexp_extract_all(lower(nfc_normalize(" ~ column ~ ")), '[\\p{L}\\p{N}]+')") -}}
+{% endmacro %}
+
+
+{#- The Porter stem of an English word (Porter 1980); other words come back as they are or nearly so. -#}
+{% macro stemmed(column) %}{{ return(adapter.dispatch('stemmed', 'mnemoduck')(column)) }}{% endmacro %}
+
+{% macro duckdb__stemmed(column) %}{{ return("stem(" ~ column ~ ", 'porter')") }}{% endmacro %}

@@ -1,0 +1,83 @@
+{#- The project's variables, checked. A value out of range stops the run with a sentence, before
+    anything is built: each model that uses a parameter takes it from here. -#}
+
+{% macro parameter(name) %}
+    {%- set value = var(name) -%}
+    {%- set range = parameter_ranges()[name] -%}
+    {%- if value is not number or value is boolean -%}
+        {%- do exceptions.raise_compiler_error(
+            'The variable ' ~ name ~ ' is ' ~ value ~ '; it takes a number ' ~ range.says
+            ~ '. Change it in dbt_project.yml or with --vars.'
+        ) -%}
+    {%- endif -%}
+    {%- set is_in_range = (range.low is none or value >= range.low)
+        and (range.above is none or value > range.above)
+        and (range.high is none or value <= range.high)
+        and (range.below is none or value < range.below) -%}
+    {%- if not is_in_range -%}
+        {%- do exceptions.raise_compiler_error(
+            'The variable ' ~ name ~ ' is ' ~ value ~ '; it takes a number ' ~ range.says
+            ~ '. Change it in dbt_project.yml or with --vars.'
+        ) -%}
+    {%- endif -%}
+    {{ return(value) }}
+{% endmacro %}
+
+
+{% macro parameter_ranges() %}
+    {%- set ranges = {} -%}
+    {%- for name, low, above, high, below, says in [
+        ('attention_window_minutes', none, 0, none, none, 'of minutes above 0'),
+        ('attention_fallback_minutes', none, 0, none, none, 'of minutes above 0'),
+        ('capacity_minimum', 5, none, 9, none, 'from 5 to 9 (Miller 1956)'),
+        ('capacity_maximum', 5, none, 9, none, 'from 5 to 9 (Miller 1956)'),
+        ('priority_weight_activation', 0, none, 1, none, 'from 0 to 1'),
+        ('priority_weight_importance', 0, none, 1, none, 'from 0 to 1'),
+        ('priority_weight_urgency', 0, none, 1, none, 'from 0 to 1'),
+        ('priority_weight_emotion', 0, none, 1, none, 'from 0 to 1'),
+        ('activation_decay', none, 0, none, 1, 'above 0 and below 1'),
+        ('activation_recent_uses', 1, none, 100, none, 'from 1 to 100'),
+        ('activation_noise', none, 0, none, none, 'above 0'),
+        ('retrieval_threshold', none, none, none, none, 'of any size'),
+        ('initial_stability_days', none, 0, none, none, 'of days above 0'),
+        ('stability_growth', 1, none, none, none, 'of at least 1'),
+        ('spacing_hours', none, 0, none, none, 'of hours above 0'),
+        ('session_gap_minutes', none, 0, none, none, 'of minutes above 0'),
+        ('default_importance', 0, none, 1, none, 'from 0 to 1'),
+    ] -%}
+        {%- do ranges.update({name: {
+            'low': low, 'above': above, 'high': high, 'below': below, 'says': says
+        }}) -%}
+    {%- endfor -%}
+    {{ return(ranges) }}
+{% endmacro %}
+
+
+{#- Every variable with its value, for the fingerprint of a build. -#}
+{% macro project_variables() %}
+    {%- set values = {'as_of': var('as_of') | string} -%}
+    {%- for name in parameter_ranges() -%}
+        {%- do values.update({name: parameter(name)}) -%}
+    {%- endfor -%}
+    {{ return(values) }}
+{% endmacro %}
+
+
+{#- The moment at which time-dependent columns are evaluated, as an expression: the variable `as_of`
+    where it is set, else the time of the query. Nothing else in the project reads a clock. -#}
+{% macro as_of() %}
+    {%- set value = var('as_of') -%}
+    {%- if value is none or value | string | trim | lower in ['', 'now', 'none', 'null'] -%}
+        {{ return(now_utc()) }}
+    {%- endif -%}
+    {%- set text = value | string | trim -%}
+    {%- if not modules.re.fullmatch(
+        '\\d{4}-\\d{2}-\\d{2}([T ]\\d{2}:\\d{2}(:\\d{2}(\\.\\d{1,6})?)?(Z|\\+00:00)?)?', text
+    ) -%}
+        {%- do exceptions.raise_compiler_error(
+            'The variable as_of is ' ~ text ~ '; it takes an ISO 8601 date or time in UTC, such as '
+            ~ '2026-03-15T18:30:00, or null for the time of the query.'
+        ) -%}
+    {%- endif -%}
+    {{ return("cast('" ~ text | replace('Z', '') | replace('+00:00', '') ~ "' as timestamp)") }}
+{% endmacro %}

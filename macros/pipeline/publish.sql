@@ -1,0 +1,132 @@
+{#- Write, audit, publish. After every command that builds or tests, this records for each model whether
+    the rows that it holds now were tested, and publishes a snapshot when all of them were. It works for
+    `dbt build`, for `dbt run` followed by `dbt test`, and for selections: what counts is what the
+    warehouse holds, not what one command did. -#}
+{% macro publish_if_audited(results) %}
+    {%- if execute and flags.WHICH in ['build', 'run', 'test', 'retry', 'seed', 'snapshot'] -%}
+        {%- do record_audit(results) -%}
+        {%- set missing = unaudited_models() -%}
+        {%- if missing -%}
+            {{ log_not_published(missing, results) }}
+        {%- else -%}
+            {{ log('mnemoduck ' ~ publish_snapshot(), info=true) }}
+        {%- endif -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{% macro record_audit(results) %}
+    {%- set passed, failed, built, broken = [], [], [], [] -%}
+    {%- for result in results -%}
+        {%- set kind, status = result.node.resource_type | string, result.status | string -%}
+        {%- if kind in ['test', 'unit_test'] -%}
+            {%- do (passed if status in ['pass', 'warn'] else failed).append(result.node.unique_id) -%}
+        {%- elif kind in ['model', 'seed', 'snapshot'] -%}
+            {%- do (built if status == 'success' else broken).append(result.node.unique_id) -%}
+        {%- endif -%}
+    {%- endfor -%}
+
+    {%- set audited, unaudited = [], [] -%}
+    {%- set tests_of = tests_by_model() -%}
+    {%- for model in published_models() -%}
+        {%- set tests = tests_of.get(model, []) -%}
+        {%- set open_tests = tests | reject('in', passed) | list -%}
+        {%- if model in broken or tests | select('in', failed) | list -%}
+            {%- do unaudited.append(model) -%}
+        {%- elif not open_tests and (model in built or tests) -%}
+            {%- do audited.append(model) -%}
+        {%- elif model in built -%}
+            {%- do unaudited.append(model) -%}
+        {%- endif -%}
+    {%- endfor -%}
+
+    {%- call statement('record_audit', auto_begin=true) -%}
+        create schema if not exists meta;
+        create table if not exists meta.model_audits (
+            model varchar primary key, is_audited boolean not null, run_id varchar not null
+        );
+        {%- for model in audited + unaudited %}
+        insert or replace into meta.model_audits values (
+            '{{ model }}', {{ 'true' if model in audited else 'false' }}, '{{ invocation_id }}'
+        );
+        {%- endfor %}
+        create table if not exists meta.runs (
+            run_id varchar, command varchar, started_at timestamp, ended_at timestamp,
+            built_models integer, broken_models integer, passed_tests integer, failed_tests integer
+        );
+        insert into meta.runs values (
+            '{{ invocation_id }}', '{{ flags.WHICH }}',
+            timestamp '{{ run_started_at.replace(tzinfo=none).isoformat() }}', {{ now_utc() }},
+            {{ built | length }}, {{ broken | length }}, {{ passed | length }}, {{ failed | length }}
+        );
+    {%- endcall -%}
+    {%- do adapter.commit() -%}
+{% endmacro %}
+
+
+{#- The models whose rows a reader can see. -#}
+{% macro published_models() %}
+    {%- set models = [] -%}
+    {%- for node in graph.nodes.values() -%}
+        {%- if node.resource_type in ['model', 'seed', 'snapshot']
+            and node.config.enabled and node.config.materialized != 'ephemeral' -%}
+            {%- do models.append(node.unique_id) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return(models | sort) }}
+{% endmacro %}
+
+
+{% macro tests_by_model() %}
+    {%- set tests = {} -%}
+    {%- for node in graph.nodes.values() if node.resource_type == 'test' and node.config.enabled -%}
+        {%- for model in node.depends_on.nodes -%}
+            {%- do tests.setdefault(model, []).append(node.unique_id) -%}
+        {%- endfor -%}
+    {%- endfor -%}
+    {{ return(tests) }}
+{% endmacro %}
+
+
+{% macro unaudited_models() %}
+    {%- set audited = run_query('select model from meta.model_audits where is_audited').columns[0].values() -%}
+    {{ return(published_models() | reject('in', audited) | list) }}
+{% endmacro %}
+
+
+{% macro publish_snapshot() %}
+    {#- ref() is not to be had in a hook that calls it inside a condition; the graph knows the name too. -#}
+    {%- set batches = graph.nodes['model.mnemoduck.raw_batches'].relation_name -%}
+    {%- set batch_seq = run_query(
+        'select coalesce(max(batch_seq), 0) from ' ~ batches
+    ).columns[0].values()[0] -%}
+    {%- do run_query('force checkpoint') -%}
+    {%- set published = run_query(
+        "select mnemoduck_publish('" ~ build_settings() ~ "', " ~ batch_seq ~ ")"
+    ) -%}
+    {{ return(published.columns[0].values()[0]) }}
+{% endmacro %}
+
+
+{#- What a build depends on besides the events and the project's files. A --full-refresh is asked for
+    when the rows are in doubt, so it never counts as the same build. -#}
+{% macro build_settings() %}
+    {%- set settings = project_variables() -%}
+    {%- if flags.FULL_REFRESH -%}{%- do settings.update({'run_id': invocation_id}) -%}{%- endif -%}
+    {{ return(tojson(settings, sort_keys=true)) }}
+{% endmacro %}
+
+
+{% macro log_not_published(missing, results) %}
+    {%- set reasons = [] -%}
+    {%- for result in results if result.status | string in ['error', 'fail', 'runtime error'] -%}
+        {%- do reasons.append(result.node.name) -%}
+    {%- endfor -%}
+    {%- set names = missing | map('replace', 'model.mnemoduck.', '') | join(', ') -%}
+    {%- do log(
+        'mnemoduck not published: readers stay on the last good snapshot. '
+        ~ ('Failed: ' ~ reasons | join(', ') ~ '. ' if reasons else '')
+        ~ 'Not built and tested: ' ~ names ~ '.',
+        info=true
+    ) -%}
+{% endmacro %}

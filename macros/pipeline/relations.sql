@@ -1,0 +1,15 @@
+{#- Relations are named without their database, so that the views in a published snapshot, which is a
+    copy of the warehouse under another file name, still find what they select from. -#}
+{% macro ref() %}
+    {%- set relation = builtins.ref(*varargs, **kwargs) -%}
+    {%- if relation.database is defined and relation.database and not relation.is_cte -%}
+        {%- do return(relation.include(database=false)) -%}
+    {%- endif -%}
+    {%- do return(relation) -%}
+{% endmacro %}
+
+
+{#- Schemas are named as configured, without the target's schema before them. -#}
+{% macro generate_schema_name(custom_schema_name, node) -%}
+    {{ (custom_schema_name or target.schema) | trim }}
+{%- endmacro %}

@@ -1,0 +1,105 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='merge',
+        unique_key='consolidated_id',
+        merge_update_condition='DBT_INTERNAL_SOURCE.row_hash is distinct from DBT_INTERNAL_DEST.row_hash',
+    )
+}}
+
+{%- set kept_uses = parameter('activation_recent_uses') | int %}
+{%- set gap = "interval '" ~ parameter('session_gap_minutes') ~ " minutes'" %}
+
+with
+
+memories as (
+
+    select
+        *,
+        {{ hash_key(['user_id', 'agent_id', 'content_hash']) }} as consolidated_id
+
+    from {{ ref('short_term_memories') }}
+
+),
+
+-- What the same user and agent said in the same words is one long-term memory, across sessions; each
+-- time it was said is a use of it. All members of a changed group are read again, no other row.
+members as (
+
+    select * from memories
+    {% if is_incremental() %}
+        where
+            consolidated_id in (
+                select changed.consolidated_id from memories as changed
+                where
+                    changed.changed_batch_seq
+                    > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
+            )
+    {% endif %}
+
+),
+
+spaced as (
+
+    select
+        *,
+        coalesce(
+            occurred_at - lag(occurred_at) over (
+                partition by consolidated_id order by occurred_at, memory_id
+            ) >= interval '{{ parameter("spacing_hours") }} hours',
+            false
+        ) as is_spaced_reinforcement,
+        row_number() over (
+            partition by consolidated_id order by occurred_at desc, memory_id desc
+        ) as age_rank
+
+    from members
+
+),
+
+merged as (
+
+    select
+        -- ids
+        consolidated_id,
+        user_id,
+        agent_id,
+        list(memory_id order by occurred_at, memory_id) as memory_ids,
+        list_sort(list_distinct(list(session_id))) as session_ids,
+
+        -- strings
+        max_by(content, age_rank * -1) as content,
+        max_by(role, age_rank * -1) as role,
+        max_by(memory_type, age_rank * -1) as memory_type,
+        list_sort(list_distinct(flatten(list(tags)))) as tags,
+
+        -- numbers
+        cast(count(*) as integer) as support_count,
+        max(importance) as importance,
+        {{ stability_days("count(*) filter (where is_spaced_reinforcement)") }} as stability_days,
+
+        -- timestamps
+        min(occurred_at) as first_seen_at,
+        max(occurred_at) as last_seen_at,
+        list(occurred_at order by occurred_at desc) filter (where age_rank <= {{ kept_uses }})
+            as recent_use_times,
+        min(activity_ended_at) + {{ gap }} as consolidated_at,
+        case when count(forgotten_at) = count(*) then max(forgotten_at) end as forgotten_at,
+
+        -- change
+        max(changed_batch_seq) as changed_batch_seq
+
+    from spaced
+    group by consolidated_id, user_id, agent_id
+
+)
+
+select
+    *,
+    {{ hash_key([
+        'memory_ids', 'content', 'role', 'memory_type', 'tags', 'importance', 'stability_days',
+        'consolidated_at', 'forgotten_at',
+    ]) }} as row_hash,
+    '{{ invocation_id }}' as run_id
+
+from merged

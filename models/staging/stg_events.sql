@@ -1,0 +1,3 @@
+{{ config(materialized='ephemeral') }}
+
+{{ raw_events(ref('raw_batches')) }}

@@ -1,0 +1,1 @@
+{{ working_memory_slots(ref('short_term_memories'), 'scope_key', as_of()) }}

@@ -1,0 +1,54 @@
+"""What dbt-duckdb needs of us: the home, the run lock, the extensions, and the way to publish.
+
+profiles.yml names this module as a plugin, so that a plain `dbt build` does the whole job. The home
+is the folder of the warehouse file that the profile names.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dbt.adapters.duckdb.plugins import BasePlugin
+from dbt_common.exceptions import DbtRuntimeError
+from duckdb import DuckDBPyConnection
+
+from mnemoduck.errors import MnemoduckError
+from mnemoduck.extensions import load_extension
+from mnemoduck.home import Home, open_home
+from mnemoduck.pipeline.lock import RunLock, is_held_by_parent
+from mnemoduck.pipeline.publish import fingerprint_build, publish
+from mnemoduck.warehouse import check_database_file
+
+
+class Plugin(BasePlugin):
+    """Loaded by dbt-duckdb in the dbt process, once for each invocation."""
+
+    _home: Home
+    _lock: RunLock | None = None
+
+    def initialize(self, plugin_config: dict[str, Any]) -> None:
+        assert self.creds is not None
+        try:
+            self._home = open_home(Path(self.creds.path).parent)
+            check_database_file(self._home.warehouse)
+        except MnemoduckError as error:
+            raise DbtRuntimeError(str(error)) from error
+
+    def update_connection_config(self, creds: Any, config: dict[str, Any]) -> None:
+        """Take the run lock before DuckDB takes its own, which would not say who holds it."""
+        if self._lock is None and not is_held_by_parent():
+            lock = RunLock(self._home)
+            try:
+                lock.acquire()
+            except MnemoduckError as error:
+                raise DbtRuntimeError(str(error)) from error
+            self._lock = lock
+
+    def configure_connection(self, conn: DuckDBPyConnection) -> None:
+        load_extension(conn, "fts")  # for its function stem()
+        conn.create_function("mnemoduck_publish", self._publish, side_effects=True)  # type: ignore[arg-type]
+
+    def _publish(self, settings: str, batch_seq: int) -> str:
+        fingerprint = fingerprint_build(Path.cwd(), settings, batch_seq)  # dbt works in the project
+        return publish(self._home, fingerprint, batch_seq)

@@ -1,0 +1,332 @@
+"""Loading: sealed inbox segments become raw Parquet, each exactly once.
+
+A load is one batch with the next number. Its files are written aside, moved to their places and
+then committed by one line in the manifest raw/batches.jsonl: a file that the manifest does not name
+does not exist. What a crash leaves behind is therefore either uncommitted (its files are removed,
+its segments loaded again) or committed (its segments only have to be moved out of the way).
+
+Files are partitioned by the month of `recorded_at`, so that a batch touches one month as a rule,
+however far back its events lie. Small files are merged in tiers (see `_compact`): an event is
+rewritten O(log batches) times, and a month holds at most `COMPACT_AT` files of a tier.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mnemoduck.errors import InvalidEventError, StorageError
+from mnemoduck.events import EVENT_TYPES, Event, parse_event
+from mnemoduck.home import FILE_MODE, FOLDER_MODE, Home, sync_folder, write_atomically
+from mnemoduck.inbox import iterate_lines, move_to_loaded, seal_open_segments, sealed_segments
+from mnemoduck.quarantine import QuarantineFile, Rejection
+
+RAW_SCHEMA = pa.schema(
+    [
+        ("batch_seq", pa.int64()),
+        ("event_id", pa.string()),
+        ("event_type", pa.string()),
+        ("occurred_at", pa.timestamp("us")),
+        ("recorded_at", pa.timestamp("us")),
+        ("user_id", pa.string()),
+        ("agent_id", pa.string()),
+        ("session_id", pa.string()),
+        ("payload", pa.string()),
+        ("segment", pa.string()),
+        ("line", pa.int64()),
+    ]
+)
+
+BATCH_SCHEMA = pa.schema(
+    [
+        ("batch_seq", pa.int64()),
+        ("loaded_at", pa.timestamp("us")),
+        ("segment_count", pa.int64()),
+        ("event_count", pa.int64()),
+        ("memory_count", pa.int64()),
+        ("quarantined_count", pa.int64()),
+        ("files", pa.list_(pa.string())),
+    ]
+)
+
+ROWS_IN_MEMORY = 50_000
+COMPACT_AT = 32
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """A committed Parquet file, `path` relative to raw/; `tier` counts the merges behind it."""
+
+    path: str
+    rows: int
+    tier: int = 0
+
+
+@dataclass
+class Batch:
+    """One committed load. `segments` are the names that it was read from."""
+
+    batch_seq: int
+    loaded_at: str
+    segments: list[str]
+    files: list[RawFile]
+    event_counts: dict[str, int] = field(default_factory=dict)
+    quarantined_count: int = 0
+
+    def to_line(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":")) + "\n"
+
+    @classmethod
+    def from_line(cls, line: str) -> Batch:
+        values = json.loads(line)
+        values["files"] = [RawFile(**file) for file in values["files"]]
+        return cls(**values)
+
+
+def load_inbox(home: Home) -> list[Batch]:
+    """Seal and load what waits in the inbox; return every committed batch, oldest first.
+
+    The caller holds the run lock. Cost: linear in the events that wait, and in the number of
+    batches and files so far (kept small by merging).
+    """
+    batches = read_manifest(home)
+    _finish_interrupted(home, batches)
+    seal_open_segments(home)
+    segments = sealed_segments(home)
+    if segments:
+        batch = _write_batch(home, segments, batches[-1].batch_seq + 1 if batches else 1)
+        _append_to_manifest(home, batch)
+        move_to_loaded(home, segments, batch.batch_seq)
+        batches.append(batch)
+        if _compact(home, batches):
+            _remove_unknown_files(home, batches)
+    return batches
+
+
+def read_manifest(home: Home) -> list[Batch]:
+    """Return the committed batches; a torn last line was not committed and is cut off.
+
+    Raises:
+        StorageError: a line in the middle cannot be read.
+    """
+    try:
+        data = home.manifest.read_bytes()
+    except FileNotFoundError:
+        return []
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        os.truncate(home.manifest, whole)
+    try:
+        return [Batch.from_line(line.decode()) for line in data[:whole].splitlines()]
+    except (ValueError, TypeError, KeyError) as error:
+        raise StorageError(
+            f"The manifest {home.manifest} is damaged ({error}). Restore it from a backup: without "
+            "it, nobody knows which raw files are whole."
+        ) from error
+
+
+def to_table(home: Home, batches: Iterable[Batch]) -> pa.Table:
+    """Return the batches as rows for the model `raw_batches`; file paths are absolute."""
+    return pa.Table.from_pylist(
+        [
+            {
+                "batch_seq": batch.batch_seq,
+                "loaded_at": datetime.fromisoformat(batch.loaded_at).replace(tzinfo=None),
+                "segment_count": len(batch.segments),
+                "event_count": sum(batch.event_counts.values()),
+                "memory_count": batch.event_counts.get("memory", 0),
+                "quarantined_count": batch.quarantined_count,
+                "files": [str(home.raw / file.path) for file in batch.files],
+            }
+            for batch in batches
+        ],
+        schema=BATCH_SCHEMA,
+    )
+
+
+def _finish_interrupted(home: Home, batches: list[Batch]) -> None:
+    if batches:
+        last = batches[-1]
+        left = [home.inbox / name for name in last.segments if (home.inbox / name).exists()]
+        if left:
+            move_to_loaded(home, left, last.batch_seq)
+    shutil.rmtree(_staging_folder(home), ignore_errors=True)
+    _remove_unknown_files(home, batches)
+
+
+def _remove_unknown_files(home: Home, batches: list[Batch]) -> None:
+    known = {file.path for batch in batches for file in batch.files}
+    for path in home.raw.rglob("*.parquet"):
+        if str(path.relative_to(home.raw)) not in known:
+            path.unlink()
+
+
+def _write_batch(home: Home, segments: list[Path], batch_seq: int) -> Batch:
+    counts: Counter[str] = Counter()
+    quarantined = 0
+    writer = _MonthlyWriter(home, batch_seq)
+    try:
+        rows: list[Event] = []
+        places: list[tuple[str, int]] = []
+        for segment in segments:
+            rejected = QuarantineFile(home, segment.stem, keep_whole=True)
+            for number, line in iterate_lines(segment):
+                try:
+                    rows.append(parse_event(line))
+                except InvalidEventError as error:
+                    rejected.add(Rejection(number, str(error), line))
+                    continue
+                places.append((segment.stem, number))
+                if len(rows) >= ROWS_IN_MEMORY:
+                    counts.update(writer.write(rows, places))
+                    rows, places = [], []
+            rejected.close()
+            quarantined += rejected.count
+        counts.update(writer.write(rows, places))
+    finally:
+        files = writer.close()
+    return Batch(
+        batch_seq=batch_seq,
+        loaded_at=datetime.now(UTC).isoformat(),
+        segments=[segment.name for segment in segments],
+        files=files,
+        event_counts={name: counts[name] for name in EVENT_TYPES if counts[name]},
+        quarantined_count=quarantined,
+    )
+
+
+class _MonthlyWriter:
+    """Writes events to one Parquet file for each month of `recorded_at`, aside, then in place."""
+
+    def __init__(self, home: Home, batch_seq: int) -> None:
+        self._home = home
+        self._batch_seq = batch_seq
+        self._stack = ExitStack()
+        self._writers: dict[str, pq.ParquetWriter] = {}
+        self._rows: Counter[str] = Counter()
+
+    def write(self, events: list[Event], places: list[tuple[str, int]]) -> Counter[str]:
+        """Append the events, each with the segment and line it stood on; return counts by type."""
+        by_month: dict[str, list[dict[str, object]]] = {}
+        for event, (segment, line) in zip(events, places, strict=True):
+            month = f"year={event.recorded_at.year:04d}/month={event.recorded_at.month:02d}"
+            by_month.setdefault(month, []).append(_to_row(event, self._batch_seq, segment, line))
+        for month, rows in by_month.items():
+            self._writer_of(month).write_table(pa.Table.from_pylist(rows, schema=RAW_SCHEMA))
+            self._rows[month] += len(rows)
+        return Counter(event.event_type for event in events)
+
+    def close(self) -> list[RawFile]:
+        self._stack.close()
+        files = []
+        for month, rows in sorted(self._rows.items()):
+            path = f"{month}/{_file_name(self._batch_seq, tier=0)}"
+            _put_in_place(self._aside(month), self._home.raw / path)
+            files.append(RawFile(path, rows))
+        return files
+
+    def _writer_of(self, month: str) -> pq.ParquetWriter:
+        if month not in self._writers:
+            path = self._aside(month)
+            path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            writer = pq.ParquetWriter(path, RAW_SCHEMA, compression="zstd")
+            self._writers[month] = self._stack.enter_context(writer)
+        return self._writers[month]
+
+    def _aside(self, month: str) -> Path:
+        return _staging_folder(self._home) / f"{month.replace('/', '-')}.parquet"
+
+
+def _to_row(event: Event, batch_seq: int, segment: str, line: int) -> dict[str, object]:
+    return {
+        "batch_seq": batch_seq,
+        "event_id": str(event.event_id),
+        "event_type": event.event_type,
+        "occurred_at": event.occurred_at.replace(tzinfo=None),
+        "recorded_at": event.recorded_at.replace(tzinfo=None),
+        "user_id": event.user_id,
+        "agent_id": event.agent_id,
+        "session_id": event.session_id,
+        "payload": json.dumps(event.payload, ensure_ascii=False, separators=(",", ":")),
+        "segment": segment,
+        "line": line,
+    }
+
+
+def _compact(home: Home, batches: list[Batch]) -> bool:
+    """Merge files of one month and tier as soon as there are COMPACT_AT; return whether any were.
+
+    A merged file is named by the newest batch in it, which keeps the manifest's order. The manifest
+    is replaced atomically; until then the merged file is unknown and counts for nothing.
+    """
+    by_place: dict[tuple[str, int], list[tuple[Batch, RawFile]]] = {}
+    for batch in batches:
+        for file in batch.files:
+            place = (str(Path(file.path).parent), file.tier)
+            by_place.setdefault(place, []).append((batch, file))
+    is_merged = False
+    for (month, tier), members in by_place.items():
+        if len(members) < COMPACT_AT:
+            continue
+        newest = members[-1][0]
+        path = f"{month}/{_file_name(newest.batch_seq, tier + 1)}"
+        aside = _staging_folder(home) / f"{month.replace('/', '-')}-merged.parquet"
+        aside.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        with pq.ParquetWriter(aside, RAW_SCHEMA, compression="zstd") as writer:
+            for _, file in members:
+                for rows in pq.ParquetFile(home.raw / file.path).iter_batches(ROWS_IN_MEMORY):
+                    writer.write_table(pa.Table.from_batches([rows], schema=RAW_SCHEMA))
+        _put_in_place(aside, home.raw / path)
+        for batch, file in members:
+            batch.files.remove(file)
+        newest.files.append(RawFile(path, sum(file.rows for _, file in members), tier + 1))
+        is_merged = True
+    if is_merged:
+        write_atomically(home.manifest, "".join(batch.to_line() for batch in batches))
+    return is_merged
+
+
+def _append_to_manifest(home: Home, batch: Batch) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    descriptor = os.open(home.manifest, flags, FILE_MODE)
+    try:
+        start = os.fstat(descriptor).st_size
+        try:
+            os.write(descriptor, batch.to_line().encode())
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, start)
+            raise
+    finally:
+        os.close(descriptor)
+    sync_folder(home.raw)
+
+
+def _put_in_place(aside: Path, path: Path) -> None:
+    path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    descriptor = os.open(aside, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fchmod(descriptor, FILE_MODE)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(aside, path)
+    sync_folder(path.parent)
+
+
+def _file_name(batch_seq: int, tier: int) -> str:
+    return f"batch-{batch_seq:012d}-t{tier}.parquet"
+
+
+def _staging_folder(home: Home) -> Path:
+    return home.raw / ".staging"

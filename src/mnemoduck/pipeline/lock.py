@@ -1,0 +1,105 @@
+"""One pipeline at a time: an exclusive `flock` on the home's run.lock.
+
+The kernel releases the lock when its last holder dies, so there are no stale locks; what the file
+says is only for people. `mnemoduck run` hands the locked descriptor to the dbt process that it
+starts, so that the lock lasts as long as either of them lives.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+
+from mnemoduck.errors import LockedError
+from mnemoduck.home import FILE_MODE, Home
+
+INHERITED_VARIABLE = "MNEMODUCK_RUN_LOCK_FD"
+"""Set for a child process that inherits the locked descriptor of its parent."""
+
+
+class RunLock:
+    """Holds the run lock of a home from `acquire` until `release` or the end of the process."""
+
+    def __init__(self, home: Home) -> None:
+        self._path = home.run_lock
+        self._descriptor: int | None = None
+
+    @property
+    def descriptor(self) -> int:
+        assert self._descriptor is not None, "the lock is not held"
+        return self._descriptor
+
+    def acquire(self) -> None:
+        """Take the lock, or say who holds it.
+
+        Raises:
+            LockedError: another pipeline is running; names its process and its start.
+        """
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise LockedError(
+                f"Another run is at work in {self._path.parent}: {describe_holder(self._path)}. "
+                "Nothing was started; wait for it to finish, or stop that process."
+            ) from error
+        holder = {
+            "pid": os.getpid(),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:500],
+        }
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> RunLock:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def is_held_by_parent() -> bool:
+    """Tell whether this process was started by one that holds the lock and handed it over."""
+    return INHERITED_VARIABLE in os.environ
+
+
+def describe_holder(lock_file: Path) -> str:
+    """Return who wrote the lock file last, as a phrase."""
+    try:
+        holder = json.loads(lock_file.read_text("utf-8"))
+        return f"process {holder['pid']} (`{holder['command']}`) since {holder['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "a process that has not said who it is"
+
+
+def find_holder(home: Home) -> str | None:
+    """Return who holds the lock at this moment, or None if nobody does."""
+    try:
+        descriptor = os.open(home.run_lock, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        return describe_holder(home.run_lock)
+    finally:
+        os.close(descriptor)

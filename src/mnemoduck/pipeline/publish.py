@@ -1,0 +1,127 @@
+"""Publishing: write, audit, publish. Readers only ever see builds whose tests passed.
+
+At the end of every dbt command the macro `publish_if_audited` decides whether each model was built
+and tested; if so, it checkpoints the warehouse and calls `publish`, which copies the file under a
+new name and then lets CURRENT name the copy. The copy is made by another process, because closing
+any descriptor of the warehouse in this one would drop DuckDB's lock on it (POSIX record locks).
+
+Cost: one sequential copy of the warehouse file, or next to nothing where the file system shares
+blocks (`cp --reflink=auto`); see docs/decisions/0003-publish-by-copy.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+
+from mnemoduck import __version__
+from mnemoduck.errors import StorageError
+from mnemoduck.home import FILE_MODE, Home, sync_folder, write_atomically
+from mnemoduck.inbox import retire_loaded
+
+KEPT_SNAPSHOTS = 2
+"""The current snapshot and the one before it, for readers that are about to open it."""
+
+
+def publish(home: Home, fingerprint: str, batch_seq: int) -> str:
+    """Publish the checkpointed warehouse and return its name; unchanged content is not copied again.
+
+    Args:
+        fingerprint: stands for the content: two builds with the same one have the same rows.
+        batch_seq: the newest batch in it; the inbox segments up to it are retired.
+
+    Raises:
+        StorageError: the copy could not be made or does not open; CURRENT is left as it was.
+    """
+    current = current_snapshot(home)
+    if current is not None and current.stem.endswith(f"-{fingerprint}"):
+        retire_loaded(home, batch_seq)
+        return f"unchanged: {current.stem}"
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+    snapshot = home.published / f"{stamp}-{fingerprint}.duckdb"
+    temporary = snapshot.with_suffix(".tmp")
+    _remove_leftovers(home)
+    _copy(home.warehouse, temporary)
+    _check(temporary, batch_seq)
+    os.replace(temporary, snapshot)
+    sync_folder(home.published)
+    write_atomically(home.current, snapshot.name + "\n")
+    retire_loaded(home, batch_seq)
+    _prune(home, snapshot)
+    return f"published: {snapshot.stem}"
+
+
+def fingerprint_build(project: Path, settings: str, batch_seq: int) -> str:
+    """Return 12 hex digits that stand for a build's content: its events, its code and its settings."""
+    digest = hashlib.sha256(f"{__version__}\n{batch_seq}\n{settings}\n".encode())
+    for folder in ("models", "macros", "seeds"):
+        for path in sorted((project / folder).rglob("*.*")):
+            if path.suffix in {".sql", ".py", ".yml", ".csv"}:
+                digest.update(str(path.relative_to(project)).encode() + b"\0")
+                digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def current_snapshot(home: Home) -> Path | None:
+    """Return the path of the snapshot that CURRENT names, None before the first publication."""
+    try:
+        name = home.current.read_text("utf-8").strip()
+    except FileNotFoundError:
+        return None
+    path = home.published / Path(name).name
+    return path if path.exists() else None
+
+
+def _copy(source: Path, target: Path) -> None:
+    write_ahead_log = source.with_name(source.name + ".wal")
+    if write_ahead_log.exists() and write_ahead_log.stat().st_size > 0:
+        raise StorageError(f"{source} was not checkpointed: {write_ahead_log} is not empty.")
+    sharing_blocks = ["--reflink=auto"] if platform.system() == "Linux" else []
+    done = subprocess.run(
+        ["cp", *sharing_blocks, "--", str(source), str(target)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        target.unlink(missing_ok=True)
+        raise StorageError(f"The snapshot could not be written: {done.stderr.strip()}.")
+    os.chmod(target, FILE_MODE)
+    descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check(snapshot: Path, batch_seq: int) -> None:
+    try:
+        with duckdb.connect(str(snapshot), read_only=True) as connection:
+            row = connection.execute(
+                "select coalesce(max(batch_seq), 0) from staging.raw_batches"
+            ).fetchone()
+    except duckdb.Error as error:
+        snapshot.unlink(missing_ok=True)
+        raise StorageError(f"The copy of the warehouse does not open: {error}") from error
+    if row is None or row[0] != batch_seq:
+        snapshot.unlink(missing_ok=True)
+        raise StorageError(f"The copy of the warehouse ends at another batch than {batch_seq}.")
+
+
+def _remove_leftovers(home: Home) -> None:
+    for path in home.published.glob("*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def _prune(home: Home, newest: Path) -> None:
+    snapshots = sorted(home.published.glob("*.duckdb"), reverse=True)
+    keep = {newest, *[path for path in snapshots if path != newest][: KEPT_SNAPSHOTS - 1]}
+    for path in snapshots:
+        if path not in keep:
+            path.unlink(missing_ok=True)

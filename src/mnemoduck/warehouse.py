@@ -1,0 +1,1 @@
+def check_database_file(p): pass
