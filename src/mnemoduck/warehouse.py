@@ -1,1 +1,127 @@
-def check_database_file(p): pass
+"""Connections for reading: the published snapshot, and beside it what arrived since.
+
+A reader never opens the warehouse itself, which belongs to the pipeline. It attaches the snapshot
+that CURRENT names, read-only, to a DuckDB instance of its own in memory. That instance is locked
+down: SQL in it cannot reach files, load extensions or change settings, and the settings of other
+connections in the same process are left alone.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import duckdb
+
+from mnemoduck.errors import NothingPublishedError, SnapshotError, StorageError
+from mnemoduck.extensions import load_extension
+from mnemoduck.home import Home
+from mnemoduck.pipeline.publish import current_snapshot
+
+_MAGIC = b"DUCK"
+_MAGIC_OFFSET = 8
+
+
+def check_database_file(path: Path) -> None:
+    """Raise StorageError if `path` exists and is not a DuckDB database.
+
+    Only the header is read: damage further inside shows when DuckDB reads it.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(_MAGIC_OFFSET + len(_MAGIC))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}.") from error
+    if header and header[_MAGIC_OFFSET:] != _MAGIC:
+        raise StorageError(
+            f"{path} is damaged: it is no DuckDB database. Move it away and run again; the warehouse is "
+            "rebuilt from raw/, nothing is lost."
+        )
+
+
+class Snapshot:
+    """One published snapshot, attached in memory. `batch_seq` is the newest batch that it holds."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._connection = duckdb.connect(
+            ":memory:", config={"python_enable_replacements": False, "autoinstall_known_extensions": False}
+        )
+        load_extension(self._connection, "fts")
+        self.batch_seq = 0
+        if path is not None:
+            self.batch_seq = self._attach(path)
+        self._connection.execute("set enable_external_access = false")
+        self._connection.execute("set lock_configuration = true")
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """Return a connection for the calling thread, with the snapshot as its default database."""
+        cursor = self._connection.cursor()
+        if self.path is not None:
+            cursor.execute("use snapshot")
+        return cursor
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _attach(self, path: Path) -> int:
+        quoted = str(path).replace("'", "''")
+        try:
+            self._connection.execute(f"attach '{quoted}' as snapshot (read_only)")
+            row = self._connection.execute(
+                "select coalesce(max(batch_seq), 0) from snapshot.staging.raw_batches"
+            ).fetchone()
+        except duckdb.Error as error:
+            self._connection.close()
+            if not path.exists():
+                raise FileNotFoundError(path) from error
+            first_line = str(error).splitlines()[0]
+            raise SnapshotError(
+                f"The published snapshot {path} cannot be opened ({first_line}). Delete that file and "
+                "run `mnemoduck run`: it is made again from the warehouse."
+            ) from error
+        return int(row[0]) if row else 0
+
+
+class SnapshotReader:
+    """Gives the newest published snapshot, opened once and again when CURRENT names another.
+
+    Before the first publication it gives an empty one, whose `path` is None. Safe between threads.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._mutex = threading.Lock()
+        self._snapshot: Snapshot | None = None
+
+    def get(self) -> Snapshot:
+        with self._mutex:
+            while True:
+                path = current_snapshot(self._home)
+                if self._snapshot is None or self._snapshot.path != path:
+                    try:
+                        self._snapshot = Snapshot(path)
+                    except FileNotFoundError:
+                        continue  # pruned after we had read CURRENT, which names a newer one by now
+                return self._snapshot
+
+    def get_published(self) -> Snapshot:
+        """Return the newest snapshot.
+
+        Raises:
+            NothingPublishedError: nothing was published yet.
+        """
+        snapshot = self.get()
+        if snapshot.path is None:
+            raise NothingPublishedError(
+                f"Nothing has been published in {self._home.path} yet. Build it with `mnemoduck run`."
+            )
+        return snapshot
+
+    def close(self) -> None:
+        with self._mutex:
+            if self._snapshot is not None:
+                self._snapshot.close()
+                self._snapshot = None

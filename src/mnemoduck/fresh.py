@@ -1,0 +1,187 @@
+"""What arrived since the last published build, as tables that queries can put beside the snapshot.
+
+Readers see their own writes, and those of every other process, before the pipeline has run: the
+events of the inbox that the snapshot does not contain are parsed once per process and kept as tables
+of the reader's in-memory instance. Their columns are those of the models that they stand beside.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from mnemoduck.events import Event, ForgetPayload, MemoryPayload
+from mnemoduck.home import Home
+from mnemoduck.inbox import FreshEvents
+from mnemoduck.project import render, variables
+from mnemoduck.warehouse import Snapshot, SnapshotReader
+
+_INPUT_SCHEMA = pa.schema(
+    [
+        ("memory_id", pa.string()),
+        ("user_id", pa.string()),
+        ("agent_id", pa.string()),
+        ("session_id", pa.string()),
+        ("content", pa.string()),
+        ("role", pa.string()),
+        ("memory_type", pa.string()),
+        ("tags", pa.list_(pa.string())),
+        ("metadata", pa.string()),
+        ("importance", pa.float64()),
+        ("occurred_at", pa.timestamp("us")),
+        ("recorded_at", pa.timestamp("us")),
+    ]
+)
+
+_MEMORIES = """
+    create table {table} as
+    select
+        cast(memory_id as uuid) as memory_id,
+        user_id,
+        agent_id,
+        session_id,
+        content,
+        {content_hash} as content_hash,
+        role,
+        memory_type,
+        tags,
+        metadata,
+        coalesce(importance, {default_importance}) as importance,
+        cast(null as double) as urgency,
+        cast(null as double) as emotional_salience,
+        occurred_at,
+        recorded_at,
+        cast(null as timestamp) as forgotten_at
+    from {source}
+    qualify row_number() over (partition by memory_id order by recorded_at) = 1
+"""
+
+_POSTINGS = """
+    create table {table} as
+    select {stem} as term, memory_id, cast(count(*) as integer) as term_frequency
+    from (select memory_id, unnest({words}) as word from {source})
+    group by all
+"""
+
+_DOCUMENTS = """
+    create table {table} as
+    select memory_id, cast(len({words}) as integer) as term_count from {source}
+"""
+
+
+@dataclass(frozen=True)
+class FreshTables:
+    """Names of the tables with what is fresh. `forgets` are the orders to forget among it."""
+
+    memories: str
+    postings: str
+    documents: str
+    memory_count: int = 0
+    event_count: int = 0
+    forgets: list[tuple[Event, ForgetPayload]] = field(default_factory=list)
+
+
+class FreshReader:
+    """Pairs the newest snapshot with the fresh tables that belong to it. Safe between threads."""
+
+    def __init__(self, home: Home, reader: SnapshotReader, project: Path) -> None:
+        self._events = FreshEvents(home)
+        self._reader = reader
+        self._project = project
+        self._mutex = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._snapshot: Snapshot | None = None
+        self._tables: FreshTables | None = None
+
+    def get(self) -> tuple[Snapshot, FreshTables]:
+        with self._mutex:
+            # A segment is deleted only after CURRENT names a snapshot that contains it. So what is
+            # not in this listing is in the snapshot that CURRENT names afterwards; if that is a newer
+            # one, the listing is made again for it.
+            while True:
+                snapshot = self._reader.get()
+                events, is_changed = self._events.read(snapshot.batch_seq)
+                if self._reader.get() is snapshot:
+                    break
+            if is_changed or self._tables is None or self._snapshot is not snapshot:
+                self._tables = self._make_tables(snapshot, events)
+                self._snapshot = snapshot
+            return snapshot, self._tables
+
+    def _make_tables(self, snapshot: Snapshot, events: Sequence[Event]) -> FreshTables:
+        """Make the tables under new names: queries that run on the old ones are not disturbed."""
+        number = next(self._numbers)
+        names = [f"memory.main.fresh_{kind}_{number}" for kind in ("memories", "postings", "documents")]
+        memories = [event for event in events if event.event_type == "memory"]
+        cursor = snapshot.cursor()
+        rows = f"fresh_input_{number}"
+        cursor.register(rows, pa.Table.from_pylist([_to_row(e) for e in memories], schema=_INPUT_SCHEMA))
+        try:
+            for statement, table, source in zip(
+                (_MEMORIES, _POSTINGS, _DOCUMENTS), names, (rows, names[0], names[0]), strict=True
+            ):
+                cursor.execute(self._fill(statement, table, source))
+        finally:
+            cursor.unregister(rows)
+        self._drop_older(cursor, snapshot)
+        return FreshTables(
+            *names,
+            memory_count=len(memories),
+            event_count=len(events),
+            forgets=[
+                (event, ForgetPayload.model_validate(event.payload))
+                for event in events
+                if event.event_type == "forget"
+            ],
+        )
+
+    def _fill(self, statement: str, table: str, source: str) -> str:
+        return statement.format(
+            table=table,
+            source=source,
+            content_hash=render(
+                self._project, "hash_key", (render(self._project, "normalised_text", "content"),)
+            ),
+            default_importance=variables(self._project)["default_importance"],
+            words=render(self._project, "words", "content"),
+            stem=render(self._project, "stemmed", "word"),
+        )
+
+    def _drop_older(self, cursor: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
+        """Drop the tables before the last: a query of another thread may still use the last."""
+        if self._tables is None or self._snapshot is not snapshot:
+            self._older: list[str] = []
+            return
+        for name in self._older:
+            cursor.execute(f"drop table if exists {name}")
+        self._older = [self._tables.memories, self._tables.postings, self._tables.documents]
+
+
+def _to_row(event: Event) -> dict[str, object]:
+    memory = MemoryPayload.model_validate(event.payload)
+    return {
+        "memory_id": str(event.event_id),
+        "user_id": event.user_id,
+        "agent_id": event.agent_id,
+        "session_id": event.session_id,
+        "content": memory.content,
+        "role": memory.role,
+        "memory_type": memory.memory_type,
+        "tags": memory.tags,
+        "metadata": json.dumps(memory.metadata, ensure_ascii=False),
+        "importance": memory.importance,
+        "occurred_at": _naive(event.occurred_at),
+        "recorded_at": _naive(event.recorded_at),
+    }
+
+
+def _naive(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=None)

@@ -1,0 +1,262 @@
+"""The public face: `Memory(home)` remembers, recalls and forgets.
+
+    from mnemoduck import Memory
+
+    with Memory("~/.my-agent") as memory:
+        memory.remember("Maya is allergic to hazelnuts", user_id="maya", importance=0.9)
+        memory.recall("what can Maya not eat?", user_id="maya")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID
+
+import duckdb
+
+from mnemoduck.errors import InvalidEventError, QueryError, UsageError
+from mnemoduck.events import Event, new_event
+from mnemoduck.fresh import FreshReader
+from mnemoduck.home import open_home
+from mnemoduck.inbox import InboxWriter
+from mnemoduck.project import find_project
+from mnemoduck.recall import MemoryReader, Recollection, WorkingMemorySlot
+from mnemoduck.scope import Scope
+from mnemoduck.warehouse import SnapshotReader
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Memory:
+    """One home's memory, to write and to read. Safe to share between threads, and across fork.
+
+    Writing needs nothing but the inbox: no build, no lock of the pipeline, no other process. What was
+    remembered is found by `recall` at once, in every process; `mnemoduck run` makes it permanent.
+
+    Args:
+        home: the home folder; default MNEMODUCK_HOME, else `.mnemoduck` in the working folder. It is
+            made if it is missing.
+
+    Raises:
+        HomeError: the folder is not a home or cannot be used.
+    """
+
+    def __init__(self, home: str | Path | None = None) -> None:
+        self._home = open_home(home)
+        self._writer = InboxWriter(self._home)
+        self._snapshots = SnapshotReader(self._home)
+
+    @property
+    def home(self) -> Path:
+        """The absolute path of the home."""
+        return self._home.path
+
+    def remember(
+        self,
+        content: str,
+        *,
+        role: str | None = None,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        session_id: str | None = None,
+        occurred_at: datetime | None = None,
+        memory_type: Literal["episodic", "semantic", "procedural"] = "episodic",
+        tags: Sequence[str] = (),
+        importance: float | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        facts: Sequence[Mapping[str, str]] = (),
+        durable: bool = False,
+    ) -> UUID:
+        """Remember a text and return its memory id.
+
+        When this returns, the memory survives the death of every process. It never waits for the
+        pipeline.
+
+        Args:
+            content: the text, kept exactly; 1 byte to 1 MiB of UTF-8.
+            occurred_at: when it happened (naive means UTC); default now.
+            importance: 0 to 1; left out, the pipeline assumes a neutral one.
+            metadata: anything that JSON can hold.
+            facts: mappings with `subject`, `predicate` and `object`.
+            durable: also survive a loss of power (waits for fsync).
+
+        Raises:
+            InvalidEventError: a value breaks the rules; says which.
+            StorageError: the disk refused; nothing was remembered.
+        """
+        event = new_event(
+            "memory",
+            {
+                "content": content,
+                "role": role,
+                "memory_type": memory_type,
+                "tags": list(tags) or None,
+                "importance": importance,
+                "metadata": dict(metadata) if metadata else None,
+                "facts": [dict(fact) for fact in facts] or None,
+            },
+            occurred_at=occurred_at,
+            user_id=user_id,
+            agent_id=agent_id,
+            session_id=session_id,
+        )
+        self._writer.append([event.to_line()], durable=durable)
+        return event.event_id
+
+    def remember_many(self, events: Iterable[Event], *, durable: bool = False) -> int:
+        """Append ready-made events in one write and return how many; all are acknowledged, or none."""
+        lines = [event.to_line() for event in events]
+        self._writer.append(lines, durable=durable)
+        return len(lines)
+
+    def forget(
+        self,
+        memory_ids: Iterable[UUID | str] = (),
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        session_id: str | None = None,
+        before: datetime | None = None,
+        reason: str | None = None,
+        durable: bool = True,
+    ) -> UUID:
+        """Forget memories by their ids, or everything of a scope (that happened before a moment).
+
+        Takes effect in `recall` and `working_memory` at once. Forgetting is a fate, not a deletion:
+        the memory stays in raw/ and can be remembered again.
+
+        Returns:
+            The id of the order to forget.
+
+        Raises:
+            UsageError: nothing says what to forget.
+            InvalidEventError: an id is not a UUID, or a value breaks the rules.
+        """
+        ids = [str(memory_id) for memory_id in memory_ids]
+        is_whole_scope = any(part is not None for part in (user_id, agent_id, session_id, before))
+        if not ids and not is_whole_scope:
+            raise UsageError(
+                "Nothing says what to forget: give memory ids, a user, an agent, a session or a date."
+            )
+        if ids and is_whole_scope:
+            raise UsageError("Forget either by memory ids or by scope and date, not both in one order.")
+        event = new_event(
+            "forget",
+            {
+                "memory_ids": ids or None,
+                "is_whole_scope": is_whole_scope or None,
+                "occurred_before": before.isoformat() if before else None,
+                "reason": reason,
+            },
+            user_id=user_id,
+            agent_id=agent_id,
+            session_id=session_id,
+        )
+        self._writer.append([event.to_line()], durable=durable)
+        return event.event_id
+
+    def recall(
+        self,
+        query: str,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        session_id: str | None = None,
+        limit: int = 10,
+        as_of: datetime | None = None,
+    ) -> list[Recollection]:
+        """Return the memories that match the query best, best first; see `MemoryReader.recall`.
+
+        Reads the last build whose tests passed and what arrived since. A part of the scope that is
+        not given means any.
+        """
+        scope = Scope(user_id, agent_id, session_id)
+        return self._reader.recall(query, scope, limit=limit, as_of=_as_utc(as_of))
+
+    def working_memory(
+        self,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        session_id: str | None = None,
+        as_of: datetime | None = None,
+    ) -> list[WorkingMemorySlot]:
+        """Return what is in mind now, or at `as_of`: at most 9 memories of the scope, slot 1 first."""
+        scope = Scope(user_id, agent_id, session_id)
+        return self._reader.working_memory(scope, as_of=_as_utc(as_of))
+
+    def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> pd.DataFrame:
+        """Return the result of a SELECT on the published snapshot as a DataFrame.
+
+        The connection cannot write, reach files, load extensions or change settings.
+
+        Raises:
+            NothingPublishedError: the pipeline has not published anything yet.
+            QueryError: the statement is not a single SELECT, or it failed; says why.
+        """
+        return self.cursor_for(query, parameters).df()
+
+    def cursor_for(
+        self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None
+    ) -> duckdb.DuckDBPyConnection:
+        """Execute a SELECT on the published snapshot and return the cursor; see `sql`."""
+        snapshot = self._sql_snapshots.get_published()
+        try:
+            statements = duckdb.extract_statements(query)
+        except duckdb.Error as error:
+            raise QueryError(f"The query cannot be read: {error}") from error
+        if len(statements) != 1 or statements[0].type not in (
+            duckdb.StatementType.SELECT,
+            duckdb.StatementType.EXPLAIN,
+        ):
+            kinds = ", ".join(statement.type.name for statement in statements) or "nothing"
+            raise QueryError(
+                f"The query must be one SELECT (or EXPLAIN, SHOW, DESCRIBE, SUMMARIZE); got {kinds}. The "
+                "snapshot is read-only: memories are added with remember() and taken back with forget()."
+            )
+        try:
+            return snapshot.cursor().execute(query, parameters)
+        except (duckdb.Error, ValueError, TypeError) as error:
+            raise QueryError(f"The query failed: {error}") from error
+
+    def close(self) -> None:
+        """Seal what this object has written and close what it has opened."""
+        self._writer.close()
+        self._snapshots.close()
+        if "_sql_snapshots" in self.__dict__:
+            self._sql_snapshots.close()
+
+    def __enter__(self) -> Memory:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @cached_property
+    def _reader(self) -> MemoryReader:
+        project = find_project()
+        return MemoryReader(FreshReader(self._home, self._snapshots, project), project)
+
+    @cached_property
+    def _sql_snapshots(self) -> SnapshotReader:
+        """An instance of its own: what a user's SQL does to it cannot disturb recall."""
+        return SnapshotReader(self._home)
+
+
+def _as_utc(moment: datetime | None) -> datetime | None:
+    if moment is None or moment.tzinfo is not None:
+        return moment
+    return moment.replace(tzinfo=UTC)
+
+

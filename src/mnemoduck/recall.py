@@ -1,0 +1,306 @@
+"""Recall and working memory: questions to the published snapshot and to what arrived since.
+
+Recall ranks memories by BM25 (Robertson & Zaragoza 2009) over stemmed words. Statistics and postings
+of the snapshot and of the fresh memories are put together, so that a memory counts the same whether
+the pipeline has seen it or not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import duckdb
+
+from mnemoduck.errors import UsageError
+from mnemoduck.fresh import FreshReader, FreshTables
+from mnemoduck.project import render
+from mnemoduck.scope import SCOPE_CONDITION, Scope
+from mnemoduck.warehouse import Snapshot
+
+MAX_LIMIT = 10_000
+MAX_QUERY_CHARACTERS = 100_000
+
+BM25_K1 = 1.2
+BM25_B = 0.75
+
+_COLUMNS = (
+    "memory_id, user_id, agent_id, session_id, content, content_hash, role, memory_type, tags, metadata, "
+    "importance, urgency, emotional_salience, occurred_at, recorded_at, forgotten_at"
+)
+
+_RECALL = """
+with
+terms as materialized (
+    select distinct {stem} as term from (select unnest({words}) as word)
+),
+hits as materialized (
+    select term, memory_id, term_frequency
+    from ({postings})
+    where term in (select term from terms)
+),
+documents as (
+    {documents}
+),
+statistics as (
+    select count(*) as document_count, avg(term_count) as average_length from documents
+),
+weights as (
+    select
+        term,
+        ln(1 + (any_value(document_count) - count(*) + 0.5) / (count(*) + 0.5)) as weight
+    from hits cross join statistics
+    group by term
+),
+scored as (
+    select
+        hits.memory_id,
+        sum(
+            weights.weight * hits.term_frequency * ({k1}::double + 1)
+            / (
+                hits.term_frequency
+                + {k1}::double * (1 - {b}::double + {b}::double * documents.term_count / average_length)
+            )
+        ) as score,
+        list(hits.term order by hits.term) as matched_terms
+    from hits
+    inner join weights on hits.term = weights.term
+    inner join documents on hits.memory_id = documents.memory_id
+    cross join statistics
+    group by hits.memory_id
+),
+matched as (
+    select memories.*, scored.score, scored.matched_terms
+    from scored
+    inner join (select * from ({memories}) where {scope} and {remembered}) as memories
+        on scored.memory_id = memories.memory_id
+)
+select
+    memory_id, user_id, agent_id, session_id, content, role, memory_type, tags, metadata, importance,
+    occurred_at, recorded_at, score, matched_terms, is_fresh,
+    count(*) over (partition by user_id, agent_id, content_hash) as support_count
+from matched
+qualify
+    row_number() over (
+        partition by user_id, agent_id, content_hash order by occurred_at desc, memory_id desc
+    ) = 1
+order by score desc, occurred_at desc, memory_id desc
+limit $limit
+"""
+
+
+@dataclass(frozen=True)
+class Recollection:
+    """A memory that answers a query. `score` is its BM25 score, above 0, comparable within one recall.
+
+    `support_count` tells how often the same words were remembered in the scope of the query;
+    `is_fresh` that the memory is not in a published build yet.
+    """
+
+    memory_id: UUID
+    user_id: str | None
+    agent_id: str | None
+    session_id: str | None
+    content: str
+    role: str | None
+    memory_type: str
+    tags: list[str]
+    metadata: dict[str, Any]
+    importance: float
+    occurred_at: datetime
+    recorded_at: datetime
+    score: float
+    matched_terms: list[str]
+    is_fresh: bool
+    support_count: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class WorkingMemorySlot:
+    """One of the 5 to 9 memories that are in mind, with the terms of its priority (each 0..1).
+
+    `attention` is "attention" within the 5-minute window and "fallback" within the 30 minutes that
+    are used while the window holds too little. `capacity` and `coherence` are those of the scope.
+    """
+
+    slot: int
+    memory_id: UUID
+    user_id: str | None
+    agent_id: str | None
+    session_id: str | None
+    content: str
+    role: str | None
+    memory_type: str
+    attention: str
+    capacity: int
+    coherence: float
+    priority: float
+    activation_term: float
+    importance_term: float
+    urgency_term: float
+    emotion_term: float
+    use_count: int
+    occurred_at: datetime
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class MemoryReader:
+    """Answers questions about one home. Safe between threads: each question has a cursor of its own."""
+
+    def __init__(self, fresh: FreshReader, project: Path) -> None:
+        self._fresh = fresh
+        self._project = project
+
+    def recall(
+        self, query: str, scope: Scope, *, limit: int = 10, as_of: datetime | None = None
+    ) -> list[Recollection]:
+        """Return the memories of the scope that match the query best, best first.
+
+        An empty query, or one without any letter or digit, matches nothing.
+
+        Raises:
+            UsageError: the limit is not between 0 and 10,000, or the query longer than 100,000
+                characters.
+        """
+        _check_limit(limit)
+        if len(query) > MAX_QUERY_CHARACTERS:
+            raise UsageError(
+                f"The query has {len(query):,} characters; at most {MAX_QUERY_CHARACTERS:,} are allowed."
+            )
+        statement = _RECALL.format(
+            stem=render(self._project, "stemmed", "word"),
+            words=render(self._project, "words", "$query"),
+            postings="{postings}",
+            documents="{documents}",
+            memories="{memories}",
+            scope=SCOPE_CONDITION,
+            remembered="{remembered}",
+            k1=BM25_K1,
+            b=BM25_B,
+        )
+        rows = self._ask(statement, {"query": query, "limit": limit}, scope, as_of)
+        return [
+            Recollection(
+                **{
+                    **row,
+                    "metadata": json.loads(row["metadata"]),
+                    "occurred_at": _aware(row["occurred_at"]),
+                    "recorded_at": _aware(row["recorded_at"]),
+                }
+            )
+            for row in rows
+        ]
+
+    def working_memory(self, scope: Scope, *, as_of: datetime | None = None) -> list[WorkingMemorySlot]:
+        """Return what is in mind in the scope at `as_of` (default: now), slot 1 first.
+
+        All memories of the scope count as one mind: without any part given, everything does.
+        """
+        slots = render(
+            self._project,
+            "working_memory_slots",
+            f"(select * from ({{memories}}) where {SCOPE_CONDITION} and {{remembered}})",
+            "'asked'",
+            "$as_of",
+        )
+        rows = self._ask(f"select * from ({slots}) order by slot", {}, scope, as_of)
+        return [WorkingMemorySlot(**{**row, "occurred_at": _aware(row["occurred_at"])}) for row in rows]
+
+    def _ask(
+        self, statement: str, values: Mapping[str, Any], scope: Scope, as_of: datetime | None
+    ) -> list[dict[str, Any]]:
+        moment = (as_of or datetime.now(UTC)).astimezone(UTC).replace(tzinfo=None)
+        while True:
+            snapshot, fresh = self._fresh.get()
+            remembered, forget_values = _remembered(fresh)
+            filled = (
+                statement.replace("{postings}", _both(snapshot, "retrieval.search_postings", fresh.postings))
+                .replace("{documents}", _both(snapshot, "retrieval.search_documents", fresh.documents))
+                .replace("{memories}", _memories(snapshot, fresh))
+                .replace("{remembered}", remembered)
+            )
+            parameters = {**values, **scope.as_dict(), **forget_values, "as_of": moment}
+            used = {name: value for name, value in parameters.items() if f"${name}" in filled}
+            try:
+                cursor = snapshot.cursor()
+                cursor.execute(filled, used)
+            except duckdb.CatalogException:
+                if self._fresh.get()[1] is fresh:
+                    raise
+                continue  # the fresh tables were renewed twice while this query was being prepared
+            names = [column[0] for column in cursor.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _both(snapshot: Snapshot, published: str, fresh: str) -> str:
+    """Return a query for a published table and its fresh counterpart.
+
+    A memory may be in both while a batch is being published; the published row counts.
+    """
+    columns = "term, memory_id, term_frequency" if "postings" in published else "memory_id, term_count"
+    if snapshot.path is None:
+        return f"select {columns} from {fresh}"
+    return (
+        f"select {columns} from {published} union all select {columns} from {fresh} "
+        "where memory_id not in (select memory_id from retrieval.search_documents "
+        f"where memory_id in (select memory_id from {fresh}))"
+    )
+
+
+def _memories(snapshot: Snapshot, fresh: FreshTables) -> str:
+    if snapshot.path is None:
+        return f"select {_COLUMNS}, true as is_fresh from {fresh.memories}"
+    return (
+        f"select {_COLUMNS}, false as is_fresh from main.short_term_memories union all "
+        f"select {_COLUMNS}, true as is_fresh from {fresh.memories} "
+        "where memory_id not in (select memory_id from main.short_term_memories "
+        f"where memory_id in (select memory_id from {fresh.memories}))"
+    )
+
+
+def _remembered(fresh: FreshTables) -> tuple[str, dict[str, Any]]:
+    """Return the condition for memories that are not forgotten, and the values of its parameters.
+
+    Orders to forget that the snapshot has carried out are in `forgotten_at`; fresh ones are applied
+    here, by the rules of the model int_forgotten_memories.
+    """
+    conditions = ["occurred_at <= $as_of", "(forgotten_at is null or forgotten_at > $as_of)"]
+    values: dict[str, Any] = {}
+    named: list[str] = []
+    for number, (event, payload) in enumerate(fresh.forgets):
+        named.extend(str(memory_id) for memory_id in payload.memory_ids)
+        if payload.is_whole_scope:
+            name = f"forget_{number}"
+            parts = [f"recorded_at <= ${name}_recorded_at"]
+            values[f"{name}_recorded_at"] = event.recorded_at.replace(tzinfo=None)
+            for part in ("user_id", "agent_id", "session_id"):
+                if getattr(event, part) is not None:
+                    parts.append(f"{part} is not distinct from ${name}_{part}")
+                    values[f"{name}_{part}"] = getattr(event, part)
+            if payload.occurred_before is not None:
+                parts.append(f"occurred_at < ${name}_before")
+                values[f"{name}_before"] = payload.occurred_before.replace(tzinfo=None)
+            conditions.append(f"not ({' and '.join(parts)})")
+    if named:
+        conditions.append("memory_id not in (select cast(unnest($forget_ids) as uuid))")
+        values["forget_ids"] = named
+    return " and ".join(conditions), values
+
+
+def _check_limit(limit: int) -> None:
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 0 <= limit <= MAX_LIMIT:
+        raise UsageError(f"The limit is {limit!r}; it takes a whole number from 0 to {MAX_LIMIT:,}.")
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC)

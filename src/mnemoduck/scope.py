@@ -1,0 +1,31 @@
+"""Whose memories: the scope (user, agent, session), where a part that is not given means any."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mnemoduck.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Scope:
+    """A filter on memories. Values are passed to SQL as parameters, never as text."""
+
+    user_id: str | None = None
+    agent_id: str | None = None
+    session_id: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in self.as_dict().items():
+            if value is not None and (not isinstance(value, str) or not value):
+                raise UsageError(f"{name} must be a text that is not empty, or None for any; got {value!r}.")
+
+    def as_dict(self) -> dict[str, str | None]:
+        return {"user_id": self.user_id, "agent_id": self.agent_id, "session_id": self.session_id}
+
+
+SCOPE_CONDITION = """
+    ($user_id is null or user_id = $user_id)
+    and ($agent_id is null or agent_id = $agent_id)
+    and ($session_id is null or session_id = $session_id)
+"""
