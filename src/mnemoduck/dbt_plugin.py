@@ -47,7 +47,7 @@ class Plugin(BasePlugin):
 
     def configure_connection(self, conn: DuckDBPyConnection) -> None:
         load_extension(conn, "fts")  # for its function stem()
-        conn.create_function("mnemoduck_publish", self._publish, side_effects=True)  # type: ignore[arg-type]
+        conn.create_function("mnemoduck_publish", self._publish, side_effects=True)
 
     def _publish(self, settings: str, batch_seq: int) -> str:
         fingerprint = fingerprint_build(Path.cwd(), settings, batch_seq)  # dbt works in the project

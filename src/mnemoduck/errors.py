@@ -40,7 +40,9 @@ class QueryError(UsageError):
 
 
 class LockedError(MnemoduckError):
-    """Another pipeline holds the home's run lock."""
+    """Another pipeline holds the home's run lock; trying again later may do."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h, so that a scheduler can tell it from a failure
 
 
 class StorageError(MnemoduckError):

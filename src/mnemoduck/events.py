@@ -28,9 +28,7 @@ from pydantic import (
 
 from mnemoduck.errors import InvalidEventError
 
-EventType = Literal[
-    "memory", "recall", "feedback", "forget", "episode_started", "step", "episode_completed"
-]
+EventType = Literal["memory", "recall", "feedback", "forget", "episode_started", "step", "episode_completed"]
 EVENT_TYPES: tuple[str, ...] = get_args(EventType)
 
 MemoryType = Literal["episodic", "semantic", "procedural"]

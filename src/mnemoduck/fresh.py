@@ -100,6 +100,7 @@ class FreshReader:
         self._numbers = itertools.count(1)
         self._snapshot: Snapshot | None = None
         self._tables: FreshTables | None = None
+        self._older: list[str] = []
 
     def get(self) -> tuple[Snapshot, FreshTables]:
         with self._mutex:
@@ -119,21 +120,11 @@ class FreshReader:
     def _make_tables(self, snapshot: Snapshot, events: Sequence[Event]) -> FreshTables:
         """Make the tables under new names: queries that run on the old ones are not disturbed."""
         number = next(self._numbers)
-        names = [f"memory.main.fresh_{kind}_{number}" for kind in ("memories", "postings", "documents")]
         memories = [event for event in events if event.event_type == "memory"]
-        cursor = snapshot.cursor()
-        rows = f"fresh_input_{number}"
-        cursor.register(rows, pa.Table.from_pylist([_to_row(e) for e in memories], schema=_INPUT_SCHEMA))
-        try:
-            for statement, table, source in zip(
-                (_MEMORIES, _POSTINGS, _DOCUMENTS), names, (rows, names[0], names[0]), strict=True
-            ):
-                cursor.execute(self._fill(statement, table, source))
-        finally:
-            cursor.unregister(rows)
-        self._drop_older(cursor, snapshot)
-        return FreshTables(
-            *names,
+        tables = FreshTables(
+            memories=f"memory.main.fresh_memories_{number}",
+            postings=f"memory.main.fresh_postings_{number}",
+            documents=f"memory.main.fresh_documents_{number}",
             memory_count=len(memories),
             event_count=len(events),
             forgets=[
@@ -142,6 +133,17 @@ class FreshReader:
                 if event.event_type == "forget"
             ],
         )
+        cursor = snapshot.cursor()
+        rows = f"fresh_input_{number}"
+        cursor.register(rows, pa.Table.from_pylist([_to_row(e) for e in memories], schema=_INPUT_SCHEMA))
+        try:
+            cursor.execute(self._fill(_MEMORIES, tables.memories, rows))
+        finally:
+            cursor.unregister(rows)
+        cursor.execute(self._fill(_POSTINGS, tables.postings, tables.memories))
+        cursor.execute(self._fill(_DOCUMENTS, tables.documents, tables.memories))
+        self._drop_older(cursor, snapshot)
+        return tables
 
     def _fill(self, statement: str, table: str, source: str) -> str:
         return statement.format(
@@ -158,7 +160,7 @@ class FreshReader:
     def _drop_older(self, cursor: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
         """Drop the tables before the last: a query of another thread may still use the last."""
         if self._tables is None or self._snapshot is not snapshot:
-            self._older: list[str] = []
+            self._older = []
             return
         for name in self._older:
             cursor.execute(f"drop table if exists {name}")

@@ -135,9 +135,7 @@ def _claim(home: Home) -> None:
     home.path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
     # Another process may be claiming the same folder at this moment: its temporary marker, or the
     # folders that it made after its marker, are no sign of a stranger's folder.
-    strangers = [
-        entry.name for entry in os.scandir(home.path) if not entry.name.startswith("home.json")
-    ]
+    strangers = [entry.name for entry in os.scandir(home.path) if not entry.name.startswith("home.json")]
     if strangers and not home.marker.exists():
         raise HomeError(
             f"{home.path} is not a mnemoduck home: it holds other files (such as "

@@ -1,10 +1,10 @@
 """The public face: `Memory(home)` remembers, recalls and forgets.
 
-    from mnemoduck import Memory
+from mnemoduck import Memory
 
-    with Memory("~/.my-agent") as memory:
-        memory.remember("Maya is allergic to hazelnuts", user_id="maya", importance=0.9)
-        memory.recall("what can Maya not eat?", user_id="maya")
+with Memory("~/.my-agent") as memory:
+    memory.remember("Maya is allergic to hazelnuts", user_id="maya", importance=0.9)
+    memory.recall("what can Maya not eat?", user_id="maya")
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from uuid import UUID
 
 import duckdb
 
-from mnemoduck.errors import InvalidEventError, QueryError, UsageError
+from mnemoduck.errors import QueryError, UsageError
 from mnemoduck.events import Event, new_event
 from mnemoduck.fresh import FreshReader
 from mnemoduck.home import open_home
 from mnemoduck.inbox import InboxWriter
 from mnemoduck.project import find_project
-from mnemoduck.recall import MemoryReader, Recollection, WorkingMemorySlot
+from mnemoduck.recall import LongTermMemory, MemoryReader, Recollection, WorkingMemorySlot
 from mnemoduck.scope import Scope
 from mnemoduck.warehouse import SnapshotReader
 
@@ -191,6 +191,19 @@ class Memory:
         scope = Scope(user_id, agent_id, session_id)
         return self._reader.working_memory(scope, as_of=_as_utc(as_of))
 
+    def long_term(
+        self,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        session_id: str | None = None,
+        limit: int = 10,
+        as_of: datetime | None = None,
+    ) -> list[LongTermMemory]:
+        """Return the strongest consolidated memories of the last build, strongest first."""
+        scope = Scope(user_id, agent_id, session_id)
+        return self._reader.long_term(scope, limit=limit, as_of=_as_utc(as_of))
+
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Return the result of a SELECT on the published snapshot as a DataFrame.
 
@@ -258,5 +271,3 @@ def _as_utc(moment: datetime | None) -> datetime | None:
     if moment is None or moment.tzinfo is not None:
         return moment
     return moment.replace(tzinfo=UTC)
-
-

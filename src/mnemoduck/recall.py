@@ -19,7 +19,7 @@ import duckdb
 
 from mnemoduck.errors import UsageError
 from mnemoduck.fresh import FreshReader, FreshTables
-from mnemoduck.project import render
+from mnemoduck.project import render, variables
 from mnemoduck.scope import SCOPE_CONDITION, Scope
 from mnemoduck.warehouse import Snapshot
 
@@ -154,6 +154,37 @@ class WorkingMemorySlot:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class LongTermMemory:
+    """A consolidated memory: what was said in the same words, with how well it is held at a moment.
+
+    `strength` is the probability of retrieval (0..1) from the activation of all its uses, `retention`
+    exp(-t / S) since the last one; `fate` is retained, reinforced or forgotten.
+    """
+
+    consolidated_id: UUID
+    user_id: str | None
+    agent_id: str | None
+    memory_ids: list[UUID]
+    session_ids: list[str]
+    content: str
+    role: str | None
+    memory_type: str
+    tags: list[str]
+    fate: str
+    support_count: int
+    importance: float
+    activation: float
+    strength: float
+    retention: float
+    stability_days: float
+    first_seen_at: datetime
+    last_seen_at: datetime
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
 class MemoryReader:
     """Answers questions about one home. Safe between threads: each question has a cursor of its own."""
 
@@ -215,6 +246,52 @@ class MemoryReader:
         )
         rows = self._ask(f"select * from ({slots}) order by slot", {}, scope, as_of)
         return [WorkingMemorySlot(**{**row, "occurred_at": _aware(row["occurred_at"])}) for row in rows]
+
+    def long_term(
+        self, scope: Scope, *, limit: int = 10, as_of: datetime | None = None
+    ) -> list[LongTermMemory]:
+        """Return the strongest consolidated memories of the last build, strongest first.
+
+        Raises:
+            UsageError: the limit is not between 0 and 10,000.
+        """
+        _check_limit(limit)
+        if self._fresh.get()[0].path is None:
+            return []
+        activation = render(
+            self._project, "activation", "support_count", "first_seen_at", "recent_use_times", "$as_of"
+        )
+        threshold = variables(self._project)["retrieval_threshold"]
+        statement = f"""
+            select
+                consolidated_id, user_id, agent_id, memory_ids, session_ids, content, role, memory_type,
+                tags, case when support_count > 1 then 'reinforced' else 'retained' end as fate,
+                support_count, importance, {activation} as activation,
+                {render(self._project, "retrieval_probability", activation, threshold)} as strength,
+                {render(self._project, "retention", "last_seen_at", "stability_days", "$as_of")}
+                    as retention,
+                stability_days, first_seen_at, last_seen_at
+            from main.consolidated_memories
+            where
+                consolidated_at <= $as_of
+                and (forgotten_at is null or forgotten_at > $as_of)
+                and ($user_id is null or user_id = $user_id)
+                and ($agent_id is null or agent_id = $agent_id)
+                and ($session_id is null or list_contains(session_ids, $session_id))
+            order by activation desc, importance desc, consolidated_id
+            limit $limit
+        """
+        rows = self._ask(statement, {"limit": limit}, scope, as_of)
+        return [
+            LongTermMemory(
+                **{
+                    **row,
+                    "first_seen_at": _aware(row["first_seen_at"]),
+                    "last_seen_at": _aware(row["last_seen_at"]),
+                }
+            )
+            for row in rows
+        ]
 
     def _ask(
         self, statement: str, values: Mapping[str, Any], scope: Scope, as_of: datetime | None

@@ -72,9 +72,7 @@ def facts_about(memories: list[Event], subject: str, predicate: str) -> list[str
     ]
 
 
-def test_every_line_is_an_event_exactly_as_we_would_write_it(
-    lines: list[bytes], events: list[Event]
-) -> None:
+def test_every_line_is_an_event_exactly_as_we_would_write_it(lines: list[bytes], events: list[Event]) -> None:
     assert [event.to_line() for event in events] == lines
 
 
@@ -254,18 +252,14 @@ def test_forgetting_names_the_secret_and_leaves_no_other_copy_of_it(events: list
         pytest.param("jonas", r"delete from \w+ where .* = '.*'; insert into .*; --", id="sql"),
         pytest.param("jonas", r"\{\{ .* \}\}", id="jinja"),
         pytest.param("maya", r"\n- ", id="line breaks"),
-        pytest.param("maya", r"amanhã ligo à|Finanças|Parabéns, avó", id="portuguese"),
+        pytest.param("maya", r"Amanhã ligo à Dona Celeste", id="portuguese"),
         pytest.param("maya", r"Fischbrötchen", id="german"),
         pytest.param("jonas", r"Für die Einladung.*überflüssig, Hunger nötig", id="umlauts"),
         pytest.param("maya", "\N{LUGGAGE}", id="emoji"),
     ],
 )
-def test_awkward_text_is_part_of_the_conversation(
-    memories: list[Event], user_id: str, pattern: str
-) -> None:
-    assert any(
-        re.search(pattern, content(memory)) for memory in memories if memory.user_id == user_id
-    )
+def test_awkward_text_is_part_of_the_conversation(memories: list[Event], user_id: str, pattern: str) -> None:
+    assert any(re.search(pattern, content(memory)) for memory in memories if memory.user_id == user_id)
 
 
 def test_maya_ends_with_more_in_mind_than_working_memory_can_hold(memories: list[Event]) -> None:
@@ -285,7 +279,7 @@ def test_her_last_memories_differ_in_importance_and_are_mostly_about_packing(
     assert sum("packing" in payload(m).tags for m in last) > len(last) / 2
 
 
-def test_jonas_ends_with_six_memories_that_share_no_tag_and_hardly_a_word(
+def test_jonas_ends_with_six_memories_that_share_no_tag_and_no_long_word(
     memories: list[Event],
 ) -> None:
     last = in_the_last(30, "jonas", memories)
@@ -303,7 +297,9 @@ def test_no_memory_lies_on_the_edge_of_a_window(memories: list[Event]) -> None:
 
 def test_the_readme_finds_its_five_queries_on_the_lines_that_it_names(events: list[Event]) -> None:
     rows = re.findall(
-        r"^\| (maya|jonas) \| (.+?) \| .+? \| ([\d, ]+) \|$", README.read_text("utf-8"), re.MULTILINE
+        r"^\| (maya|jonas) \| (.+?) \| .+? \| ([\d, ]+) \|$",
+        README.read_text("utf-8"),
+        re.MULTILINE,
     )
     assert len(rows) == 5
     for user_id, query, numbers in rows:

@@ -21,6 +21,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -100,6 +101,7 @@ def load_inbox(home: Home) -> list[Batch]:
     batches and files so far (kept small by merging).
     """
     batches = read_manifest(home)
+    _cut_torn_line(home)
     _finish_interrupted(home, batches)
     seal_open_segments(home)
     segments = sealed_segments(home)
@@ -114,7 +116,7 @@ def load_inbox(home: Home) -> list[Batch]:
 
 
 def read_manifest(home: Home) -> list[Batch]:
-    """Return the committed batches; a torn last line was not committed and is cut off.
+    """Return the committed batches, oldest first; a torn last line was not committed.
 
     Raises:
         StorageError: a line in the middle cannot be read.
@@ -124,8 +126,6 @@ def read_manifest(home: Home) -> list[Batch]:
     except FileNotFoundError:
         return []
     whole = data.rfind(b"\n") + 1
-    if whole < len(data):
-        os.truncate(home.manifest, whole)
     try:
         return [Batch.from_line(line.decode()) for line in data[:whole].splitlines()]
     except (ValueError, TypeError, KeyError) as error:
@@ -154,6 +154,12 @@ def to_table(home: Home, batches: Iterable[Batch]) -> pa.Table:
     )
 
 
+def _cut_torn_line(home: Home) -> None:
+    if home.manifest.exists():
+        data = home.manifest.read_bytes()
+        os.truncate(home.manifest, data.rfind(b"\n") + 1)
+
+
 def _finish_interrupted(home: Home, batches: list[Batch]) -> None:
     if batches:
         last = batches[-1]
@@ -174,10 +180,9 @@ def _remove_unknown_files(home: Home, batches: list[Batch]) -> None:
 def _write_batch(home: Home, segments: list[Path], batch_seq: int) -> Batch:
     counts: Counter[str] = Counter()
     quarantined = 0
-    writer = _MonthlyWriter(home, batch_seq)
-    try:
-        rows: list[Event] = []
-        places: list[tuple[str, int]] = []
+    rows: list[Event] = []
+    places: list[tuple[str, int]] = []
+    with _MonthlyWriter(home, batch_seq) as writer:
         for segment in segments:
             rejected = QuarantineFile(home, segment.stem, keep_whole=True)
             for number, line in iterate_lines(segment):
@@ -193,13 +198,11 @@ def _write_batch(home: Home, segments: list[Path], batch_seq: int) -> Batch:
             rejected.close()
             quarantined += rejected.count
         counts.update(writer.write(rows, places))
-    finally:
-        files = writer.close()
     return Batch(
         batch_seq=batch_seq,
         loaded_at=datetime.now(UTC).isoformat(),
         segments=[segment.name for segment in segments],
-        files=files,
+        files=writer.put_in_place(),
         event_counts={name: counts[name] for name in EVENT_TYPES if counts[name]},
         quarantined_count=quarantined,
     )
@@ -226,8 +229,19 @@ class _MonthlyWriter:
             self._rows[month] += len(rows)
         return Counter(event.event_type for event in events)
 
-    def close(self) -> list[RawFile]:
+    def __enter__(self) -> _MonthlyWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self._stack.close()
+
+    def put_in_place(self) -> list[RawFile]:
+        """Move the closed files to where the manifest will name them."""
         files = []
         for month, rows in sorted(self._rows.items()):
             path = f"{month}/{_file_name(self._batch_seq, tier=0)}"

@@ -103,9 +103,7 @@ def _copy(source: Path, target: Path) -> None:
 def _check(snapshot: Path, batch_seq: int) -> None:
     try:
         with duckdb.connect(str(snapshot), read_only=True) as connection:
-            row = connection.execute(
-                "select coalesce(max(batch_seq), 0) from staging.raw_batches"
-            ).fetchone()
+            row = connection.execute("select coalesce(max(batch_seq), 0) from staging.raw_batches").fetchone()
     except duckdb.Error as error:
         snapshot.unlink(missing_ok=True)
         raise StorageError(f"The copy of the warehouse does not open: {error}") from error

@@ -1,0 +1,66 @@
+# Everything works from a fresh clone: each target sets up .venv from the lock file first.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+# The first of these that is Python 3.11 to 3.13; another one can be named: make demo PYTHON=/path/to/python
+FIND_PYTHON = for name in python3 python3.13 python3.12 python3.11 python; do \
+	if "$$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; \
+	then echo "$$name"; break; fi; done
+PYTHON ?= $(shell $(FIND_PYTHON))
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO_HOME := .mnemoduck-demo
+DEMO_AS_OF := 2026-03-15T18:30:00Z
+
+.PHONY: help
+help: ## Say what there is to make
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.PHONY: setup
+setup: $(READY) ## Set up .venv with the pinned dependencies
+
+$(READY): requirements-dev.lock pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "No Python 3.11, 3.12 or 3.13 was found. Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; \
+		exit 2; fi
+	@echo "Setting up $(VENV) with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+.PHONY: demo
+demo: $(READY) ## Ingest, build and recall the sample stream
+	@export MNEMODUCK_HOME=$(DEMO_HOME); as_of=$(DEMO_AS_OF); \
+	run() { printf '\n$$ %s\n' "$$(printf '%q ' "$$@")"; PATH="$(CURDIR)/$(BIN):$$PATH" "$$@"; }; \
+	run mnemoduck ingest seeds/sample_stream.jsonl && \
+	run mnemoduck run && \
+	run mnemoduck working-memory --user maya --as-of $$as_of && \
+	run mnemoduck long-term --limit 8 --as-of $$as_of && \
+	run mnemoduck recall "when is the flight to Lisbon" --user maya --limit 5 && \
+	run mnemoduck status
+
+.PHONY: lint
+lint: $(READY) ## Check style and types: ruff, mypy --strict, sqlfluff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/sqlfluff lint models tests/data --processes 2
+
+.PHONY: test
+test: $(READY) ## Run all tests
+	$(BIN)/python -m pytest
+
+.PHONY: lock
+lock: ## Pin the dependencies anew (needs uv)
+	uv pip compile pyproject.toml $(LOCK_OPTIONS) --output-file requirements.lock
+	uv pip compile pyproject.toml $(LOCK_OPTIONS) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+
+LOCK_OPTIONS := --upgrade --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header --quiet
+
+.PHONY: clean
+clean: ## Remove what make and dbt have made, but no home
+	rm -rf $(VENV) target logs dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

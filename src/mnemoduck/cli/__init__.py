@@ -1,0 +1,88 @@
+"""The command line: `mnemoduck COMMAND`. `main` is the entry point; one module for each kind of work."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from mnemoduck import __version__
+from mnemoduck.cli.build import init_command, run_command
+from mnemoduck.cli.output import escape_controls
+from mnemoduck.cli.read import (
+    long_term_command,
+    recall_command,
+    sql_command,
+    status_command,
+    working_memory_command,
+)
+from mnemoduck.cli.write import forget_command, ingest_command, remember_command
+from mnemoduck.errors import MnemoduckError
+
+DEBUG_VARIABLE = "MNEMODUCK_DEBUG"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="mnemoduck")
+def cli() -> None:
+    """The memory warehouse for AI agents: remember, build with dbt on DuckDB, recall.
+
+    Everything lives in one home folder: --home, else MNEMODUCK_HOME, else .mnemoduck here.
+
+    Exit codes: 0 done, 1 something failed, 2 the request cannot be carried out as it was made,
+    75 another run is at work.
+    """
+
+
+for _command in (
+    init_command,
+    ingest_command,
+    remember_command,
+    forget_command,
+    run_command,
+    recall_command,
+    working_memory_command,
+    long_term_command,
+    sql_command,
+    status_command,
+):
+    cli.add_command(_command)
+
+
+def main() -> NoReturn:
+    """Run the command line; every failure ends in a sentence and an exit code, never in a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        cli.main(standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(0)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.Abort:
+        _fail("Interrupted.", 130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output (head, say) has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except MnemoduckError as error:
+        _fail(str(error), error.exit_code)
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        _fail(
+            f"Something unexpected failed ({type(error).__name__}: {error}). Set {DEBUG_VARIABLE}=1 to see "
+            "where, and please report it.",
+            1,
+        )
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
+    click.echo(f"Error: {escape_controls(message)}", err=True)
+    sys.exit(exit_code)

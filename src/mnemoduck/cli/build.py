@@ -1,0 +1,98 @@
+"""Commands that set up a home and run the pipeline."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBar
+
+from mnemoduck.cli.options import Moment, home_option, json_option, project_option
+from mnemoduck.cli.output import console, escape_controls, print_json
+from mnemoduck.home import open_home
+from mnemoduck.pipeline.run import Progress, RunSummary, run_pipeline
+from mnemoduck.project import find_project
+
+
+@click.command("init")
+@home_option
+def init_command(home: Path | None) -> None:
+    """Make a home. Other commands that write make it as well."""
+    opened = open_home(home)
+    click.echo(f"The home is {opened.path}.")
+
+
+@click.command("run")
+@home_option
+@project_option
+@click.option("--full-refresh", is_flag=True, help="Build every table anew from raw/.")
+@click.option("--as-of", type=Moment(), help="Evaluate time-dependent views at this moment, not at now.")
+@click.option("--threads", type=int, help="Threads of dbt. Default: MNEMODUCK_THREADS, else 2.")
+@json_option
+def run_command(
+    home: Path | None,
+    project: Path | None,
+    full_refresh: bool,
+    as_of: datetime | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Load what arrived, build, test, and publish if every test passed.
+
+    This is `dbt build` with a lock, progress and a summary. Exit codes for cron: 0 published or nothing
+    new, 1 a model or test failed and readers stay on the last good snapshot, 75 another run is at work.
+    """
+    opened, folder = open_home(home), find_project(project)
+    with _progress(is_shown=not as_json) as bar:
+        task = bar.add_task("dbt build", total=None)
+
+        def show(progress: Progress) -> None:
+            bar.update(task, completed=progress.done, total=progress.total, description=progress.name)
+
+        summary = run_pipeline(
+            opened, folder, full_refresh=full_refresh, as_of=as_of, threads=threads, on_progress=show
+        )
+    if as_json:
+        print_json({**asdict(summary), "is_ok": summary.is_ok})
+    else:
+        _print_summary(summary, opened.logs / "dbt.log")
+    if not summary.is_ok:
+        sys.exit(1)
+
+
+def _progress(*, is_shown: bool) -> ProgressBar:
+    """A bar on a terminal, nothing elsewhere."""
+    return ProgressBar(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+        console=console(),
+        transient=True,
+        disable=not is_shown or not sys.stdout.isatty(),
+    )
+
+
+def _print_summary(summary: RunSummary, log: Path) -> None:
+    click.echo(
+        f"Loaded {summary.events_loaded:,} events ({summary.memories_loaded:,} memories), "
+        f"{summary.lines_quarantined:,} lines quarantined."
+    )
+    click.echo(
+        f"Built {summary.models} models and ran {summary.tests} tests in {summary.seconds:.1f} s"
+        + (f"; {summary.skipped} were skipped." if summary.skipped else ".")
+    )
+    for failure in summary.failures:
+        click.echo(escape_controls(f"{failure.status.upper()} {failure.name}: {failure.message}"))
+    for error in summary.errors:
+        click.echo(escape_controls(f"ERROR {error}"))
+    if summary.outcome == "published":
+        click.echo(f"Published {summary.snapshot}.")
+    elif summary.outcome == "unchanged":
+        click.echo(f"Nothing new: {summary.snapshot} stays published.")
+    else:
+        click.echo(f"Not published: readers stay on the last good snapshot. The log is {log}.")

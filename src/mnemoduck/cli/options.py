@@ -1,0 +1,74 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from mnemoduck.project import PROJECT_VARIABLE
+from mnemoduck.recall import MAX_LIMIT
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Moment(click.ParamType[datetime]):
+    """A date or time in ISO 8601; without a zone it is UTC."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime | None:
+        if isinstance(value, datetime):
+            return value
+        try:
+            moment = datetime.fromisoformat(str(value).strip())
+        except ValueError:
+            self.fail(
+                f"{value!r} is not a date or time; write it like 2026-03-15 or 2026-03-15T18:30:00Z.",
+                param,
+                ctx,
+            )
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+def home_option(command: Command) -> Command:
+    return click.option(
+        "--home",
+        type=click.Path(path_type=Path),
+        help="The home folder. Default: MNEMODUCK_HOME, else .mnemoduck here.",
+    )(command)
+
+
+def project_option(command: Command) -> Command:
+    return click.option(
+        "--project",
+        type=click.Path(path_type=Path),
+        help=f"The folder of the dbt project. Default: {PROJECT_VARIABLE}, else the one that came along.",
+    )(command)
+
+
+def scope_options(command: Command) -> Command:
+    for name, what in (("session", "session"), ("agent", "agent"), ("user", "user")):
+        command = click.option(f"--{name}", f"{name}_id", metavar="ID", help=f"Only this {what}.")(command)
+    return command
+
+
+def as_of_option(command: Command) -> Command:
+    return click.option(
+        "--as-of", type=Moment(), help="The moment to look from, ISO 8601 in UTC. Default: now."
+    )(command)
+
+
+def limit_option(command: Command) -> Command:
+    return click.option(
+        "--limit", type=click.IntRange(0, MAX_LIMIT), default=10, show_default=True, help="At most so many."
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")(command)

@@ -1,0 +1,87 @@
+"""Showing memories to people: content is data, so nothing in it may steer the terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+# C0 and C1 control characters, and the marks that reorder or hide text (Trojan Source, CVE-2021-42574).
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def console() -> Console:
+    """Return a console for standard output; markup and emoji codes in texts mean nothing to it."""
+    return Console(markup=False, emoji=False, highlight=False)
+
+
+def escape_controls(text: str) -> str:
+    """Return the text with control characters spelled out, so that a terminal only shows them."""
+    return _CONTROLS.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
+
+
+def one_line(text: str) -> str:
+    """Return the text as it is shown in a table cell: on one line, control characters spelled out."""
+    return escape_controls(" ".join(text.split()))
+
+
+def format_time(moment: datetime | None) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M") if moment else "-"
+
+
+def format_scope(*parts: str | None) -> str:
+    return " / ".join(one_line(part) for part in parts if part) or "-"
+
+
+def format_bytes(size: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError("unreachable")
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON; characters that could steer a terminal are escaped."""
+    text = json.dumps(value, ensure_ascii=False, indent=2, default=_to_json)
+    click.echo(_CONTROLS.sub(lambda match: f"\\u{ord(match.group()):04x}", text))
+
+
+def print_table(
+    title: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], *, note: str = ""
+) -> None:
+    """Print a table; `columns` are names with their justification, the last column takes the room left."""
+    table = Table(title=title, title_justify="left", caption=note, caption_justify="left", box=None)
+    table.title_style, table.caption_style = "bold", "dim"
+    for number, (name, justify) in enumerate(columns):
+        is_last = number == len(columns) - 1
+        table.add_column(
+            name,
+            justify=justify,  # type: ignore[arg-type]
+            header_style="dim",
+            no_wrap=not is_last,
+            overflow="fold" if is_last else "ellipsis",
+        )
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console().print(table)
+    console().print()
+
+
+def _to_json(value: object) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, UUID):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return str(value)

@@ -1,0 +1,227 @@
+"""Commands that read: recall, working memory, long-term memory, SQL, status."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from mnemoduck.cli.options import as_of_option, home_option, json_option, scope_options
+from mnemoduck.cli.output import (
+    format_bytes,
+    format_scope,
+    format_time,
+    one_line,
+    print_json,
+    print_table,
+)
+from mnemoduck.home import open_home
+from mnemoduck.memory import Memory
+from mnemoduck.status import read_status
+
+
+@click.command("recall")
+@click.argument("query")
+@home_option
+@scope_options
+@click.option(
+    "--limit", type=click.IntRange(0, 10_000), default=10, show_default=True, help="At most so many."
+)
+@as_of_option
+@json_option
+def recall_command(
+    query: str,
+    home: Path | None,
+    user_id: str | None,
+    agent_id: str | None,
+    session_id: str | None,
+    limit: int,
+    as_of: datetime | None,
+    as_json: bool,
+) -> None:
+    """Find the memories that answer QUERY best, what arrived a moment ago included."""
+    with _existing(home) as memory:
+        found = memory.recall(
+            query, user_id=user_id, agent_id=agent_id, session_id=session_id, limit=limit, as_of=as_of
+        )
+    if as_json:
+        print_json(found)
+    elif not found:
+        click.echo("Nothing in memory matches.")
+    else:
+        print_table(
+            f'Recall: "{one_line(query)}"',
+            [("score", "right"), ("when", "left"), ("whose", "left"), ("seen", "right"), ("memory", "left")],
+            [
+                (
+                    f"{item.score:.2f}",
+                    format_time(item.occurred_at),
+                    format_scope(item.user_id, item.agent_id),
+                    f"{item.support_count}x" + (" new" if item.is_fresh else ""),
+                    _with_role(item.role, item.content),
+                )
+                for item in found
+            ],
+        )
+
+
+@click.command("working-memory")
+@home_option
+@scope_options
+@as_of_option
+@json_option
+def working_memory_command(
+    home: Path | None,
+    user_id: str | None,
+    agent_id: str | None,
+    session_id: str | None,
+    as_of: datetime | None,
+    as_json: bool,
+) -> None:
+    """Show what is in mind: 5 to 9 memories of the last minutes, the most pressing first."""
+    with _existing(home) as memory:
+        slots = memory.working_memory(user_id=user_id, agent_id=agent_id, session_id=session_id, as_of=as_of)
+    if as_json:
+        print_json(slots)
+    elif not slots:
+        click.echo(
+            "Nothing is in mind: nothing was remembered in the last minutes before "
+            f"{format_time(as_of) if as_of else 'now'}. Look from another moment with --as-of."
+        )
+    else:
+        print_table(
+            f"Working memory of {format_scope(user_id, agent_id, session_id).replace('-', 'everyone', 1)}"
+            f" at {format_time(as_of) if as_of else 'this moment'}",
+            [
+                ("slot", "right"),
+                ("priority", "right"),
+                ("active", "right"),
+                ("important", "right"),
+                ("when", "left"),
+                ("memory", "left"),
+            ],
+            [
+                (
+                    str(slot.slot),
+                    f"{slot.priority:.2f}",
+                    f"{slot.activation_term:.2f}",
+                    f"{slot.importance_term:.2f}",
+                    slot.occurred_at.strftime("%H:%M:%S"),
+                    _with_role(slot.role, slot.content),
+                )
+                for slot in slots
+            ],
+            note=f"capacity {slots[0].capacity} of 5 to 9 (coherence {slots[0].coherence:.2f})",
+        )
+
+
+@click.command("long-term")
+@home_option
+@scope_options
+@click.option(
+    "--limit", type=click.IntRange(0, 10_000), default=10, show_default=True, help="At most so many."
+)
+@as_of_option
+@json_option
+def long_term_command(
+    home: Path | None,
+    user_id: str | None,
+    agent_id: str | None,
+    session_id: str | None,
+    limit: int,
+    as_of: datetime | None,
+    as_json: bool,
+) -> None:
+    """Show the strongest consolidated memories of the last build."""
+    with _existing(home) as memory:
+        memories = memory.long_term(
+            user_id=user_id, agent_id=agent_id, session_id=session_id, limit=limit, as_of=as_of
+        )
+    if as_json:
+        print_json(memories)
+    elif not memories:
+        click.echo("Nothing has been consolidated yet. Build it with `mnemoduck run`.")
+    else:
+        print_table(
+            f"Strongest long-term memories at {format_time(as_of) if as_of else 'this moment'}",
+            [
+                ("strength", "right"),
+                ("retained", "right"),
+                ("seen", "right"),
+                ("last", "left"),
+                ("whose", "left"),
+                ("memory", "left"),
+            ],
+            [
+                (
+                    f"{item.strength:.2f}",
+                    f"{item.retention:.0%}",
+                    f"{item.support_count}x",
+                    format_time(item.last_seen_at),
+                    format_scope(item.user_id, item.agent_id),
+                    _with_role(item.role, item.content),
+                )
+                for item in memories
+            ],
+        )
+
+
+@click.command("sql")
+@click.argument("query")
+@home_option
+@json_option
+def sql_command(query: str, home: Path | None, as_json: bool) -> None:
+    """Run one SELECT on the published snapshot, read-only.
+
+    Tables to begin with: working_memory, short_term, consolidated; `show all tables` lists the rest.
+    """
+    with _existing(home) as memory:
+        cursor = memory.cursor_for(query)
+        names = [column[0] for column in cursor.description or ()]
+        rows = cursor.fetchall()
+    if as_json:
+        print_json([dict(zip(names, row, strict=True)) for row in rows])
+    else:
+        print_table(
+            "",
+            [(one_line(name), "left") for name in names],
+            [[one_line("" if value is None else str(value)) for value in row] for row in rows],
+            note=f"{len(rows):,} rows",
+        )
+
+
+@click.command("status")
+@home_option
+@json_option
+def status_command(home: Path | None, as_json: bool) -> None:
+    """Say what the home holds, what waits, and whether a run is at work."""
+    status = read_status(open_home(home, create=False))
+    if as_json:
+        print_json(status)
+        return
+    published = (
+        f"{status.snapshot} of {format_time(status.published_at)}" if status.snapshot else "nothing yet"
+    )
+    lines = {
+        "home": status.home,
+        "published": published,
+        "memories": f"{status.memories:,}, of which {status.forgotten_memories:,} forgotten",
+        "long-term": f"{status.consolidated_memories:,} consolidated memories",
+        "in mind": f"{status.working_memory_slots:,} slots over all scopes",
+        "waiting": f"{status.waiting_events:,} events for the next run",
+        "quarantine": f"{status.quarantined_lines:,} lines",
+        "run": status.running or "none at work",
+        "disk": ", ".join(f"{name} {format_bytes(size)}" for name, size in status.bytes.items()),
+    }
+    for name, text in lines.items():
+        click.echo(f"{name:>10}  {one_line(text)}")
+
+
+def _existing(home: Path | None) -> Memory:
+    """Open a home to read from; a mistyped path is an error, not a new home."""
+    return Memory(open_home(home, create=False).path)
+
+
+def _with_role(role: str | None, content: str) -> str:
+    return f"{one_line(role)}: {one_line(content)}" if role else one_line(content)

@@ -1,0 +1,210 @@
+"""`mnemoduck run`: the real dbt in a process of its own, under the home's lock, with a summary.
+
+dbt runs as a subprocess because its in-process runner keeps the warehouse locked and has shown stale
+data when it is invoked again. Its structured log is read line by line for progress.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mnemoduck.errors import PipelineError, UsageError
+from mnemoduck.home import HOME_VARIABLE, Home
+from mnemoduck.pipeline.load import Batch, read_manifest
+from mnemoduck.pipeline.lock import INHERITED_VARIABLE, RunLock
+from mnemoduck.warehouse import check_database_file
+
+PUBLISHED_PREFIX = "mnemoduck published: "
+UNCHANGED_PREFIX = "mnemoduck unchanged: "
+NOT_PUBLISHED_PREFIX = "mnemoduck not published: "
+
+
+@dataclass(frozen=True)
+class NodeFailure:
+    """A model or test that failed, with dbt's message."""
+
+    name: str
+    status: str
+    message: str
+
+
+@dataclass
+class RunSummary:
+    """What one run did. `outcome` is "published", "unchanged" or "not published"."""
+
+    outcome: str = "not published"
+    snapshot: str | None = None
+    events_loaded: int = 0
+    memories_loaded: int = 0
+    lines_quarantined: int = 0
+    models: int = 0
+    tests: int = 0
+    skipped: int = 0
+    failures: list[NodeFailure] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    """Lines that are not of dbt's log: warnings of the interpreter, or how it died."""
+    seconds: float = 0.0
+
+    @property
+    def is_ok(self) -> bool:
+        return self.outcome != "not published" and not self.failures and not self.errors
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: `done` of `total` nodes, `name` the one that was finished last."""
+
+    done: int
+    total: int
+    name: str
+
+
+def run_pipeline(
+    home: Home,
+    project: Path,
+    *,
+    full_refresh: bool = False,
+    as_of: datetime | None = None,
+    threads: int | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> RunSummary:
+    """Load, build, test and publish once; return what happened, also if something failed.
+
+    Raises:
+        LockedError: another run holds the home.
+        StorageError: the warehouse file is damaged.
+        PipelineError: dbt could not be started.
+    """
+    check_database_file(home.warehouse)
+    started = time.monotonic()
+    with RunLock(home) as lock:
+        before = _last_batch(home)
+        summary = RunSummary()
+        arguments = _dbt_arguments(home, project, full_refresh, as_of)
+        with _dbt(arguments, home, project, lock, threads) as lines:
+            for line in lines:
+                _read_log_line(line, summary, on_progress)
+        _count_loaded(summary, read_manifest(home), before)
+    summary.seconds = time.monotonic() - started
+    if not summary.is_ok and not summary.failures and not summary.errors:
+        summary.errors.append("; ".join(["dbt stopped without publishing", *summary.remarks[-3:]]))
+    return summary
+
+
+def _dbt_arguments(home: Home, project: Path, full_refresh: bool, as_of: datetime | None) -> list[str]:
+    arguments = ["--log-format", "json", "build", "--project-dir", str(project)]
+    arguments += ["--profiles-dir", str(project)]
+    arguments += ["--target-path", str(home.target), "--log-path", str(home.logs)]
+    if full_refresh:
+        arguments.append("--full-refresh")
+    if as_of is not None:
+        moment = as_of.astimezone(UTC).replace(tzinfo=None)
+        arguments += ["--vars", json.dumps({"as_of": moment.isoformat()})]
+    return arguments
+
+
+@contextmanager
+def _dbt(
+    arguments: Sequence[str], home: Home, project: Path, lock: RunLock, threads: int | None
+) -> Iterator[Iterator[str]]:
+    environment = {
+        **os.environ,
+        HOME_VARIABLE: str(home.path),
+        INHERITED_VARIABLE: str(lock.descriptor),
+    }
+    if threads is not None:
+        if threads < 1:
+            raise UsageError(f"--threads is {threads}; it takes a whole number of at least 1.")
+        environment["MNEMODUCK_THREADS"] = str(threads)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from dbt.cli.main import cli; cli()", *arguments],
+            cwd=project,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            pass_fds=[lock.descriptor],
+        )
+    except OSError as error:
+        raise PipelineError(f"dbt could not be started: {error}.") from error
+    assert process.stdout is not None
+    try:
+        yield iter(process.stdout)
+    except BaseException:
+        process.terminate()
+        raise
+    finally:
+        process.stdout.close()
+        process.wait()
+
+
+def _read_log_line(line: str, summary: RunSummary, on_progress: Callable[[Progress], None]) -> None:
+    try:
+        entry: dict[str, Any] = json.loads(line)
+        name, data, message = entry["info"]["name"], entry.get("data", {}), entry["info"]["msg"]
+        level = entry["info"]["level"]
+    except (ValueError, KeyError, TypeError):
+        if line.strip():
+            summary.remarks.append(line.strip())
+        return
+    if name in {"LogModelResult", "LogTestResult", "LogSeedResult", "LogSnapshotResult"}:
+        _read_node_result(name, data, message, summary)
+        on_progress(Progress(data.get("index", 0), data.get("total", 0), data["node_info"]["node_name"]))
+    elif name == "SkippingDetails":
+        summary.skipped += 1
+    elif name in {"RunResultError", "MainEncounteredError", "MainStackTrace", "RunResultFailure"}:
+        _attach_message(summary, data, message)
+    elif message.startswith(PUBLISHED_PREFIX):
+        summary.outcome, summary.snapshot = "published", message.removeprefix(PUBLISHED_PREFIX)
+    elif message.startswith(UNCHANGED_PREFIX):
+        summary.outcome, summary.snapshot = "unchanged", message.removeprefix(UNCHANGED_PREFIX)
+    elif level == "error" and name not in {"EndOfRunSummary", "LogHookEndLine"}:
+        _attach_message(summary, data, message)
+
+
+def _read_node_result(name: str, data: dict[str, Any], message: str, summary: RunSummary) -> None:
+    status = data["node_info"].get("node_status", "")
+    if name == "LogTestResult":
+        summary.tests += 1
+    else:
+        summary.models += 1
+    if status in {"error", "fail", "runtime error"}:
+        summary.failures.append(NodeFailure(data["node_info"]["node_name"], status, message.strip()))
+
+
+def _attach_message(summary: RunSummary, data: dict[str, Any], message: str) -> None:
+    text = message.strip()
+    name = data.get("node_info", {}).get("node_name")
+    for index, failure in enumerate(summary.failures):
+        if failure.name == name and text:
+            summary.failures[index] = NodeFailure(failure.name, failure.status, text)
+            return
+    if text:
+        summary.errors.append(text)
+
+
+def _last_batch(home: Home) -> int:
+    batches = read_manifest(home)
+    return batches[-1].batch_seq if batches else 0
+
+
+def _count_loaded(summary: RunSummary, batches: list[Batch], before: int) -> None:
+    for batch in batches:
+        if batch.batch_seq > before:
+            summary.events_loaded += sum(batch.event_counts.values())
+            summary.memories_loaded += batch.event_counts.get("memory", 0)
+            summary.lines_quarantined += batch.quarantined_count

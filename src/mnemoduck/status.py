@@ -1,0 +1,76 @@
+"""What a home holds at this moment, for people and for scripts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from mnemoduck.home import Home
+from mnemoduck.inbox import FreshEvents
+from mnemoduck.pipeline.lock import find_holder
+from mnemoduck.quarantine import count_quarantined
+from mnemoduck.warehouse import SnapshotReader
+
+_COUNTS = """
+    select
+        (select count(*) from staging.stg_memories),
+        (select count(*) from consolidated_memories),
+        (select count(*) from staging.int_forgotten_memories),
+        (select count(*) from working_memory),
+        (select max(ended_at) from meta.runs)
+"""
+
+
+@dataclass(frozen=True)
+class Status:
+    """Counts are of the published snapshot but `waiting_events`, which it does not contain yet."""
+
+    home: str
+    snapshot: str | None
+    published_at: datetime | None
+    memories: int
+    consolidated_memories: int
+    forgotten_memories: int
+    working_memory_slots: int
+    waiting_events: int
+    quarantined_lines: int
+    running: str | None
+    bytes: dict[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def read_status(home: Home) -> Status:
+    """Return the state of the home; costs a look at each waiting event and each quarantined line."""
+    reader = SnapshotReader(home)
+    try:
+        snapshot = reader.get()
+        waiting, _ = FreshEvents(home).read(snapshot.batch_seq)
+        counts: tuple[int, int, int, int] = (0, 0, 0, 0)
+        published_at = None
+        if snapshot.path is not None:
+            row = snapshot.cursor().execute(_COUNTS).fetchone()
+            assert row is not None
+            counts = (row[0], row[1], row[2], row[3])
+            published_at = row[4].replace(tzinfo=UTC) if row[4] else None
+    finally:
+        reader.close()
+    return Status(
+        home=str(home.path),
+        snapshot=snapshot.path.name if snapshot.path else None,
+        published_at=published_at,
+        memories=counts[0],
+        consolidated_memories=counts[1],
+        forgotten_memories=counts[2],
+        working_memory_slots=counts[3],
+        waiting_events=len(waiting),
+        quarantined_lines=count_quarantined(home),
+        running=find_holder(home),
+        bytes={
+            name: sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+            for name, path in (("inbox", home.inbox), ("raw", home.raw), ("published", home.published))
+        }
+        | {"warehouse": home.warehouse.stat().st_size if home.warehouse.exists() else 0},
+    )
