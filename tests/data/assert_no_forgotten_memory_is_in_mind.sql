@@ -1,0 +1,41 @@
+-- A returned row is a memory that is in working memory, or a long-term memory that does not count as
+-- forgotten, although all of what it was said in was ordered forgotten before.
+with
+
+forgotten as (
+
+    select * from {{ ref('int_forgotten_memories') }}
+
+),
+
+long_term as (
+
+    select
+        consolidated_id,
+        as_of,
+        fate,
+        unnest(memory_ids) as memory_id
+
+    from {{ ref('consolidated') }}
+
+)
+
+select
+    working_memory.memory_id,
+    'is in working memory' as fault
+
+from {{ ref('working_memory') }} as working_memory
+inner join forgotten on working_memory.memory_id = forgotten.memory_id
+where forgotten.forgotten_at <= {{ as_of() }}
+
+union all
+
+select
+    long_term.consolidated_id as memory_id,
+    'is a long-term memory that is ' || max(long_term.fate) as fault
+
+from long_term
+left join forgotten
+    on long_term.memory_id = forgotten.memory_id and forgotten.forgotten_at <= long_term.as_of
+group by long_term.consolidated_id
+having (count(*) = count(forgotten.memory_id)) <> (max(long_term.fate) = 'forgotten')

@@ -1,0 +1,332 @@
+"""The whole job: load, build, test, publish, through plain dbt and through `mnemoduck run`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from mnemoduck import Memory
+from mnemoduck.events import Event, new_event, parse_event
+from mnemoduck.home import open_home
+from mnemoduck.inbox import InboxWriter
+
+from .conftest import PROJECT, SAMPLE_STREAM, SHARED_DATA, Workbench, checksums
+
+FAILING_TEST = "-- A returned row means that the test was run.\nselect 1 as is_broken\n"
+
+
+def write(home: Path, events: list[Event]) -> None:
+    writer = InboxWriter(open_home(home))
+    writer.append([event.to_line() for event in events])
+    writer.close()
+
+
+def sample_events() -> list[Event]:
+    return [parse_event(line) for line in SAMPLE_STREAM.read_bytes().splitlines()]
+
+
+def test_plain_dbt_build_loads_builds_tests_and_publishes(bench: Workbench) -> None:
+    write(bench.home, sample_events())
+    done = bench.dbt("build")
+    assert done.code == 0, done.out
+    assert "mnemoduck published" in done.out
+    memories = sum(event.event_type == "memory" for event in sample_events())
+    assert bench.query("select count(*) from staging.stg_memories") == [(memories,)]
+    assert bench.query("select count(*) from short_term_memories") == [(memories,)]
+    assert bench.query("select sum(support_count) from consolidated_memories") == [(memories,)]
+    assert not list((bench.home / "inbox").rglob("*.jsonl")), "published segments are retired"
+
+
+def test_a_second_build_with_nothing_new_changes_no_row_and_publishes_nothing(sample: Workbench) -> None:
+    before, snapshot = checksums(sample.home / "warehouse.duckdb"), sample.snapshot()
+    done = sample.dbt("build")
+    assert done.code == 0, done.out
+    assert "mnemoduck unchanged" in done.out
+    assert checksums(sample.home / "warehouse.duckdb") == before
+    assert sample.snapshot() == snapshot
+
+
+def test_dbt_run_publishes_nothing_and_dbt_test_after_it_publishes(bench: Workbench) -> None:
+    write(bench.home, sample_events())
+    done = bench.dbt("run")
+    assert done.code == 0, done.out
+    assert "not published" in done.out
+    assert not (bench.home / "published" / "CURRENT").exists()
+    done = bench.dbt("test")
+    assert done.code == 0, done.out
+    assert "mnemoduck published" in done.out
+
+
+def test_a_failing_test_leaves_readers_on_the_last_good_snapshot_and_says_so(
+    sample: Workbench, project_copy: Callable[[], Path]
+) -> None:
+    good = sample.snapshot()
+    with Memory(sample.home) as memory:
+        memory.remember("The kiln in the studio is set to 1240 degrees", user_id="maya")
+    project = project_copy()
+    (project / "tests/data/assert_that_fails.sql").write_text(
+        FAILING_TEST.replace("select 1", "select 1 from {{ ref('consolidated_memories') }} limit 1 --")
+    )
+
+    done = sample.mnemoduck("run", "--project", str(project))
+    assert done.code == 1
+    assert "assert_that_fails" in done.out
+    assert "Not published: readers stay on the last good snapshot" in done.out
+    assert sample.snapshot() == good
+    with Memory(sample.home) as memory:
+        found = memory.recall("kiln degrees", user_id="maya")
+        assert [item.is_fresh for item in found] == [True], "what arrived since is still found"
+
+    # Nothing new has arrived, but what was built is not published yet.
+    done = sample.mnemoduck("run")
+    assert done.code == 0, done.out
+    assert "Published" in done.out
+    with Memory(sample.home) as memory:
+        assert [item.is_fresh for item in memory.recall("kiln degrees", user_id="maya")] == [False]
+
+
+def test_the_order_and_batching_of_arrival_do_not_change_what_is_built(bench: Workbench) -> None:
+    """Incremental equals full: in three batches, out of order, then rebuilt, then in one batch."""
+    events = sample_events()
+    chunks = [events[1::3], events[::3], events[2::3]]
+    for chunk in chunks:
+        write(bench.home, list(reversed(chunk)))
+        bench.build()
+    incremental = checksums(bench.home / "warehouse.duckdb", with_bookkeeping=False)
+
+    done = bench.mnemoduck("run", "--full-refresh")
+    assert done.code == 0, done.out
+    refreshed = checksums(bench.home / "warehouse.duckdb", with_bookkeeping=False)
+
+    at_once = Workbench(bench.home.with_name("at-once"))
+    write(at_once.home, events)
+    at_once.build()
+    whole = checksums(at_once.home / "warehouse.duckdb", with_bookkeeping=False)
+    for table in incremental.keys() - {"staging.raw_batches"}:
+        assert incremental[table] == refreshed[table], table
+        assert incremental[table] == whole[table], table
+
+
+def test_the_warehouse_is_rebuilt_from_raw_after_it_was_deleted(sample: Workbench) -> None:
+    before = checksums(sample.home / "warehouse.duckdb", with_bookkeeping=False)
+    (sample.home / "warehouse.duckdb").unlink()
+    sample.build()
+    assert checksums(sample.home / "warehouse.duckdb", with_bookkeeping=False) == before
+
+
+def test_a_damaged_warehouse_is_named_with_what_to_do(sample: Workbench) -> None:
+    (sample.home / "warehouse.duckdb").write_bytes(b"not a database at all" * 1000)
+    done = sample.mnemoduck("run")
+    assert done.code == 1
+    assert "warehouse.duckdb is damaged" in done.err
+    assert "rebuilt from raw/" in done.err
+    assert "Traceback" not in done.out + done.err
+    plain = sample.dbt("build")
+    assert plain.code != 0
+    assert "warehouse.duckdb is damaged" in plain.out
+    (sample.home / "warehouse.duckdb").unlink()
+    sample.build()
+
+
+def test_of_two_runs_at_once_one_works_and_the_other_says_who_does(sample: Workbench) -> None:
+    with Memory(sample.home) as memory:
+        memory.remember("something new to build")
+    first = sample.start("mnemoduck", "run")
+    lock = sample.home / "run.lock"
+    deadline = time.monotonic() + 30
+    while str(first.pid) not in lock.read_text():
+        assert time.monotonic() < deadline
+    second = sample.mnemoduck("run")
+    assert second.code == 75
+    assert f"process {first.pid}" in second.err
+    assert "since" in second.err
+    plain = sample.dbt("build")
+    assert plain.code != 0
+    assert f"process {first.pid}" in plain.out
+    out, _ = first.communicate(timeout=120)
+    assert first.returncode == 0, out
+
+
+@pytest.mark.parametrize("delay", [1.5, 3.0, 4.0, 4.5, 5.0])
+def test_a_run_killed_at_any_instant_loses_nothing(sample: Workbench, delay: float) -> None:
+    """kill -9 of mnemoduck and its dbt; the next run finishes the work."""
+    with Memory(sample.home) as memory:
+        new = [memory.remember(f"unmistakable thought number {n}", user_id="kim") for n in range(50)]
+    with sample.start("mnemoduck", "run") as run:
+        try:
+            run.wait(timeout=delay)
+        except subprocess.TimeoutExpired:
+            children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+            for pid in [run.pid, *map(int, children)]:
+                _kill(pid)
+    done = sample.mnemoduck("run")
+    deadline = time.monotonic() + 30
+    while done.code == 75 and time.monotonic() < deadline:  # the killed dbt is still being torn down
+        done = sample.mnemoduck("run")
+    assert done.code == 0, done.out + done.err
+    ids = {row[0] for row in sample.query("select memory_id from staging.stg_memories")}
+    assert set(new) <= ids
+    duplicates = sample.query("select memory_id from short_term_memories group by all having count(*) > 1")
+    assert duplicates == []
+    assert not list(sample.home.rglob("*.tmp"))
+    assert not (sample.home / "raw" / ".staging").exists() or not any(
+        (sample.home / "raw" / ".staging").iterdir()
+    )
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_time_is_evaluated_at_read_and_never_written_into_rows(sample: Workbench) -> None:
+    before = checksums(sample.home / "warehouse.duckdb")
+    done = sample.mnemoduck("run", "--as-of", "2026-03-10T00:00:00Z")
+    assert done.code == 0, done.out
+    assert checksums(sample.home / "warehouse.duckdb") == before
+    latest = sample.query("select max(occurred_at), max(as_of) from short_term")[0]
+    assert latest[0] <= latest[1] == datetime(2026, 3, 10)
+    assert sample.query("select count(*) from consolidated where last_seen_at > as_of") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"capacity_maximum": 12}, "capacity_maximum is 12"),
+        ({"activation_decay": -0.5}, "activation_decay is -0.5"),
+        ({"as_of": "yesterday"}, "as_of is yesterday"),
+    ],
+)
+def test_a_variable_out_of_range_stops_the_run_with_a_sentence(
+    sample: Workbench, variables: dict[str, object], sentence: str
+) -> None:
+    good = sample.snapshot()
+    done = sample.dbt("build", "--vars", json.dumps(variables))
+    assert done.code != 0
+    assert sentence in done.out
+    assert "Traceback" not in done.out
+    assert sample.snapshot() == good
+
+
+def test_any_duckdb_client_can_read_a_snapshot_under_another_name(
+    read_only_sample: Workbench, tmp_path: Path
+) -> None:
+    copy = tmp_path / "renamed.duckdb"
+    shutil.copy(read_only_sample.snapshot(), copy)
+    with duckdb.connect() as connection:
+        connection.execute(f"attach '{copy}' as other (read_only)")
+        rows = connection.execute("select count(*) from other.short_term").fetchone()
+        assert rows is not None
+        assert rows[0] > 0
+        connection.execute("use other")
+        slots = connection.execute(
+            "select slot from working_memory_of(timestamp '2026-03-15 18:30:00', for_user := 'maya')"
+        ).fetchall()
+        assert 5 <= len(slots) <= 9
+
+
+def test_sql_and_python_agree_on_working_memory(read_only_sample: Workbench) -> None:
+    """The table function in the snapshot and the Python API expand the same definition."""
+    for user in ("maya", "jonas"):
+        with Memory(read_only_sample.home) as memory:
+            slots = memory.working_memory(user_id=user, as_of=datetime(2026, 3, 15, 18, 30, tzinfo=UTC))
+        rows = read_only_sample.query(
+            "select slot, memory_id, priority, capacity from working_memory_of("
+            f"timestamp '2026-03-15 18:30:00', for_user := '{user}') order by slot"
+        )
+        assert [(s.slot, s.memory_id, s.priority, s.capacity) for s in slots] == rows
+        assert 5 <= len(slots) <= 9
+
+
+def test_a_memory_is_ranked_the_same_before_and_after_it_is_built(bench: Workbench) -> None:
+    write(bench.home, sample_events())
+    with Memory(bench.home) as memory:
+        before = memory.recall("flight to Lisbon", user_id="maya", limit=20)
+        assert before
+        assert all(item.is_fresh for item in before)
+        bench.build()
+        after = memory.recall("flight to Lisbon", user_id="maya", limit=20)
+    assert not any(item.is_fresh for item in after)
+    assert [item.memory_id for item in after] == [item.memory_id for item in before]
+    assert [item.score for item in after] == pytest.approx([item.score for item in before])
+
+
+def test_a_late_memory_joins_two_sessions_and_leaves_the_others_alone(bench: Workbench) -> None:
+    start = datetime(2026, 5, 1, 9, 0, tzinfo=UTC)
+
+    def at(minutes: int, content: str) -> Event:
+        return new_event(
+            "memory", {"content": content}, user_id="u", occurred_at=start + timedelta(minutes=minutes)
+        )
+
+    write(bench.home, [at(0, "one"), at(50, "two"), at(300, "three")])
+    bench.build()
+    sessions = "select content, activity_id from short_term_memories order by occurred_at"
+    first = dict(bench.query(sessions))
+    assert len(set(first.values())) == 3
+    write(bench.home, [at(25, "in between")])
+    bench.build()
+    second = dict(bench.query(sessions))
+    assert second["one"] == second["in between"] == second["two"] == first["one"]
+    assert second["three"] == first["three"]
+
+
+def test_forgetting_takes_effect_at_once_and_after_the_next_run(sample: Workbench) -> None:
+    with Memory(sample.home) as memory:
+        found = memory.recall("hazelnuts allergic", user_id="maya", limit=1)[0]
+        memory.forget([found.memory_id], reason="asked to")
+        gone = memory.recall("hazelnuts allergic", user_id="maya", limit=100)
+        assert found.memory_id not in {item.memory_id for item in gone}
+    sample.build()
+    with Memory(sample.home) as memory:
+        gone = memory.recall("hazelnuts allergic", user_id="maya", limit=100)
+        assert found.memory_id not in {item.memory_id for item in gone}
+        rows = memory.sql(
+            "select is_forgotten from short_term where memory_id = $memory_id",
+            {"memory_id": found.memory_id},
+        )
+        assert rows["is_forgotten"].tolist() == [True], "forgotten is a fate, not a deletion"
+
+
+@pytest.mark.skipif(not (SHARED_DATA / "locomo_dev.json").exists(), reason="../shared/data is not here")
+def test_locomo_goes_in_whole_and_a_second_build_changes_nothing(bench: Workbench) -> None:
+    done = bench.mnemoduck("ingest", str(SHARED_DATA / "locomo_dev.json"))
+    assert done.code == 0, done.out + done.err
+    assert "2,760" in done.out
+    assert bench.dbt("build").code == 0
+    assert bench.query("select count(*) from short_term_memories") == [(2760,)]
+    before = checksums(bench.home / "warehouse.duckdb")
+    again = bench.mnemoduck("ingest", str(SHARED_DATA / "locomo_dev.json"))
+    assert again.code == 0, again.out
+    assert bench.dbt("build").code == 0
+    assert checksums(bench.home / "warehouse.duckdb") == before
+
+
+def test_the_project_travels_with_the_package(tmp_path: Path) -> None:
+    """A wheel holds the dbt project, so that `mnemoduck run` works from any folder."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        names = set(wheel.namelist())
+    assert "mnemoduck/project/dbt_project.yml" in names
+    assert "mnemoduck/project/models/staging/stg_memories.sql" in names
+    assert "mnemoduck/project/macros/memory/working_memory.sql" in names
