@@ -52,7 +52,7 @@ lint: $(READY) ## Check style and types: ruff, mypy --strict, sqlfluff
 
 .PHONY: test
 test: $(READY) ## Run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 .PHONY: lock
 lock: ## Pin the dependencies anew (needs uv)

@@ -1,10 +1,14 @@
 {% macro raw_events(batches) %}
     {#- Select every committed raw event. The files are listed when the statement is made: a file that
-        the manifest does not name does not exist. -#}
+        the manifest does not name does not exist. They lie in raw/, beside the warehouse. -#}
     {%- set files = [] -%}
     {%- if execute and load_relation(batches) is not none -%}
         {%- set found = run_query('select distinct unnest(files) as path from ' ~ batches ~ ' order by path') -%}
-        {%- set files = found.columns[0].values() | list -%}
+        {%- set warehouse = run_query(
+            'select path from duckdb_databases() where database_name = current_database()'
+        ).columns[0].values()[0] -%}
+        {%- set raw = modules.re.sub('[^/]*$', '', warehouse) ~ 'raw/' -%}
+        {%- for path in found.columns[0].values() -%}{%- do files.append(raw ~ path) -%}{%- endfor -%}
     {%- endif -%}
     {{ return(adapter.dispatch('raw_events', 'mnemoduck')(files)) }}
 {% endmacro %}

@@ -32,6 +32,16 @@
         ~ 'attention_window_minutes, which is ' ~ window ~ '.'
     ) -%}
 {%- endif -%}
+{%- set weights = [
+    parameter('priority_weight_activation'), parameter('priority_weight_importance'),
+    parameter('priority_weight_urgency'), parameter('priority_weight_emotion'),
+] -%}
+{%- if (weights | sum - 1) | abs > 0.000001 -%}
+    {%- do exceptions.raise_compiler_error(
+        'The variables priority_weight_activation, _importance, _urgency and _emotion are '
+        ~ weights | join(', ') ~ '; they must sum to 1.'
+    ) -%}
+{%- endif -%}
 with
 
 recent as (
@@ -39,6 +49,7 @@ recent as (
     select
         *,
         {{ scope }} as mind_scope,
+        {{ as_of }} as mind_at,
         occurred_at > {{ as_of }} - interval '{{ window }} minutes' as is_in_window
 
     from {{ source }}
@@ -56,7 +67,7 @@ distinct_recent as (
         *,
         count(*) over same_words as use_count,
         min(occurred_at) over same_words as first_used_at,
-        list(occurred_at) over same_words as recent_use_times
+        list_sort(list(occurred_at) over same_words) as recent_use_times
 
     from recent
     window same_words as (partition by mind_scope, content_hash)
@@ -83,7 +94,7 @@ rated as (
     select
         *,
         {{ retrieval_probability(
-            activation('use_count', 'first_used_at', 'recent_use_times', as_of),
+            activation('use_count', 'first_used_at', 'recent_use_times', 'mind_at'),
             '-' ~ parameter('activation_decay') ~ ' * ln(60.0 * ' ~ window ~ ')'
         ) }} as activation_term,
         importance as importance_term,
@@ -98,10 +109,10 @@ ranked as (
 
     select
         *,
-        {{ parameter('priority_weight_activation') }} * activation_term
-        + {{ parameter('priority_weight_importance') }} * importance_term
-        + {{ parameter('priority_weight_urgency') }} * urgency_term
-        + {{ parameter('priority_weight_emotion') }} * emotion_term as priority,
+        {{ weights[0] }} * activation_term
+        + {{ weights[1] }} * importance_term
+        + {{ weights[2] }} * urgency_term
+        + {{ weights[3] }} * emotion_term as priority,
         row_number() over (
             partition by mind_scope order by priority desc, occurred_at desc, memory_id desc
         ) as slot,

@@ -1,7 +1,8 @@
 {#- Write, audit, publish. After every command that builds or tests, this records for each model whether
     the rows that it holds now were tested, and publishes a snapshot when all of them were. It works for
     `dbt build`, for `dbt run` followed by `dbt test`, and for selections: what counts is what the
-    warehouse holds, not what one command did. -#}
+    warehouse holds, not what one command did. What was built with --empty is a trial, whose views
+    are bound to no rows: no test makes it audited, only building it anew. -#}
 {% macro publish_if_audited(results) %}
     {%- if execute and flags.WHICH in ['build', 'run', 'test', 'retry', 'seed', 'snapshot'] -%}
         {%- do record_audit(results) -%}
@@ -26,17 +27,17 @@
         {%- endif -%}
     {%- endfor -%}
 
-    {%- set audited, unaudited = [], [] -%}
+    {%- set audited, retested, unaudited = [], [], [] -%}
     {%- set tests_of = tests_by_model() -%}
     {%- for model in published_models() -%}
         {%- set tests = tests_of.get(model, []) -%}
         {%- set open_tests = tests | reject('in', passed) | list -%}
         {%- if model in broken or tests | select('in', failed) | list -%}
             {%- do unaudited.append(model) -%}
-        {%- elif not open_tests and (model in built or tests) -%}
-            {%- do audited.append(model) -%}
         {%- elif model in built -%}
-            {%- do unaudited.append(model) -%}
+            {%- do (unaudited if open_tests else audited).append(model) -%}
+        {%- elif tests and not open_tests -%}
+            {%- do retested.append(model) -%}
         {%- endif -%}
     {%- endfor -%}
 
@@ -49,6 +50,12 @@
         insert or replace into meta.model_audits values (
             '{{ model }}', {{ 'true' if model in audited else 'false' }}, '{{ invocation_id }}'
         );
+        {%- endfor %}
+        {%- for model in retested %}
+        update meta.model_audits set is_audited = true, run_id = '{{ invocation_id }}' where model = '{{ model }}';
+        {%- endfor %}
+        {%- for model in built if flags.EMPTY %}
+        delete from meta.model_audits where model = '{{ model }}';
         {%- endfor %}
         create table if not exists meta.runs (
             run_id varchar, command varchar, started_at timestamp, ended_at timestamp,

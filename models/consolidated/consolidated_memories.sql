@@ -14,23 +14,24 @@ with
 
 memories as (
 
-    select
-        *,
-        {{ hash_key(['user_id', 'agent_id', 'content_hash']) }} as consolidated_id
-
-    from {{ ref('short_term_memories') }}
+    select * from {{ ref('short_term_memories') }}
 
 ),
 
 -- What the same user and agent said in the same words is one long-term memory, across sessions; each
--- time it was said is a use of it. All members of a changed group are read again, no other row.
+-- time it was said is a use of it. Where one of them changed, all with its words are read again (of
+-- other users too, which changes nothing: the id is hashed for these few only).
 members as (
 
-    select * from memories
+    select
+        *,
+        {{ hash_key(['user_id', 'agent_id', 'content_hash']) }} as consolidated_id
+
+    from memories
     {% if is_incremental() %}
         where
-            consolidated_id in (
-                select changed.consolidated_id from memories as changed
+            content_hash in (
+                select changed.content_hash from memories as changed
                 where
                     changed.changed_batch_seq
                     > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)

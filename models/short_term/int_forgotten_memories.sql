@@ -4,9 +4,18 @@
         schema='staging',
         incremental_strategy='merge',
         unique_key='memory_id',
-        merge_update_condition='DBT_INTERNAL_SOURCE.forgotten_at < DBT_INTERNAL_DEST.forgotten_at',
+        merge_update_condition='(DBT_INTERNAL_SOURCE.forgotten_at, DBT_INTERNAL_SOURCE.forget_event_id)'
+            ~ ' < (DBT_INTERNAL_DEST.forgotten_at, DBT_INTERNAL_DEST.forget_event_id)',
     )
 }}
+
+{#- What is new is a pair: a new order can concern any memory, and a new memory can fall under an earlier
+    order. Neither needs all memories against all orders. -#}
+{%- if is_incremental() -%}
+    {%- set pairings = [('new_forgets', 'memories'), ('forgets', 'new_memories')] -%}
+{%- else -%}
+    {%- set pairings = [('forgets', 'memories')] -%}
+{%- endif %}
 
 with
 
@@ -22,70 +31,78 @@ forgets as (
 
 ),
 
--- A memory that is named is forgotten whenever it arrived; a scope forgets what was recorded by then.
--- What is new is a pair, so either side may be: a late memory can fall under an earlier order.
 {% if is_incremental() %}
-    newest as (
+    watermark as (
 
         select coalesce(max(changed_batch_seq), 0) as batch_seq from {{ this }}
 
     ),
+
+    new_memories as (
+
+        select * from memories
+        where batch_seq > (select watermark.batch_seq from watermark)
+
+    ),
+
+    new_forgets as (
+
+        select * from forgets
+        where batch_seq > (select watermark.batch_seq from watermark)
+
+    ),
 {% endif %}
-
-named as (
-
-    select
-        memories.memory_id,
-        forgets.recorded_at as forgotten_at,
-        forgets.event_id,
-        greatest(memories.batch_seq, forgets.batch_seq) as changed_batch_seq
-
-    from forgets
-    inner join memories on forgets.memory_id = memories.memory_id
-
-),
-
-in_scope as (
-
-    select
-        memories.memory_id,
-        forgets.recorded_at as forgotten_at,
-        forgets.event_id,
-        greatest(memories.batch_seq, forgets.batch_seq) as changed_batch_seq
-
-    from forgets
-    inner join memories
-        on
-            forgets.is_whole_scope
-            and memories.recorded_at <= forgets.recorded_at
-            and (forgets.user_id is null or memories.user_id = forgets.user_id)
-            and (forgets.agent_id is null or memories.agent_id = forgets.agent_id)
-            and (forgets.session_id is null or memories.session_id = forgets.session_id)
-            and (forgets.occurred_before is null or memories.occurred_at < forgets.occurred_before)
-
-),
 
 forgotten as (
 
-    select * from named
-    union all
-    select * from in_scope
+    {% for orders, candidates in pairings %}
+        -- A memory that is named is forgotten, whenever it was recorded.
+        select
+            candidates.memory_id,
+            orders.recorded_at as forgotten_at,
+            orders.event_id,
+            greatest(candidates.batch_seq, orders.batch_seq) as changed_batch_seq
+
+        from {{ orders }} as orders
+        inner join {{ candidates }} as candidates on orders.memory_id = candidates.memory_id
+
+        union all
+
+        -- A scope forgets what was recorded by then; null parts of the scope mean any.
+        select
+            candidates.memory_id,
+            orders.recorded_at as forgotten_at,
+            orders.event_id,
+            greatest(candidates.batch_seq, orders.batch_seq) as changed_batch_seq
+
+        from {{ orders }} as orders
+        inner join {{ candidates }} as candidates
+            on
+                orders.is_whole_scope
+                and orders.recorded_at >= candidates.recorded_at
+                and (orders.user_id is null or orders.user_id = candidates.user_id)
+                and (orders.agent_id is null or orders.agent_id = candidates.agent_id)
+                and (orders.session_id is null or orders.session_id = candidates.session_id)
+                and (orders.occurred_before is null or orders.occurred_before > candidates.occurred_at)
+
+        {% if not loop.last %}
+            union all
+        {% endif %}
+    {% endfor %}
 
 ),
 
+-- The earliest order counts; of two at the same moment, the one with the smaller id.
 earliest as (
 
     select
         memory_id,
-        min(forgotten_at) as forgotten_at,
-        min_by(event_id, forgotten_at) as forget_event_id,
-        max(changed_batch_seq) as changed_batch_seq
+        forgotten_at,
+        event_id as forget_event_id,
+        max(changed_batch_seq) over (partition by memory_id) as changed_batch_seq
 
     from forgotten
-    {% if is_incremental() %}
-        where changed_batch_seq > (select newest.batch_seq from newest)
-    {% endif %}
-    group by memory_id
+    qualify row_number() over (partition by memory_id order by forgotten_at, event_id) = 1
 
 )
 

@@ -10,4 +10,4 @@ def model(dbt, session):
         "select path from duckdb_databases() where database_name = current_database()"
     ).fetchone()[0]
     home = open_home(Path(warehouse).parent)
-    return to_table(home, load_inbox(home))
+    return to_table(load_inbox(home))

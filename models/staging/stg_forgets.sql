@@ -18,6 +18,21 @@ forget_events as (
 
 ),
 
+-- An event id that arrives again is the same order: the first that arrived counts.
+delivered_once as (
+
+    select * from forget_events
+    {% if is_incremental() %}
+        where
+            not exists (
+                select 1 from {{ this }} as known
+                where known.event_id = forget_events.event_id
+            )
+    {% endif %}
+    qualify row_number() over (partition by event_id order by batch_seq, segment, line) = 1
+
+),
+
 -- One row for each memory that is named.
 named as (
 
@@ -33,7 +48,7 @@ named as (
         cast(null as timestamp) as occurred_before,
         {{ json_text('payload', 'reason') }} as reason
 
-    from forget_events
+    from delivered_once
 
 ),
 
@@ -52,14 +67,14 @@ whole_scopes as (
         cast({{ json_text('payload', 'occurred_before') }} as timestamp) as occurred_before,
         {{ json_text('payload', 'reason') }} as reason
 
-    from forget_events
+    from delivered_once
     where cast({{ json_text('payload', 'is_whole_scope') }} as boolean)
 
 ),
 
 targets as (
 
-    select * from named
+    select distinct * from named
     union all
     select * from whole_scopes
 
@@ -72,7 +87,6 @@ keyed as (
         *
 
     from targets
-    qualify row_number() over (partition by event_id, memory_id order by batch_seq) = 1
 
 )
 

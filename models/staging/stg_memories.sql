@@ -62,26 +62,40 @@ hashed as (
 
 ),
 
--- The same event twice, and the same words said in the same scope at the same moment under two event
--- ids (a client that retried), are one memory: the first that arrived. The same words at another
--- moment are another memory, and a use of what they say: consolidation merges them.
-deduplicated as (
+-- An event id that arrives again is the same event: the first that arrived counts.
+delivered_once as (
 
     select * from hashed
     {% if is_incremental() %}
         where
             not exists (
                 select 1 from {{ this }} as known
+                where known.memory_id = hashed.memory_id
+            )
+    {% endif %}
+    qualify row_number() over (partition by memory_id order by batch_seq, segment, line) = 1
+
+),
+
+-- The same words said in the same scope at the same moment under two event ids (a client that
+-- retried) are one memory too. The same words at another moment are another memory, and a use of what
+-- they say: consolidation merges them.
+deduplicated as (
+
+    select * from delivered_once
+    {% if is_incremental() %}
+        where
+            not exists (
+                select 1 from {{ this }} as known
                 where
-                    known.occurred_at = hashed.occurred_at
-                    and known.scope_key = hashed.scope_key
-                    and known.content_hash = hashed.content_hash
-                    and known.role is not distinct from hashed.role
+                    known.occurred_at = delivered_once.occurred_at
+                    and known.scope_key = delivered_once.scope_key
+                    and known.content_hash = delivered_once.content_hash
+                    and known.role is not distinct from delivered_once.role
             )
     {% endif %}
     qualify
-        row_number() over (partition by memory_id order by batch_seq, segment, line) = 1
-        and row_number() over (
+        row_number() over (
             partition by scope_key, occurred_at, role, content_hash order by batch_seq, segment, line
         ) = 1
 

@@ -25,6 +25,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import from_json
 
 from mnemoduck.errors import InvalidEventError
 
@@ -44,7 +45,10 @@ MAX_LINE_BYTES = 4 * 1024 * 1024
 
 
 def _to_utc(value: datetime) -> datetime:
-    value = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    try:
+        value = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError as error:  # its zone moves it out of the calendar
+        raise ValueError(f"{value.isoformat()} is out of range: expected 1970-01-01 to 2099-12-31") from error
     if not EARLIEST <= value < LATEST:
         raise ValueError(f"{value.isoformat()} is out of range: expected 1970-01-01 to 2099-12-31")
     return value
@@ -121,6 +125,10 @@ class ForgetPayload(BaseModel):
 
 
 _PAYLOADS: dict[str, type[BaseModel]] = {"memory": MemoryPayload, "forget": ForgetPayload}
+_RESPELLED: dict[str, set[str]] = {
+    "memory": {"importance", "tags"},
+    "forget": {"memory_ids", "is_whole_scope", "occurred_before"},
+}
 
 
 class Event(BaseModel):
@@ -141,19 +149,32 @@ class Event(BaseModel):
     def _check_payload(self) -> Event:
         model = _PAYLOADS.get(self.event_type)
         if model is not None:
-            model.model_validate(self.payload)
+            checked = model.model_validate(self.payload)
+            # The models cast these in SQL, which knows fewer spellings than pydantic ("yes", a number of
+            # seconds) and drops the zone of a time: what is stored has one spelling.
+            spelled = _RESPELLED[self.event_type] & self.payload.keys()
+            if spelled:
+                self.payload.update(checked.model_dump(mode="json", include=spelled))
         return self
 
     def to_line(self) -> bytes:
         """Return the event as one line of JSON, newline included.
 
         Raises:
-            InvalidEventError: a text holds something that is not Unicode (a lone surrogate).
+            InvalidEventError: the payload holds what could not be read back: a text that is not Unicode
+                (a lone surrogate), lists or mappings nested more than about 200 deep, a number of
+                thousands of digits.
         """
         try:
-            return self.model_dump_json(exclude_none=True).encode("utf-8") + b"\n"
+            json.dumps(self.payload, ensure_ascii=False).encode("utf-8")  # pydantic replaces odd keys
+            line = self.model_dump_json(exclude_none=True).encode("utf-8") + b"\n"
         except (UnicodeError, ValueError) as error:
-            raise InvalidEventError(f"The event cannot be written as UTF-8: {error}") from error
+            raise InvalidEventError(f"The event cannot be written as UTF-8: {error}.") from error
+        try:
+            from_json(line)
+        except ValueError as error:
+            raise InvalidEventError(f"The event cannot be read back from JSON: {error}.") from error
+        return line
 
 
 def new_event_id() -> UUID:

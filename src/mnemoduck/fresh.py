@@ -100,6 +100,7 @@ class FreshReader:
         self._numbers = itertools.count(1)
         self._snapshot: Snapshot | None = None
         self._tables: FreshTables | None = None
+        self._is_stale = True
         self._older: list[str] = []
 
     def get(self) -> tuple[Snapshot, FreshTables]:
@@ -112,9 +113,11 @@ class FreshReader:
                 events, is_changed = self._events.read(snapshot.batch_seq)
                 if self._reader.get() is snapshot:
                     break
-            if is_changed or self._tables is None or self._snapshot is not snapshot:
+            self._is_stale |= is_changed or self._snapshot is not snapshot
+            if self._is_stale or self._tables is None:
                 self._tables = self._make_tables(snapshot, events)
                 self._snapshot = snapshot
+                self._is_stale = False
             return snapshot, self._tables
 
     def _make_tables(self, snapshot: Snapshot, events: Sequence[Event]) -> FreshTables:

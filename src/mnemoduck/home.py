@@ -7,14 +7,16 @@ a later version can upgrade an earlier home.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 from mnemoduck.errors import HomeError
 
@@ -88,8 +90,21 @@ class Home:
 
 
 def resolve_home(path: str | Path | None = None) -> Path:
-    """Return the absolute path of the home: the argument, else MNEMODUCK_HOME, else ./.mnemoduck."""
-    return Path(path or os.environ.get(HOME_VARIABLE) or DEFAULT_HOME).expanduser().absolute()
+    """Return the absolute path of the home: the argument, else MNEMODUCK_HOME, else ./.mnemoduck.
+
+    Raises:
+        HomeError: no file system can have such a path, or it is relative to a folder that is gone.
+    """
+    asked = Path(path or os.environ.get(HOME_VARIABLE) or DEFAULT_HOME)
+    try:
+        if "\0" in str(asked):
+            raise ValueError("it holds a NUL character")
+        return asked.expanduser().absolute()
+    except (ValueError, RuntimeError, OSError) as error:
+        reason = str(error).rstrip(".")
+        raise HomeError(
+            f"{str(asked)!r} cannot be a home: {reason}. Name another with --home or {HOME_VARIABLE}."
+        ) from error
 
 
 def open_home(path: str | Path | None = None, *, create: bool = True) -> Home:
@@ -100,13 +115,10 @@ def open_home(path: str | Path | None = None, *, create: bool = True) -> Home:
             missing while `create` is false, or not readable and writable.
     """
     home = Home(resolve_home(path))
-    if not home.path.exists() and not create:
-        raise HomeError(
-            f"There is no mnemoduck home at {home.path}. Start one with `mnemoduck init`, or name "
-            f"another with --home or {HOME_VARIABLE}."
-        )
     try:
         if not home.marker.exists():
+            if not create:
+                _refuse_to_create(home)
             _claim(home)
         _check_marker(home)
         for folder in (home.inbox, home.loaded, home.raw, home.quarantine, home.published, home.logs):
@@ -131,8 +143,25 @@ def open_home(path: str | Path | None = None, *, create: bool = True) -> Home:
     return home
 
 
+def _refuse_to_create(home: Home) -> NoReturn:
+    if home.path.is_dir():
+        _refuse_strangers(home)
+    elif home.path.exists():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(home.path))
+    raise HomeError(
+        f"There is no mnemoduck home at {home.path}. Start one with `mnemoduck init`, or name "
+        f"another with --home or {HOME_VARIABLE}."
+    )
+
+
 def _claim(home: Home) -> None:
     home.path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    _refuse_strangers(home)
+    text = json.dumps({"layout_version": LAYOUT_VERSION, "created_at": datetime.now(UTC).isoformat()})
+    write_atomically(home.marker, text + "\n")
+
+
+def _refuse_strangers(home: Home) -> None:
     # Another process may be claiming the same folder at this moment: its temporary marker, or the
     # folders that it made after its marker, are no sign of a stranger's folder.
     strangers = [entry.name for entry in os.scandir(home.path) if not entry.name.startswith("home.json")]
@@ -142,8 +171,6 @@ def _claim(home: Home) -> None:
             f"{sorted(strangers)[0]!r}) and no home.json. Name an empty or new folder with --home "
             f"or {HOME_VARIABLE}."
         )
-    text = json.dumps({"layout_version": LAYOUT_VERSION, "created_at": datetime.now(UTC).isoformat()})
-    write_atomically(home.marker, text + "\n")
 
 
 def _check_marker(home: Home) -> None:
@@ -163,7 +190,7 @@ def _check_marker(home: Home) -> None:
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace the file at `path` so that readers see either the old text or the new, also after a crash."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     with create_file(temporary) as file:
         file.write(text.encode("utf-8"))
         file.flush()

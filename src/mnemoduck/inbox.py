@@ -26,13 +26,14 @@ import os
 import secrets
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mnemoduck.errors import InvalidEventError, StorageError
-from mnemoduck.events import Event, parse_event
+from mnemoduck.events import MAX_LINE_BYTES, Event, parse_event
 from mnemoduck.home import FILE_MODE, FOLDER_MODE, Home, sync_folder
 from mnemoduck.quarantine import Rejection, quarantine
 
@@ -56,6 +57,7 @@ class InboxWriter:
         self._descriptor: int | None = None
         self._path = Path()
         self._pid = 0
+        _writers.add(self)
 
     def append(self, lines: Sequence[bytes], *, durable: bool = False) -> None:
         """Append whole lines (each with its newline); when this returns, they are acknowledged.
@@ -63,28 +65,35 @@ class InboxWriter:
         Raises:
             StorageError: the disk refused the write; none of the lines was acknowledged, and what
                 had been written of them has been taken back.
+            InvalidEventError: a line is longer than what is read back; nothing was written.
         """
+        longest = max(map(len, lines), default=0)
+        if longest > MAX_LINE_BYTES + 1:
+            raise InvalidEventError(
+                f"The event is too long: {longest - 1:,} bytes as a line; the limit is {MAX_LINE_BYTES:,}."
+            )
         data = b"".join(lines)
         if not data:
             return
         with self._mutex:
             try:
                 size = self._append(data, durable=durable)
-                if size >= self._max_segment_bytes:
-                    self._seal_own()
-            except OSError as error:
+            except BaseException as error:
                 self._abandon()
+                if not isinstance(error, OSError):
+                    raise
                 raise StorageError(
                     f"The memory was not stored: writing to {self._home.inbox} failed "
                     f"({error.strerror}). Free space or mend the disk, then remember it again."
                 ) from error
+            if size >= self._max_segment_bytes:
+                self._seal_own()
 
     def close(self) -> None:
         """Seal the segment, so that nothing of this writer is left for recovery."""
         with self._mutex:
             if self._descriptor is not None and self._pid == os.getpid():
-                with contextlib.suppress(FileNotFoundError):
-                    self._seal_own()
+                self._seal_own()
             self._abandon()
 
     def _append(self, data: bytes, *, durable: bool) -> int:
@@ -92,10 +101,10 @@ class InboxWriter:
         try:
             start = os.fstat(descriptor).st_size
             try:
-                _write_all(descriptor, data)
+                write_all(descriptor, data)
                 if durable:
                     os.fsync(descriptor)
-            except OSError:
+            except BaseException:  # Ctrl-C too: the next line must not be glued to half of this one
                 os.ftruncate(descriptor, start)
                 raise
             return start + len(data)
@@ -125,18 +134,34 @@ class InboxWriter:
         self._pid = os.getpid()
 
     def _seal_own(self) -> None:
-        """Rename the own segment; the name is free of risk because it holds our pid and a random part."""
+        """Rename the own segment; the name is free of risk because it holds our pid and a random part.
+
+        What is in it was acknowledged: if the disk refuses, the segment stays open and is recovered.
+        """
         if self._descriptor is None:
             return
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-        if _is_same_file(self._path, self._descriptor):
-            os.rename(self._path, self._path.with_suffix(SEALED_SUFFIX))
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            if _is_same_file(self._path, self._descriptor):
+                os.rename(self._path, self._path.with_suffix(SEALED_SUFFIX))
         self._abandon()
 
     def _abandon(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+_writers: weakref.WeakSet[InboxWriter] = weakref.WeakSet()
+
+
+def _renew_mutexes() -> None:
+    """In a forked child: another thread of the parent may have held a mutex that nobody releases here."""
+    for writer in _writers:
+        writer._mutex = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_mutexes)
 
 
 @dataclass(frozen=True)
@@ -157,7 +182,7 @@ def seal_open_segments(home: Home) -> SealReport:
         except FileNotFoundError:
             continue  # its writer sealed it just now
         try:
-            if not _lock_patiently(descriptor):
+            if not lock_patiently(descriptor):
                 report.busy.append(path)
             elif _is_same_file(path, descriptor):
                 _seal_locked(home, path, descriptor, report)
@@ -235,14 +260,17 @@ class FreshEvents:
 
         Lines that are no events are left out here; the loader quarantines and counts them.
         """
+        is_changed = False
         while True:
-            segments = self._list(after_batch_seq)
-            is_changed = self._forget_all_but(segments)
             try:
+                segments = self._list(after_batch_seq)
+                is_changed |= self._forget_all_but(segments)
                 for stem, path in segments.items():
                     is_changed |= self._read_new_lines(stem, path)
-            except FileNotFoundError:
-                continue  # sealed or moved between listing and reading: list again
+            except FileNotFoundError as error:
+                if not self._home.loaded.is_dir():
+                    raise StorageError(f"The home {self._home.path} was moved or deleted.") from error
+                continue  # sealed, moved or deleted between listing and reading: list again
             return [event for stem in segments for event in self._events.get(stem, ())], is_changed
 
     def _list(self, after_batch_seq: int) -> dict[str, Path]:
@@ -267,7 +295,12 @@ class FreshEvents:
 
     def _read_new_lines(self, stem: str, path: Path) -> bool:
         offset = self._offsets.get(stem, 0)
-        if path.stat().st_size <= offset:
+        size = path.stat().st_size
+        if size < offset:  # a write that failed was taken back
+            del self._offsets[stem], self._events[stem]
+            self._read_new_lines(stem, path)
+            return True
+        if size == offset:
             self._offsets.setdefault(stem, 0)
             return False
         with path.open("rb") as file:
@@ -296,7 +329,7 @@ def _loaded_folders(home: Home) -> list[Path]:
     return sorted(path for path in home.loaded.iterdir() if path.is_dir() and path.name.isdigit())
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         written = os.write(descriptor, view)
@@ -314,7 +347,7 @@ def _is_same_file(path: Path, descriptor: int) -> bool:
     return (at_path.st_ino, at_path.st_dev) == (mine.st_ino, mine.st_dev)
 
 
-def _lock_patiently(descriptor: int) -> bool:
+def lock_patiently(descriptor: int) -> bool:
     deadline = time.monotonic() + LOCK_PATIENCE
     while True:
         try:

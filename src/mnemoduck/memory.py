@@ -9,9 +9,11 @@ with Memory("~/.my-agent") as memory:
 
 from __future__ import annotations
 
+import os
+import re
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,11 +24,11 @@ import duckdb
 from mnemoduck.errors import QueryError, UsageError
 from mnemoduck.events import Event, new_event
 from mnemoduck.fresh import FreshReader
-from mnemoduck.home import open_home
+from mnemoduck.home import Home, open_home
 from mnemoduck.inbox import InboxWriter
 from mnemoduck.project import find_project
 from mnemoduck.recall import LongTermMemory, MemoryReader, Recollection, WorkingMemorySlot
-from mnemoduck.scope import Scope
+from mnemoduck.scope import Scope, check_unicode
 from mnemoduck.warehouse import SnapshotReader
 
 if TYPE_CHECKING:
@@ -50,7 +52,8 @@ class Memory:
     def __init__(self, home: str | Path | None = None) -> None:
         self._home = open_home(home)
         self._writer = InboxWriter(self._home)
-        self._snapshots = SnapshotReader(self._home)
+        self._opened = _Readers(self._home)
+        self._inherited: list[_Readers] = []
 
     @property
     def home(self) -> Path:
@@ -177,7 +180,7 @@ class Memory:
         not given means any.
         """
         scope = Scope(user_id, agent_id, session_id)
-        return self._reader.recall(query, scope, limit=limit, as_of=_as_utc(as_of))
+        return self._readers.memory.recall(query, scope, limit=limit, as_of=_as_utc(as_of))
 
     def working_memory(
         self,
@@ -189,7 +192,7 @@ class Memory:
     ) -> list[WorkingMemorySlot]:
         """Return what is in mind now, or at `as_of`: at most 9 memories of the scope, slot 1 first."""
         scope = Scope(user_id, agent_id, session_id)
-        return self._reader.working_memory(scope, as_of=_as_utc(as_of))
+        return self._readers.memory.working_memory(scope, as_of=_as_utc(as_of))
 
     def long_term(
         self,
@@ -202,7 +205,7 @@ class Memory:
     ) -> list[LongTermMemory]:
         """Return the strongest consolidated memories of the last build, strongest first."""
         scope = Scope(user_id, agent_id, session_id)
-        return self._reader.long_term(scope, limit=limit, as_of=_as_utc(as_of))
+        return self._readers.memory.long_term(scope, limit=limit, as_of=_as_utc(as_of))
 
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Return the result of a SELECT on the published snapshot as a DataFrame.
@@ -213,37 +216,30 @@ class Memory:
             NothingPublishedError: the pipeline has not published anything yet.
             QueryError: the statement is not a single SELECT, or it failed; says why.
         """
-        return self.cursor_for(query, parameters).df()
+        relation = self.cursor_for(query, parameters)
+        try:
+            return relation.df()
+        except (duckdb.Error, ValueError, TypeError) as error:
+            raise QueryError(f"The result does not fit into a DataFrame: {error}") from error
 
     def cursor_for(
         self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None
-    ) -> duckdb.DuckDBPyConnection:
-        """Execute a SELECT on the published snapshot and return the cursor; see `sql`."""
-        snapshot = self._sql_snapshots.get_published()
+    ) -> duckdb.DuckDBPyRelation:
+        """Execute a SELECT on the published snapshot and return its whole result; see `sql`."""
+        cursor = self._readers.sql_snapshots.get_published().cursor()
+        _check_is_select(cursor, query)
         try:
-            statements = duckdb.extract_statements(query)
-        except duckdb.Error as error:
-            raise QueryError(f"The query cannot be read: {error}") from error
-        if len(statements) != 1 or statements[0].type not in (
-            duckdb.StatementType.SELECT,
-            duckdb.StatementType.EXPLAIN,
-        ):
-            kinds = ", ".join(statement.type.name for statement in statements) or "nothing"
-            raise QueryError(
-                f"The query must be one SELECT (or EXPLAIN, SHOW, DESCRIBE, SUMMARIZE); got {kinds}. The "
-                "snapshot is read-only: memories are added with remember() and taken back with forget()."
-            )
-        try:
-            return snapshot.cursor().execute(query, parameters)
-        except (duckdb.Error, ValueError, TypeError) as error:
+            # Unlike `execute`, which may stream and fail while rows are fetched, this has all rows.
+            relation = cursor.sql(query, params=parameters)
+            relation.execute()
+        except (duckdb.Error, ValueError, TypeError, RuntimeError) as error:
             raise QueryError(f"The query failed: {error}") from error
+        return relation
 
     def close(self) -> None:
         """Seal what this object has written and close what it has opened."""
         self._writer.close()
-        self._snapshots.close()
-        if "_sql_snapshots" in self.__dict__:
-            self._sql_snapshots.close()
+        self._readers.close()
 
     def __enter__(self) -> Memory:
         return self
@@ -256,15 +252,63 @@ class Memory:
     ) -> None:
         self.close()
 
-    @cached_property
-    def _reader(self) -> MemoryReader:
-        project = find_project()
-        return MemoryReader(FreshReader(self._home, self._snapshots, project), project)
+    @property
+    def _readers(self) -> _Readers:
+        if self._opened.pid != os.getpid():
+            self._inherited.append(self._opened)  # never closed here: its threads are the parent's
+            self._opened = _Readers(self._home)
+        return self._opened
 
-    @cached_property
-    def _sql_snapshots(self) -> SnapshotReader:
-        """An instance of its own: what a user's SQL does to it cannot disturb recall."""
-        return SnapshotReader(self._home)
+
+class _Readers:
+    """What one process has opened to read. Safe between threads; a forked child needs its own."""
+
+    def __init__(self, home: Home) -> None:
+        self.pid = os.getpid()
+        self.snapshots = SnapshotReader(home)
+        # An instance of its own: what a user's SQL does to it cannot disturb recall.
+        self.sql_snapshots = SnapshotReader(home)
+        self._home = home
+        self._mutex = threading.Lock()
+        self._memory: MemoryReader | None = None
+
+    @property
+    def memory(self) -> MemoryReader:
+        with self._mutex:
+            if self._memory is None:
+                project = find_project()
+                self._memory = MemoryReader(FreshReader(self._home, self.snapshots, project), project)
+            return self._memory
+
+    def close(self) -> None:
+        self.snapshots.close()
+        self.sql_snapshots.close()
+
+
+_EXPLAIN = re.compile(
+    r"(\s|--[^\n]*\n|/\*.*?\*/)*explain\b\s*(\([^)]*\)|analyze\b)?", re.IGNORECASE | re.DOTALL
+)
+
+
+def _check_is_select(cursor: duckdb.DuckDBPyConnection, query: str) -> None:
+    """Raise QueryError unless the query is one SELECT, or explains one: EXPLAIN ANALYZE executes.
+
+    The statements are told apart by the locked-down connection: some are read with files at hand.
+    """
+    try:
+        check_unicode("The query", query)
+        statements = cursor.extract_statements(query)
+        kinds = [statement.type for statement in statements]
+        if kinds == [duckdb.StatementType.EXPLAIN] and (explain := _EXPLAIN.match(query)):
+            kinds = [statement.type for statement in cursor.extract_statements(query[explain.end() :])]
+    except (duckdb.Error, UsageError) as error:
+        raise QueryError(f"The query cannot be read: {error}") from error
+    if kinds != [duckdb.StatementType.SELECT]:
+        names = ", ".join(kind.name for kind in kinds) or "nothing"
+        raise QueryError(
+            f"The query must be one SELECT (or EXPLAIN, SHOW, DESCRIBE, SUMMARIZE); got {names}. The "
+            "snapshot is read-only: memories are added with remember() and taken back with forget()."
+        )
 
 
 def _as_utc(moment: datetime | None) -> datetime | None:

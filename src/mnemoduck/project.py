@@ -102,6 +102,6 @@ def _macros(project: Path) -> Any:
 def _is_project(folder: Path) -> bool:
     try:
         text = (folder / "dbt_project.yml").read_text("utf-8")
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return False
     return any(line.strip().replace('"', "") == "name: mnemoduck" for line in text.splitlines())

@@ -8,6 +8,7 @@ else as `base64`. Reading the same source again replaces its file, so nothing is
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -99,7 +100,8 @@ def count_quarantined(home: Home) -> int:
     """Return the number of lines in quarantine (reads every file there)."""
     total = 0
     for path in sorted(home.quarantine.glob("*.jsonl")):
-        with path.open("rb") as file:
+        # Without any rejection left, reading the source again has removed its file meanwhile.
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
             total += sum(1 for _ in file)
     return total
 

@@ -20,7 +20,7 @@ import duckdb
 from mnemoduck.errors import UsageError
 from mnemoduck.fresh import FreshReader, FreshTables
 from mnemoduck.project import render, variables
-from mnemoduck.scope import SCOPE_CONDITION, Scope
+from mnemoduck.scope import SCOPE_CONDITION, Scope, check_unicode
 from mnemoduck.warehouse import Snapshot
 
 MAX_LIMIT = 10_000
@@ -204,6 +204,7 @@ class MemoryReader:
                 characters.
         """
         _check_limit(limit)
+        check_unicode("The query", query)
         if len(query) > MAX_QUERY_CHARACTERS:
             raise UsageError(
                 f"The query has {len(query):,} characters; at most {MAX_QUERY_CHARACTERS:,} are allowed."
@@ -296,10 +297,13 @@ class MemoryReader:
     def _ask(
         self, statement: str, values: Mapping[str, Any], scope: Scope, as_of: datetime | None
     ) -> list[dict[str, Any]]:
-        moment = (as_of or datetime.now(UTC)).astimezone(UTC).replace(tzinfo=None)
+        try:
+            moment = (as_of or datetime.now(UTC)).astimezone(UTC).replace(tzinfo=None)
+        except OverflowError as error:
+            raise UsageError(f"as_of is {as_of}, which is out of range in UTC.") from error
         while True:
             snapshot, fresh = self._fresh.get()
-            remembered, forget_values = _remembered(fresh)
+            remembered, forget_values = _remembered(fresh, None if as_of is None else moment)
             filled = (
                 statement.replace("{postings}", _both(snapshot, "retrieval.search_postings", fresh.postings))
                 .replace("{documents}", _both(snapshot, "retrieval.search_documents", fresh.documents))
@@ -345,16 +349,18 @@ def _memories(snapshot: Snapshot, fresh: FreshTables) -> str:
     )
 
 
-def _remembered(fresh: FreshTables) -> tuple[str, dict[str, Any]]:
+def _remembered(fresh: FreshTables, as_of: datetime | None) -> tuple[str, dict[str, Any]]:
     """Return the condition for memories that are not forgotten, and the values of its parameters.
 
     Orders to forget that the snapshot has carried out are in `forgotten_at`; fresh ones are applied
-    here, by the rules of the model int_forgotten_memories.
+    here, by the rules of the model int_forgotten_memories: those given by `as_of`, if that is asked for.
     """
     conditions = ["occurred_at <= $as_of", "(forgotten_at is null or forgotten_at > $as_of)"]
     values: dict[str, Any] = {}
     named: list[str] = []
     for number, (event, payload) in enumerate(fresh.forgets):
+        if as_of is not None and event.recorded_at.replace(tzinfo=None) > as_of:
+            continue
         named.extend(str(memory_id) for memory_id in payload.memory_ids)
         if payload.is_whole_scope:
             name = f"forget_{number}"

@@ -19,9 +19,20 @@ class Scope:
         for name, value in self.as_dict().items():
             if value is not None and (not isinstance(value, str) or not value):
                 raise UsageError(f"{name} must be a text that is not empty, or None for any; got {value!r}.")
+            check_unicode(name, value or "")
 
     def as_dict(self) -> dict[str, str | None]:
         return {"user_id": self.user_id, "agent_id": self.agent_id, "session_id": self.session_id}
+
+
+def check_unicode(name: str, text: str) -> None:
+    """Raise UsageError if `text` is no text, or holds what no file or database can (a lone surrogate)."""
+    if not isinstance(text, str):
+        raise UsageError(f"{name} must be a text; got {text!r}.")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{name} is not Unicode text: {error.reason} at position {error.start}.") from error
 
 
 SCOPE_CONDITION = """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from mnemoduck.home import Home
@@ -69,8 +71,17 @@ def read_status(home: Home) -> Status:
         quarantined_lines=count_quarantined(home),
         running=find_holder(home),
         bytes={
-            name: sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+            name: sum(_size_of(file) for file in path.rglob("*"))
             for name, path in (("inbox", home.inbox), ("raw", home.raw), ("published", home.published))
         }
-        | {"warehouse": home.warehouse.stat().st_size if home.warehouse.exists() else 0},
+        | {"warehouse": _size_of(home.warehouse)},
     )
+
+
+def _size_of(path: Path) -> int:
+    """Return the size of a file, 0 of a folder or of what has been moved away since it was listed."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0

@@ -44,10 +44,15 @@ def check_database_file(path: Path) -> None:
 class Snapshot:
     """One published snapshot, attached in memory. `batch_seq` is the newest batch that it holds."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, spill: Path) -> None:
         self.path = path
         self._connection = duckdb.connect(
-            ":memory:", config={"python_enable_replacements": False, "autoinstall_known_extensions": False}
+            ":memory:",
+            config={
+                "python_enable_replacements": False,
+                "autoinstall_known_extensions": False,
+                "temp_directory": str(spill),  # DuckDB's own choice is .tmp in the working folder
+            },
         )
         load_extension(self._connection, "fts")
         self.batch_seq = 0
@@ -102,7 +107,7 @@ class SnapshotReader:
                 path = current_snapshot(self._home)
                 if self._snapshot is None or self._snapshot.path != path:
                     try:
-                        self._snapshot = Snapshot(path)
+                        self._snapshot = Snapshot(path, self._home.path / "tmp")
                     except FileNotFoundError:
                         continue  # pruned after we had read CURRENT, which names a newer one by now
                 return self._snapshot

@@ -34,7 +34,7 @@ slots as (
         memory_id,
         capacity
 
-    from {{ ref('working_memory_of') }}((select newest.occurred_at from newest))
+    from {{ ref('working_memory_of').render() }}((select newest.occurred_at from newest))
 
 )
 

@@ -36,6 +36,6 @@ select
 
 from long_term
 left join forgotten
-    on long_term.memory_id = forgotten.memory_id and forgotten.forgotten_at <= long_term.as_of
+    on long_term.memory_id = forgotten.memory_id and long_term.as_of >= forgotten.forgotten_at
 group by long_term.consolidated_id
 having (count(*) = count(forgotten.memory_id)) <> (max(long_term.fate) = 'forgotten')

@@ -13,8 +13,7 @@ from uuid import UUID
 import pytest
 
 from mnemoduck import Memory
-
-from .conftest import Workbench
+from tests.integration.workbench import Workbench
 
 WRITERS = 8
 MEMORIES = 1000

@@ -22,8 +22,7 @@ from mnemoduck import Memory
 from mnemoduck.events import Event, new_event, parse_event
 from mnemoduck.home import open_home
 from mnemoduck.inbox import InboxWriter
-
-from .conftest import PROJECT, SAMPLE_STREAM, SHARED_DATA, Workbench, checksums
+from tests.integration.workbench import PROJECT, SAMPLE_STREAM, SHARED_DATA, Workbench, checksums
 
 FAILING_TEST = "-- A returned row means that the test was run.\nselect 1 as is_broken\n"
 

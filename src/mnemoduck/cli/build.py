@@ -8,11 +8,9 @@ from datetime import datetime
 from pathlib import Path
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as ProgressBar
 
 from mnemoduck.cli.options import Moment, home_option, json_option, project_option
-from mnemoduck.cli.output import console, escape_controls, print_json
+from mnemoduck.cli.output import escape_controls, print_json, progress_bar
 from mnemoduck.home import open_home
 from mnemoduck.pipeline.run import Progress, RunSummary, run_pipeline
 from mnemoduck.project import find_project
@@ -47,7 +45,7 @@ def run_command(
     new, 1 a model or test failed and readers stay on the last good snapshot, 75 another run is at work.
     """
     opened, folder = open_home(home), find_project(project)
-    with _progress(is_shown=not as_json) as bar:
+    with progress_bar(is_shown=not as_json) as bar:
         task = bar.add_task("dbt build", total=None)
 
         def show(progress: Progress) -> None:
@@ -62,19 +60,6 @@ def run_command(
         _print_summary(summary, opened.logs / "dbt.log")
     if not summary.is_ok:
         sys.exit(1)
-
-
-def _progress(*, is_shown: bool) -> ProgressBar:
-    """A bar on a terminal, nothing elsewhere."""
-    return ProgressBar(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-        console=console(),
-        transient=True,
-        disable=not is_shown or not sys.stdout.isatty(),
-    )
 
 
 def _print_summary(summary: RunSummary, log: Path) -> None:

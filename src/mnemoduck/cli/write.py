@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 import click
+from rich.progress import Progress as ProgressBar
+from rich.progress import TaskID
 
-from mnemoduck.cli.options import Moment, home_option, scope_options
-from mnemoduck.cli.output import escape_controls
+from mnemoduck.cli.options import Moment, home_option, json_option, scope_options
+from mnemoduck.cli.output import escape_controls, one_line, print_json, progress_bar
 from mnemoduck.errors import UsageError
+from mnemoduck.event_ids import KnownEventIds
+from mnemoduck.home import open_home
+from mnemoduck.importers import FORMATS, IngestSummary, NothingIngestedError, Progress, ingest
 from mnemoduck.memory import Memory
+from mnemoduck.scope import Scope
 
 
 @click.command("remember")
@@ -103,5 +110,93 @@ def forget_command(
 
 
 @click.command("ingest")
-def ingest_command() -> None:
-    """Import files."""
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@home_option
+@click.option("--format", "format_", metavar="NAME", help=f"Instead of detecting: {', '.join(FORMATS)}.")
+@click.option("--user", "user_id", metavar="ID", help="The user of records that name none.")
+@click.option("--agent", "agent_id", metavar="ID", help="The agent of records that name none.")
+@click.option("--session", "session_id", metavar="ID", help="The session of records that name none.")
+@json_option
+def ingest_command(
+    files: tuple[Path, ...],
+    home: Path | None,
+    format_: str | None,
+    user_id: str | None,
+    agent_id: str | None,
+    session_id: str | None,
+    as_json: bool,
+) -> None:
+    """Import files, or a folder of Markdown notes. Ingesting the same file again adds nothing.
+
+    Reads events and memories as JSONL, memories as CSV or Parquet, notes as Markdown, and LoCoMo and
+    LongMemEval in their own formats. What cannot be read goes to quarantine with file, line and reason.
+    """
+    defaults = Scope(user_id, agent_id, session_id)
+    opened = open_home(home)
+    try:
+        with progress_bar(is_shown=not as_json) as bar:
+            summary = ingest(
+                opened,
+                files,
+                format=format_,
+                defaults=defaults,
+                known_event_ids=KnownEventIds(opened),
+                on_progress=_show_on(bar),
+            )
+    except NothingIngestedError as error:
+        if as_json:
+            _print_ingest_json(error.summary)
+        raise
+    if as_json:
+        _print_ingest_json(summary)
+    else:
+        _print_ingest_summary(summary)
+
+
+def _show_on(bar: ProgressBar) -> Callable[[Progress], None]:
+    tasks: dict[Path, TaskID] = {}
+
+    def show(progress: Progress) -> None:
+        if progress.path not in tasks:
+            tasks[progress.path] = bar.add_task(one_line(progress.path.name), total=progress.bytes_total)
+        bar.update(
+            tasks[progress.path],
+            completed=progress.bytes_done,
+            description=f"{one_line(progress.path.name)}: {progress.records:,} records",
+        )
+
+    return show
+
+
+def _print_ingest_summary(summary: IngestSummary) -> None:
+    for file in summary.files:
+        click.echo(
+            f"{one_line(str(file.path))} ({file.format}): {file.accepted:,} accepted, "
+            f"{file.duplicated:,} duplicated, {file.quarantined:,} quarantined in {file.seconds:.1f} s"
+        )
+        for reason, count in file.reasons.most_common(10):
+            click.echo(f"  {count:,} x {one_line(reason)}")
+        for quarantine_file in file.quarantine_files[:5]:
+            click.echo(f"  see {quarantine_file}")
+        if file.problem:
+            click.echo(f"  {escape_controls(file.problem)}")
+    if len(summary.files) > 1:
+        click.echo(
+            f"In all: {summary.accepted:,} accepted, {summary.duplicated:,} duplicated, "
+            f"{summary.quarantined:,} quarantined in {summary.seconds:.1f} s"
+        )
+    if summary.accepted:
+        click.echo("They are found by recall at once; `mnemoduck run` makes them permanent memory.")
+
+
+def _print_ingest_json(summary: IngestSummary) -> None:
+    print_json(
+        {
+            "accepted": summary.accepted,
+            "duplicated": summary.duplicated,
+            "quarantined": summary.quarantined,
+            "reasons": dict(summary.reasons),
+            "seconds": summary.seconds,
+            "files": [{**vars(file), "reasons": dict(file.reasons)} for file in summary.files],
+        }
+    )

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from mnemoduck.errors import InvalidEventError, StorageError
 from mnemoduck.events import EVENT_TYPES, Event, parse_event
 from mnemoduck.home import FILE_MODE, FOLDER_MODE, Home, sync_folder, write_atomically
-from mnemoduck.inbox import iterate_lines, move_to_loaded, seal_open_segments, sealed_segments
+from mnemoduck.inbox import iterate_lines, move_to_loaded, seal_open_segments, sealed_segments, write_all
 from mnemoduck.quarantine import QuarantineFile, Rejection
 
 RAW_SCHEMA = pa.schema(
@@ -135,8 +135,8 @@ def read_manifest(home: Home) -> list[Batch]:
         ) from error
 
 
-def to_table(home: Home, batches: Iterable[Batch]) -> pa.Table:
-    """Return the batches as rows for the model `raw_batches`; file paths are absolute."""
+def to_table(batches: Iterable[Batch]) -> pa.Table:
+    """Return the batches as rows for the model `raw_batches`; file paths are relative to raw/."""
     return pa.Table.from_pylist(
         [
             {
@@ -146,7 +146,7 @@ def to_table(home: Home, batches: Iterable[Batch]) -> pa.Table:
                 "event_count": sum(batch.event_counts.values()),
                 "memory_count": batch.event_counts.get("memory", 0),
                 "quarantined_count": batch.quarantined_count,
-                "files": [str(home.raw / file.path) for file in batch.files],
+                "files": [file.path for file in batch.files],
             }
             for batch in batches
         ],
@@ -167,6 +167,8 @@ def _finish_interrupted(home: Home, batches: list[Batch]) -> None:
         if left:
             move_to_loaded(home, left, last.batch_seq)
     shutil.rmtree(_staging_folder(home), ignore_errors=True)
+    for path in home.raw.glob(f"{home.manifest.name}.*.tmp"):
+        path.unlink(missing_ok=True)
     _remove_unknown_files(home, batches)
 
 
@@ -316,7 +318,7 @@ def _append_to_manifest(home: Home, batch: Batch) -> None:
     try:
         start = os.fstat(descriptor).st_size
         try:
-            os.write(descriptor, batch.to_line().encode())
+            write_all(descriptor, batch.to_line().encode())
             os.fsync(descriptor)
         except OSError:
             os.ftruncate(descriptor, start)

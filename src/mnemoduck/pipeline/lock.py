@@ -17,6 +17,7 @@ from types import TracebackType
 
 from mnemoduck.errors import LockedError
 from mnemoduck.home import FILE_MODE, Home
+from mnemoduck.inbox import lock_patiently
 
 INHERITED_VARIABLE = "MNEMODUCK_RUN_LOCK_FD"
 """Set for a child process that inherits the locked descriptor of its parent."""
@@ -41,14 +42,12 @@ class RunLock:
             LockedError: another pipeline is running; names its process and its start.
         """
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not lock_patiently(descriptor):  # `find_holder` of another process takes it for an instant
             os.close(descriptor)
             raise LockedError(
                 f"Another run is at work in {self._path.parent}: {describe_holder(self._path)}. "
                 "Nothing was started; wait for it to finish, or stop that process."
-            ) from error
+            )
         holder = {
             "pid": os.getpid(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -97,7 +96,8 @@ def find_holder(home: Home) -> str | None:
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Shared, so that two who ask at once do not take each other for a run.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return None
     except BlockingIOError:
         return describe_holder(home.run_lock)

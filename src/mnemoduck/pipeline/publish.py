@@ -71,11 +71,11 @@ def fingerprint_build(project: Path, settings: str, batch_seq: int) -> str:
 def current_snapshot(home: Home) -> Path | None:
     """Return the path of the snapshot that CURRENT names, None before the first publication."""
     try:
-        name = home.current.read_text("utf-8").strip()
+        name = os.fsdecode(home.current.read_bytes().strip())
     except FileNotFoundError:
         return None
     path = home.published / Path(name).name
-    return path if path.exists() else None
+    return path if path.suffix == ".duckdb" and path.exists() else None
 
 
 def _copy(source: Path, target: Path) -> None:

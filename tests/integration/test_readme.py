@@ -1,0 +1,55 @@
+"""What the README shows is run: its Python, and the commands of its table."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.integration.workbench import PROJECT, Workbench
+
+README = (PROJECT / "README.md").read_text("utf-8")
+
+
+def test_the_python_example_runs(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "MNEMODUCK_PROJECT": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "my-agent-home" / "home.json").exists()
+
+
+def test_each_command_that_the_table_names_exists(bench: Workbench) -> None:
+    commands = re.findall(r"^\| `mnemoduck ([a-z-]+)", README, flags=re.MULTILINE)
+    assert len(commands) >= 10
+    for command in commands:
+        assert bench.mnemoduck(command, "--help").code == 0, command
+
+
+def test_each_file_that_the_readme_links_to_exists() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (PROJECT / target).exists(), target
+
+
+def test_make_demo_shows_working_memory_long_term_memory_and_a_recall(tmp_path: Path) -> None:
+    """The commands of `make demo`, on a home of this test's; the environment is the one that is set up."""
+    done = subprocess.run(
+        ["make", "demo", f"DEMO_HOME={tmp_path / 'demo'}"],
+        cwd=PROJECT,
+        env={**os.environ, "COLUMNS": "120", "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for part in ("Published", "Working memory of maya", "Strongest long-term memories", "Recall:"):
+        assert part in done.stdout
+    assert "capacity 8 of 5 to 9" in done.stdout
