@@ -198,7 +198,8 @@ def test_time_is_evaluated_at_read_and_never_written_into_rows(sample: Workbench
     assert checksums(sample.home / "warehouse.duckdb") == before
     latest = sample.query("select max(occurred_at), max(as_of) from short_term")[0]
     assert latest[0] <= latest[1] == datetime(2026, 3, 10)
-    assert sample.query("select count(*) from consolidated where last_seen_at > as_of") == [(0,)]
+    assert sample.query("select count(*) from consolidated where consolidated_at > as_of") == [(0,)]
+    assert sample.query("select count(*) from consolidated")[0][0] > 0
 
 
 @pytest.mark.parametrize(
