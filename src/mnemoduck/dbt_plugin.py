@@ -6,6 +6,7 @@ is the folder of the warehouse file that the profile names.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from duckdb import DuckDBPyConnection
 
 from mnemoduck.errors import MnemoduckError
 from mnemoduck.extensions import load_extension
-from mnemoduck.home import Home, open_home
+from mnemoduck.home import FILE_MODE, Home, open_home
 from mnemoduck.pipeline.lock import RunLock, is_held_by_parent
 from mnemoduck.pipeline.publish import fingerprint_build, publish
 from mnemoduck.warehouse import check_database_file
@@ -46,6 +47,7 @@ class Plugin(BasePlugin):
             self._lock = lock
 
     def configure_connection(self, conn: DuckDBPyConnection) -> None:
+        os.chmod(self._home.warehouse, FILE_MODE)
         load_extension(conn, "fts")  # for its function stem()
         conn.create_function("mnemoduck_publish", self._publish, side_effects=True)
 

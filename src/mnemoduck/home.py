@@ -97,14 +97,16 @@ def resolve_home(path: str | Path | None = None) -> Path:
     """
     asked = Path(path or os.environ.get(HOME_VARIABLE) or DEFAULT_HOME)
     try:
-        if "\0" in str(asked):
+        home = asked.expanduser().absolute()
+        if "\0" in str(home):
             raise ValueError("it holds a NUL character")
-        return asked.expanduser().absolute()
+        str(home).encode("utf-8")  # DuckDB opens no other path
     except (ValueError, RuntimeError, OSError) as error:
         reason = str(error).rstrip(".")
         raise HomeError(
             f"{str(asked)!r} cannot be a home: {reason}. Name another with --home or {HOME_VARIABLE}."
         ) from error
+    return home
 
 
 def open_home(path: str | Path | None = None, *, create: bool = True) -> Home:

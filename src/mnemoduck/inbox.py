@@ -57,6 +57,7 @@ class InboxWriter:
         self._descriptor: int | None = None
         self._path = Path()
         self._pid = 0
+        self._is_name_durable = False
         _writers.add(self)
 
     def append(self, lines: Sequence[bytes], *, durable: bool = False) -> None:
@@ -104,6 +105,9 @@ class InboxWriter:
                 write_all(descriptor, data)
                 if durable:
                     os.fsync(descriptor)
+                    if not self._is_name_durable:
+                        sync_folder(self._home.inbox)
+                        self._is_name_durable = True
             except BaseException:  # Ctrl-C too: the next line must not be glued to half of this one
                 os.ftruncate(descriptor, start)
                 raise
@@ -132,6 +136,7 @@ class InboxWriter:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         self._descriptor = os.open(self._path, flags, FILE_MODE)
         self._pid = os.getpid()
+        self._is_name_durable = False
 
     def _seal_own(self) -> None:
         """Rename the own segment; the name is free of risk because it holds our pid and a random part.

@@ -24,6 +24,10 @@ EXCERPT_BYTES = 64 * 1024
 """How much of a rejected line of the user's own file is repeated; the file itself stays theirs."""
 
 
+HELD_BYTES = 4 * 1024 * 1024
+"""How much is held in memory before it is written."""
+
+
 @dataclass(frozen=True)
 class Rejection:
     """One line or record that was not accepted. `line` counts from 1; 0 stands for the whole file."""
@@ -47,6 +51,7 @@ class QuarantineFile:
         self._keep_whole = keep_whole
         self._temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
         self._lines: list[bytes] = []
+        self._held_bytes = 0
         self._is_spilled = False
 
     def add(self, rejection: Rejection) -> None:
@@ -63,8 +68,9 @@ class QuarantineFile:
         except UnicodeDecodeError:
             record["base64"] = base64.b64encode(raw).decode("ascii")
         self._lines.append(json.dumps(record, ensure_ascii=True).encode("ascii") + b"\n")
+        self._held_bytes += len(self._lines[-1])
         self.count += 1
-        if len(self._lines) >= 1000:
+        if self._held_bytes >= HELD_BYTES:
             self._spill()
 
     def close(self) -> None:
@@ -85,6 +91,7 @@ class QuarantineFile:
             file.flush()
             os.fsync(file.fileno())
         self._lines.clear()
+        self._held_bytes = 0
 
 
 def quarantine(home: Home, source: str, rejections: Iterable[Rejection], *, keep_whole: bool) -> int:

@@ -1,6 +1,19 @@
--- A returned row is a memory that is not exactly once in search_documents, or whose terms in
--- search_postings are not each there once, or do not sum to its length in words.
+-- A returned row says what is wrong with the index: a memory of the newest batch that is not exactly once
+-- in search_documents, or whose terms in search_postings are not each there once or do not sum to its
+-- length in words; or totals over all memories that do not agree. (Grouping the postings of all memories
+-- would cost in proportion to what is stored, at every run.)
 with
+
+newest as (
+
+    select
+        memory_id,
+        batch_seq
+
+    from {{ ref('stg_memories') }}
+    where batch_seq = (select max(memories.batch_seq) from {{ ref('stg_memories') }} as memories)
+
+),
 
 documents as (
 
@@ -10,6 +23,7 @@ documents as (
         sum(term_count) as term_count
 
     from {{ ref('search_documents') }}
+    where batch_seq in (select newest.batch_seq from newest)
     group by memory_id
 
 ),
@@ -23,30 +37,47 @@ postings as (
         sum(term_frequency) as term_count
 
     from {{ ref('search_postings') }}
+    where batch_seq in (select newest.batch_seq from newest)
     group by memory_id
 
 ),
 
-compared as (
+wrong_memories as (
+
+    select cast(coalesce(newest.memory_id, documents.memory_id, postings.memory_id) as varchar) as what
+
+    from newest
+    full outer join documents on newest.memory_id = documents.memory_id
+    full outer join postings on documents.memory_id = postings.memory_id
+    where
+        newest.memory_id is null
+        or documents.documents is distinct from 1
+        or postings.postings is distinct from postings.terms
+        or documents.term_count is distinct from coalesce(postings.term_count, 0)
+
+),
+
+totals as (
 
     select
-        coalesce(memories.memory_id, documents.memory_id, postings.memory_id) as memory_id,
-        memories.memory_id is not null as is_staged,
-        documents.documents,
-        documents.term_count,
-        postings.postings,
-        postings.terms,
-        postings.term_count as indexed_term_count
+        (select count(*) from {{ ref('stg_memories') }}) as memories,
+        (select count(*) from {{ ref('search_documents') }}) as documents,
+        (select coalesce(sum(term_count), 0) from {{ ref('search_documents') }}) as words,
+        (select coalesce(sum(term_frequency), 0) from {{ ref('search_postings') }}) as indexed_words
 
-    from {{ ref('stg_memories') }} as memories
-    full outer join documents on memories.memory_id = documents.memory_id
-    full outer join postings on documents.memory_id = postings.memory_id
+),
+
+wrong_totals as (
+
+    select
+        memories || ' memories and ' || documents || ' documents, ' || words || ' words and '
+        || indexed_words || ' of them indexed' as what
+
+    from totals
+    where memories != documents or words != indexed_words
 
 )
 
-select * from compared
-where
-    not is_staged
-    or documents is distinct from 1
-    or postings is distinct from terms
-    or term_count is distinct from coalesce(indexed_term_count, 0)
+select what from wrong_memories
+union all
+select what from wrong_totals

@@ -446,7 +446,7 @@ class TestCsv:
         (tmp_path / "m.csv").write_bytes(b"content,role\nfirst,user\n" + giant + b"last,user\nbad\n")
         summary = warehouse.ingest(tmp_path / "m.csv")
         assert warehouse.contents() == ["first", "last"]
-        assert summary.reasons["line is too long"] == 1
+        assert summary.reasons["row is too long"] == 1
         too_long, bad = warehouse.quarantine()
         assert f"{len(giant):,} bytes" in too_long["reason"]
         assert too_long["line"] == 3
@@ -649,7 +649,7 @@ class TestMarkdown:
             ("---\na: b: c\n---\nx", "the front matter cannot be read", 2),
             ("---\na: !!timestamp never\n---\nx", "the front matter cannot be read", 1),
             ("---\na: !!python/name:os.system\n---\nx", "the front matter cannot be read", 2),
-            ("---\na: " + "[" * 1500 + "\n---\nx", "the front matter cannot be read", 1),
+            ("---\na: " + "[" * 500 + "\n---\nx", "the front matter cannot be read", 1),
             ("---\n- a list\n---\nx", "the front matter is not a mapping of keys to values", 1),
             (f"---\na: &a [{'1,' * 200}]\nb: [{'*a,' * 200}]\n---\nx", "the front matter is too large", 1),
             ("---\na: 1\n---\n\n", "the note is empty", 1),

@@ -17,15 +17,8 @@ from uuid import UUID
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-
-from mnemoduck.errors import MnemoduckError, StorageError, UnknownFormatError, UsageError
-from mnemoduck.events import new_event
-from mnemoduck.importers import FORMATS, IngestSummary, NothingIngestedError, Progress, ingest
-from mnemoduck.importers.tally import Tally
-from mnemoduck.inbox import InboxWriter
-from mnemoduck.scope import Scope
 from tests.unit.test_importers import (
     Warehouse,
     locomo_sample,
@@ -36,10 +29,26 @@ from tests.unit.test_importers import (
     write_parquet,
 )
 
+from mnemoduck.errors import MnemoduckError, StorageError, UnknownFormatError, UsageError
+from mnemoduck.events import new_event
+from mnemoduck.importers import FORMATS, IngestSummary, NothingIngestedError, Progress, ingest
+from mnemoduck.importers.tally import Tally
+from mnemoduck.inbox import InboxWriter
+from mnemoduck.scope import Scope
+
 
 @pytest.fixture
 def warehouse(tmp_path: Path) -> Warehouse:
     return Warehouse(tmp_path / "home")
+
+
+@pytest.fixture
+def permissions_count(tmp_path: Path) -> None:
+    probe = tmp_path / "probe"
+    probe.touch(mode=0)
+    if os.access(probe, os.R_OK):
+        pytest.skip("this user (root?) may read everything")
+    probe.unlink()
 
 
 def write_one_of_each(folder: Path) -> list[Path]:
@@ -69,7 +78,7 @@ class TestOnce:
         paths = write_one_of_each(tmp_path / "files")
         first = warehouse.ingest(*paths)
         assert {file.format for file in first.files} == set(FORMATS)
-        assert (first.accepted, first.duplicated, first.quarantined) == (16, 0, 0)
+        assert (first.accepted, first.duplicated, first.quarantined) == (17, 0, 0)
         events = warehouse.events()
 
         (tmp_path / "files").rename(tmp_path / "elsewhere")
@@ -77,7 +86,7 @@ class TestOnce:
         again = warehouse.ingest(
             *(path for path in sorted((tmp_path / "elsewhere").iterdir()) if path.name != "home")
         )
-        assert (again.accepted, again.duplicated, again.quarantined) == (0, 16, 0)
+        assert (again.accepted, again.duplicated, again.quarantined) == (0, 17, 0)
         assert warehouse.events() == events
 
     def test_a_file_given_twice_is_taken_once(self, warehouse: Warehouse, tmp_path: Path) -> None:
@@ -103,8 +112,8 @@ class TestOnce:
     def test_known_ids_are_asked_for_in_batches(
         self, warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mnemoduck.importers.ingest.EVENTS_PER_QUESTION", 10)
-        monkeypatch.setattr("mnemoduck.importers.ingest.LINES_PER_WRITE", 4)
+        monkeypatch.setattr("mnemoduck.importers.intake.EVENTS_PER_QUESTION", 10)
+        monkeypatch.setattr("mnemoduck.importers.intake.LINES_PER_WRITE", 4)
         asked: list[int] = []
 
         def know_none(event_ids: Sequence[UUID]) -> set[UUID]:
@@ -136,6 +145,13 @@ class TestSummary:
         warehouse.ingest(write_jsonl(path, {"content": "a"}, {"content": "b"}))
         assert list(warehouse.home.quarantine.iterdir()) == []
 
+    def test_an_emptied_file_leaves_nothing_in_quarantine(self, warehouse: Warehouse, tmp_path: Path) -> None:
+        path = write_jsonl(tmp_path / "m.jsonl", {"content": "a"}, {})
+        warehouse.ingest(path)
+        path.write_bytes(b"")
+        warehouse.refuse(path)
+        assert list(warehouse.home.quarantine.iterdir()) == []
+
     def test_reasons_do_not_grow_without_bound(self, warehouse: Warehouse, tmp_path: Path) -> None:
         event = json.loads(new_event("memory", {"content": "good"}).to_line())
         bad = [{**event, f"surprise {number}": 1} for number in range(300)]
@@ -164,7 +180,7 @@ class TestSummary:
     def test_progress_is_shown_while_a_file_is_read(
         self, warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
     ) -> None:
-        monkeypatch.setattr("mnemoduck.importers.ingest.SECONDS_BETWEEN_REPORTS", 0.0)
+        monkeypatch.setattr("mnemoduck.importers.intake.SECONDS_BETWEEN_REPORTS", 0.0)
         path = tmp_path / f"m.{suffix}"
         contents = [f"{number} {'x' * 1000}" for number in range(3000)]
         if suffix == "parquet":
@@ -199,7 +215,7 @@ class TestBadInput:
             assert str(caught.value).isprintable()
         assert warehouse.events() == []
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+    @pytest.mark.usefixtures("permissions_count")
     def test_a_file_or_folder_without_permission_is_named(self, warehouse: Warehouse, tmp_path: Path) -> None:
         path = write_jsonl(tmp_path / "m.jsonl", {"content": "ok"})
         path.chmod(0)
@@ -209,7 +225,7 @@ class TestBadInput:
             with pytest.raises(UsageError, match="permission denied"):
                 warehouse.ingest(unreadable)
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+    @pytest.mark.usefixtures("permissions_count")
     def test_an_unreadable_part_of_a_folder_is_quarantined_and_the_rest_read(
         self, warehouse: Warehouse, tmp_path: Path
     ) -> None:
@@ -349,7 +365,7 @@ class TestBadInput:
             yield new_event("memory", {"content": "c"})
             raise OSError(5, "Input/output error")
 
-        monkeypatch.setattr("mnemoduck.importers.ingest.FORMATS", {**FORMATS, "events": fail})
+        monkeypatch.setattr("mnemoduck.importers.intake.FORMATS", {**FORMATS, "events": fail})
         second.write_bytes(new_event("memory", {"content": "b"}).to_line())
         with pytest.raises(StorageError, match="Input/output error") as caught:
             warehouse.ingest(first, second)
@@ -380,11 +396,13 @@ class TestBadInput:
 
 TEXT = st.text(min_size=1).filter(lambda text: not text.isspace())
 JUNK = st.binary(max_size=200) | st.text(alphabet='{}[]",:\\\n\r\0 -#a1', max_size=200).map(str.encode)
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+SCALARS = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | FLOATS | st.text()
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=5),
-    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=5), children, max_size=3),
+    SCALARS,
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(), children, max_size=3),
     max_leaves=8,
-)  # fmt: skip
+)
 FIELD_NAMES = st.sampled_from(
     [
         "content",
@@ -404,12 +422,15 @@ RECORDS = st.lists(
     | st.fixed_dictionaries({"content": TEXT, "occurred_at": st.just("2026-03-15")}),
     max_size=5,
 )
-QUICK = settings(max_examples=60, deadline=None)
+
+# Hundreds of homes, each of which waits for the disk several times, unless there is none to wait for.
+IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+QUICK = settings(max_examples=30, deadline=None)
 
 
 @contextmanager
 def fresh_warehouse() -> Iterator[tuple[Warehouse, Path]]:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
         yield Warehouse(Path(folder, "home")), Path(folder)
 
 
@@ -455,6 +476,7 @@ class TestWhateverTheBytes:
         self, records_: list[object], junk: list[bytes], format: str
     ) -> None:
         data = b"\n".join([*(json.dumps(record).encode() for record in records_), *junk])
+        assume(not data.startswith(b"\x1f\x8b"))  # gzip
         assert records(ingest_bytes(data, format)) == count_lines(data)
 
     @QUICK
@@ -487,11 +509,12 @@ class TestWhateverTheBytes:
     def test_any_bytes_are_detected_or_refused(self, data: bytes, packed: bool, name: str) -> None:
         with fresh_warehouse() as (warehouse, folder):
             (folder / name).write_bytes(gzip.compress(data)[: len(data) + 15] if packed else data)
+            problem = None
             try:
                 warehouse.ingest(folder / name)
             except MnemoduckError as error:
-                assert error.exit_code == 2
-                assert str(error).isprintable()
+                problem = error
+            assert problem is None or (problem.exit_code == 2 and str(problem).isprintable())
 
     @QUICK
     @given(front=st.text(alphabet="abc:-[]{}&*!#|>%@`'\"\n 1.", max_size=80), body=st.text(max_size=80))
@@ -518,11 +541,11 @@ class TestWhateverTheBytes:
         columns=st.fixed_dictionaries(
             {"content": st.lists(st.none() | st.text(), min_size=3, max_size=3)},
             optional={
-                "occurred_at": st.lists(st.none() | st.integers(-(2**62), 2**62), min_size=3, max_size=3),
+                "occurred_at": st.lists(st.none() | st.integers(-(2**52), 2**52), min_size=3, max_size=3),
                 "importance": st.lists(st.none() | st.floats(), min_size=3, max_size=3),
                 "user_id": st.lists(st.none() | st.integers(0, 2**40), min_size=3, max_size=3),
-                "tags": st.lists(st.none() | st.lists(st.text(max_size=3), max_size=3), min_size=3, max_size=3),
-                "more": st.lists(st.none() | st.floats() | st.none(), min_size=3, max_size=3),
+                "tags": st.lists(st.none() | st.lists(st.text(), max_size=2), min_size=3, max_size=3),
+                "more": st.lists(st.none() | st.floats(), min_size=3, max_size=3),
             },
         ),
         unit=st.sampled_from(["s", "ms", "us", "ns", None]),

@@ -151,6 +151,8 @@ def ingest_command(
         _print_ingest_json(summary)
     else:
         _print_ingest_summary(summary)
+    if summary.problems:
+        sys.exit(2)
 
 
 def _show_on(bar: ProgressBar) -> Callable[[Progress], None]:

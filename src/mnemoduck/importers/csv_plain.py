@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from typing import BinaryIO
+from io import BufferedIOBase
 
 from mnemoduck.events import MAX_LINE_BYTES
 from mnemoduck.importers.lines import BYTE_ORDER_MARK
 from mnemoduck.importers.plain import FIELDS, MemoryBuilder, arrange_columns
-from mnemoduck.importers.records import Record, RefusedError, too_long
+from mnemoduck.importers.records import Record, RefusedError
 from mnemoduck.importers.source import BUFFER_BYTES, Source
 from mnemoduck.quarantine import EXCERPT_BYTES, Rejection
 from mnemoduck.scope import Scope
@@ -51,7 +51,7 @@ class _Rows:
     MAX_LINE_BYTES of them; the end of a longer row is found by counting quotes.
     """
 
-    def __init__(self, source: Source, file: BinaryIO) -> None:
+    def __init__(self, source: Source, file: BufferedIOBase) -> None:
         self._source = source
         self._file = file
         self._lines_read = 0
@@ -90,7 +90,10 @@ class _Rows:
             self._lines_read += 1
             self._raw.append(line)
             if self._size > MAX_LINE_BYTES:
-                raise RefusedError(too_long(self._skip_row()))
+                raise RefusedError(
+                    f"row is too long ({self._skip_row():,} bytes; the limit is {MAX_LINE_BYTES:,}; perhaps "
+                    "a quote is never closed)"
+                )
             if b"\0" in line:
                 self._refusal = RefusedError("the row holds NUL bytes")
             try:

@@ -21,7 +21,7 @@ from mnemoduck.importers.markdown import SUFFIXES as MARKDOWN_SUFFIXES
 from mnemoduck.importers.markdown import read_note
 from mnemoduck.importers.parquet_plain import read_parquet
 from mnemoduck.importers.records import Importer, RefusedError
-from mnemoduck.importers.source import Source, show_path
+from mnemoduck.importers.source import Source, UnusableSourceError, show_path
 
 FORMATS: Mapping[str, Importer] = {
     "events": read_events,
@@ -35,6 +35,7 @@ FORMATS: Mapping[str, Importer] = {
 }
 
 HEAD_BYTES = 4 * 1024 * 1024
+HEAD_LINES = 1000
 """How much of a file is looked at."""
 
 _SUFFIXES = {
@@ -60,8 +61,7 @@ def detect_format(path: Path) -> str:
     by_name = format_of_name(path)
     if by_name in ("csv", "parquet", "markdown"):
         return by_name
-    with Source(path).open() as file:
-        head = file.read(HEAD_BYTES)
+    head = _read_head(path)
     if head.startswith(b"PAR1"):
         return "parquet"
     text = head.removeprefix(BYTE_ORDER_MARK).lstrip()
@@ -71,6 +71,19 @@ def detect_format(path: Path) -> str:
             f"Name it with --format, one of {', '.join(FORMATS)}."
         )
     return _detect_json(text) or by_name or "json"
+
+
+def _read_head(path: Path) -> bytes:
+    """Return the first HEAD_BYTES, or what can be read of them before damaged data."""
+    head = bytearray()
+    try:
+        with Source(path).open() as file:
+            while len(head) < HEAD_BYTES and (data := file.read1(HEAD_BYTES - len(head))):
+                head += data
+    except UnusableSourceError:
+        if not head:
+            raise
+    return bytes(head)
 
 
 def format_of_name(path: Path) -> str | None:
@@ -93,7 +106,7 @@ def _detect_json(text: bytes) -> str | None:
         whole = _parse_partly(text)
         if isinstance(whole, dict) and (benchmark := _benchmark(whole)):
             return benchmark
-    for line in text.splitlines():
+    for line in text.split(b"\n", HEAD_LINES)[:HEAD_LINES]:
         if item := _parse_object(line):
             is_event = "event_type" in item and "event_id" in item
             return _benchmark(item) or ("events" if is_event else "jsonl")

@@ -23,8 +23,6 @@ def read_events(source: Source, defaults: Scope) -> Iterator[Record]:
             yield parse_event(line)
         except InvalidEventError as error:
             yield Rejection(source.line, _phrase(reason_of(error)), line)
-        except OverflowError:  # a time of the year 1 or 9999 whose zone moves it out of the calendar
-            yield Rejection(source.line, "occurred_at or recorded_at is out of range", line)
 
 
 def _phrase(reason: str) -> str:

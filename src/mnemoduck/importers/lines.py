@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO
+from io import BufferedIOBase
 
 from mnemoduck.events import MAX_LINE_BYTES
 from mnemoduck.importers.source import BUFFER_BYTES, Source
@@ -32,7 +32,7 @@ def read_lines(source: Source) -> Iterator[tuple[bytes, int]]:
                 yield line, len(line)
 
 
-def _skip_line(file: BinaryIO) -> int:
+def _skip_line(file: BufferedIOBase) -> int:
     """Read on behind the next newline; return how many bytes stood before it."""
     skipped = 0
     while line := file.readline(BUFFER_BYTES):

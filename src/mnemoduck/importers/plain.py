@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -151,9 +152,9 @@ def arrange_columns(source: Source, names: Sequence[str]) -> list[str]:
             f"Its columns are {shown}. One of them has to be named content (or text, or message), and "
             "the first line of a CSV file has to hold the names, separated by commas.",
         )
-    twice = sorted({name for name in fields if fields.count(name) > 1})
-    if twice:
-        raise source.unusable(f"two columns are named {show(twice[0])}", "Rename one of them.")
+    name, count = Counter(fields).most_common(1)[0]
+    if count > 1:
+        raise source.unusable(f"two columns are named {show(name)}", "Rename one of them.")
     return fields
 
 

@@ -41,7 +41,7 @@ def reason_of(error: InvalidEventError) -> str:
 
 
 def too_long(length: int) -> str:
-    """Return the reason for a line or row over the limit; `length` is its true length in bytes."""
+    """Return the reason for a line over the limit; `length` is its true length in bytes."""
     return f"line is too long ({length:,} bytes; the limit is {MAX_LINE_BYTES:,})"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING
 
 from mnemoduck.errors import UsageError
 
@@ -67,7 +67,7 @@ class Source:
         self._position = lambda: done
 
     @contextmanager
-    def open(self) -> Iterator[BinaryIO]:
+    def open(self) -> Iterator[io.BufferedIOBase]:
         """Open for reading bytes; gzip, known by its first two bytes, is unpacked on the way.
 
         Raises:
@@ -114,13 +114,14 @@ class _Unpacked(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         try:
-            count = self._gzip.readinto(buffer)
+            data = self._gzip.read1(len(memoryview(buffer)))
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise self._source.unusable(
                 "the gzip data is damaged",
                 f"Fetch the file again ({error}); what was read before the damage is kept.",
             ) from error
-        self._unpacked += count
+        memoryview(buffer)[: len(data)] = data
+        self._unpacked += len(data)
         packed = self._file.tell()
         if self._unpacked > FREE_EXPANSION_BYTES + MAX_EXPANSION * packed:
             raise self._source.unusable(
@@ -128,4 +129,4 @@ class _Unpacked(io.RawIOBase):
                 f"{packed:,} packed bytes gave {self._unpacked:,}, more than {MAX_EXPANSION} times as "
                 "many. If you trust the file, unpack it with gunzip first.",
             )
-        return count
+        return len(data)

@@ -329,7 +329,10 @@ def _append_to_manifest(home: Home, batch: Batch) -> None:
 
 
 def _put_in_place(aside: Path, path: Path) -> None:
-    path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    for folder in (path.parent.parent, path.parent):  # the year, the month
+        if not folder.exists():
+            folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+            sync_folder(folder.parent)
     descriptor = os.open(aside, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fchmod(descriptor, FILE_MODE)

@@ -183,6 +183,8 @@ def _ingest_path(
                 if source.folder is None:
                     summary.problem = str(error)
         reporter.finish(source)
+    if not plan.sources:  # an empty file: what was refused when it had something in it is gone
+        _QuarantineShelf(home, Source(plan.path), summary).close()
     if not reporter.records and not summary.quarantined:
         summary.problem = f"There is nothing in {show_path(plan.path)}."
     summary.seconds = time.monotonic() - started_at
@@ -255,7 +257,7 @@ class _Intake:
         asking, self._asking, self._asking_bytes = self._asking, [], 0
         known = self._known_event_ids([event_id for event_id, _, _ in asking])
         for event_id, line, summary in asking:
-            if event_id in known:
+            if known and event_id in known:
                 summary.duplicated += 1
                 continue
             # Written before the next line comes, so that the last write, the durable one, is never empty.
@@ -292,10 +294,16 @@ class _QuarantineShelf:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._file.close()
-        except OSError as refusal:
+            self.close()
+        except StorageError:  # of the two errors, the first one says what went wrong
             if error is None:
-                raise self._refused_by_disk(refusal) from refusal
+                raise
+
+    def close(self) -> None:
+        try:
+            self._file.close()
+        except OSError as error:
+            raise self._refused_by_disk(error) from error
         if self._file.count:
             self._summary.quarantine_files.append(self._file.path)
 

@@ -1,0 +1,132 @@
+"""Writers that are really killed, and a disk that is really full."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import select
+import signal
+from collections import defaultdict
+
+import pytest
+
+from mnemoduck.events import parse_event
+from mnemoduck.home import Home
+from mnemoduck.inbox import iterate_lines, seal_open_segments, sealed_segments
+
+from .conftest import StartPython
+
+WRITE_UNTIL_KILLED = """
+import itertools, os, sys
+from pathlib import Path
+from mnemoduck.events import new_event
+from mnemoduck.home import open_home
+from mnemoduck.inbox import InboxWriter
+
+name, lines_at_once, size = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+writer = InboxWriter(open_home(Path(sys.argv[1])), max_segment_bytes=2_000_000)
+padding = "x" * size
+numbers = itertools.count()
+while True:
+    batch = [next(numbers) for _ in range(lines_at_once)]
+    writer.append([
+        new_event("memory", {"content": f"{n} {padding}"}, user_id=name).to_line() for n in batch
+    ])
+    os.write(1, b"%d\\n" % batch[-1])  # acknowledged
+"""
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_kill_9_of_writers_at_any_instant_loses_nothing_and_doubles_nothing(
+    home: Home, start_python: StartPython, seed: int
+) -> None:
+    chance = random.Random(seed)
+    # Small lines, many at once, and lines so long that the kill falls into the write as a rule.
+    kinds = [(1, 10), (50, 100), (3, 400_000), (1, 1_000_000)]
+    writers = {
+        str(number): start_python(WRITE_UNTIL_KILLED, home.path, number, *kind)
+        for number, kind in enumerate(kinds)
+    }
+    told: dict[str, bytes] = defaultdict(bytes)
+    doomed = {name: chance.randint(1, 40) for name in writers}
+    pipes = {process.stdout.fileno(): name for name, process in writers.items() if process.stdout}
+    while doomed:
+        for descriptor in select.select(list(pipes), [], [], 30)[0]:
+            name = pipes[descriptor]
+            told[name] += os.read(descriptor, chance.randint(1, 200))
+            if name in doomed and told[name].count(b"\n") >= doomed[name]:
+                os.kill(writers[name].pid, signal.SIGKILL)
+                del doomed[name]
+        seal_open_segments(home)
+    for name, process in writers.items():
+        out, err = process.communicate(timeout=30)
+        told[name] += out
+        assert process.returncode == -signal.SIGKILL, err.decode()
+
+    report = seal_open_segments(home)
+    assert report.busy == []
+    found: dict[str, list[int]] = defaultdict(list)
+    for segment in sealed_segments(home):
+        for _, line in iterate_lines(segment):
+            event = parse_event(line)
+            found[str(event.user_id)].append(int(event.payload["content"].split()[0]))
+    for name in writers:
+        acknowledged = int(told[name][: told[name].rindex(b"\n")].split()[-1])
+        # What was acknowledged is there once, in order; of the last append at most a beginning.
+        assert found[name] == list(range(len(found[name])))
+        assert acknowledged < len(found[name]) <= acknowledged + 1 + kinds[int(name)][0]
+    torn = [json.loads(file.read_bytes()) for file in home.quarantine.glob("*.jsonl")]
+    assert len(torn) <= len(writers)
+    assert all(entry["reason"].startswith("torn last line") for entry in torn)
+
+
+WRITE_ON_A_FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from mnemoduck.errors import StorageError
+from mnemoduck.events import new_event
+from mnemoduck.home import open_home
+from mnemoduck.inbox import InboxWriter
+
+def lines(first, count):
+    contents = [f"{number} " + "x" * 300 for number in range(first, first + count)]
+    return [new_event("memory", {"content": content}).to_line() for content in contents]
+
+writer = InboxWriter(open_home(Path(sys.argv[1])))
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+acknowledged, refused = 0, 0
+for _ in range(5):  # the fourth does not fit; in another segment, the next ones do
+    try:
+        writer.append(lines(acknowledged, 5), durable=True)
+        acknowledged += 5
+    except StorageError as error:
+        refused += 1
+        sentence = str(error)
+try:
+    writer.append(lines(1000, 50))
+except StorageError:
+    refused += 1
+resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+writer.append(lines(acknowledged, 5))
+print(acknowledged + 5, refused, sentence)
+"""
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_half_written(home: Home, start_python: StartPython) -> None:
+    process = start_python(WRITE_ON_A_FULL_DISK, home.path)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err.decode()
+    acknowledged, refused, sentence = out.decode().split(" ", 2)
+    assert refused == "2"
+    assert "The memory was not stored" in sentence
+    assert "File too large" in sentence
+    seal_open_segments(home)
+    numbers = [
+        int(parse_event(line).payload["content"].split()[0])
+        for segment in sealed_segments(home)
+        for _, line in iterate_lines(segment)
+    ]
+    assert numbers == list(range(int(acknowledged)))
+    assert list(home.quarantine.iterdir()) == []
