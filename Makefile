@@ -35,7 +35,8 @@ $(READY): requirements-dev.lock pyproject.toml
 .PHONY: demo
 demo: $(READY) ## Ingest, build and recall the sample stream
 	@export MNEMODUCK_HOME=$(DEMO_HOME); as_of=$(DEMO_AS_OF); \
-	run() { printf '\n$$ %s\n' "$$(printf '%q ' "$$@")"; PATH="$(CURDIR)/$(BIN):$$PATH" "$$@"; }; \
+	run() { printf '\n$$'; for word in "$$@"; do case "$$word" in *' '*) printf ' "%s"' "$$word" ;; *) printf ' %s' "$$word" ;; esac; done; \
+		printf '\n'; PATH="$(CURDIR)/$(BIN):$$PATH" "$$@"; }; \
 	run mnemoduck ingest seeds/sample_stream.jsonl && \
 	run mnemoduck run && \
 	run mnemoduck working-memory --user maya --as-of $$as_of && \
