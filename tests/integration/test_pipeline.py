@@ -327,6 +327,7 @@ def test_the_project_travels_with_the_package(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         names = set(wheel.namelist())
-    assert "mnemoduck/project/dbt_project.yml" in names
+    for name in ("dbt_project.yml", "profiles.yml", "selectors.yml"):
+        assert f"mnemoduck/project/{name}" in names
     assert "mnemoduck/project/models/staging/stg_memories.sql" in names
     assert "mnemoduck/project/macros/memory/working_memory.sql" in names

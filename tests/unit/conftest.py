@@ -65,13 +65,12 @@ def start_python() -> Iterator[StartPython]:
     """Start `python -c code arguments…`; what is still alive at the end of the test is killed."""
     processes: list[subprocess.Popen[bytes]] = []
 
-    def start(code: str, *arguments: object, **options: object) -> subprocess.Popen[bytes]:
+    def start(code: str, *arguments: object) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             [sys.executable, "-c", code, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            **options,  # type: ignore[call-overload]
         )
         processes.append(process)
         return process

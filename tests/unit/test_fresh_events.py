@@ -26,7 +26,7 @@ def make_event(text: str = "x") -> Event:
 
 
 def contents(events: list[Event]) -> list[str]:
-    return [event.payload["content"] for event in events]
+    return [str(event.payload["content"]) for event in events]
 
 
 class FreshEventsAgree(RuleBasedStateMachine):

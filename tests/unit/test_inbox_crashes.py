@@ -70,7 +70,7 @@ def test_kill_9_of_writers_at_any_instant_loses_nothing_and_doubles_nothing(
     for segment in sealed_segments(home):
         for _, line in iterate_lines(segment):
             event = parse_event(line)
-            found[str(event.user_id)].append(int(event.payload["content"].split()[0]))
+            found[str(event.user_id)].append(int(str(event.payload["content"]).split()[0]))
     for name in writers:
         acknowledged = int(told[name][: told[name].rindex(b"\n")].split()[-1])
         # What was acknowledged is there once, in order; of the last append at most a beginning.
@@ -124,7 +124,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(home: Home, start_p
     assert "File too large" in sentence
     seal_open_segments(home)
     numbers = [
-        int(parse_event(line).payload["content"].split()[0])
+        int(str(parse_event(line).payload["content"]).split()[0])
         for segment in sealed_segments(home)
         for _, line in iterate_lines(segment)
     ]

@@ -226,10 +226,10 @@ def test_threads_recall_while_another_remembers_and_forgets_without_any_error(me
         return run
 
     def write() -> None:
-        for number in range(25):
+        for number in range(12):
             memory.remember(f"duck number{number}", user_id="writer")
             assert found(memory, f"number{number}") == [f"duck number{number}"]
-            if number % 5 == 4:
+            if number % 4 == 3:
                 memory.forget([memory.remember("duck shortlived", user_id="writer")])
                 assert found(memory, "shortlived") == []
         is_done.set()
@@ -249,7 +249,7 @@ def test_threads_recall_while_another_remembers_and_forgets_without_any_error(me
     for thread in threads:
         thread.join()
     assert errors == []
-    assert len(found(memory, "duck")) == 25
+    assert len(found(memory, "duck")) == 12
 
 
 def test_the_first_recall_may_come_from_many_threads_at_once(home: Home) -> None:
@@ -375,7 +375,7 @@ def test_status_can_be_asked_while_files_come_and_go(memory: Memory, home: Home)
     thread = threading.Thread(target=make_and_remove)
     thread.start()
     try:
-        for _ in range(40):
+        for _ in range(8):
             status = read_status(home)
             assert status.waiting_events == 0
     finally:

@@ -1,0 +1,294 @@
+"""Recall on a home that was never built: what arrived is found at once, by the right people only."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mnemoduck import Memory, Recollection
+from mnemoduck.errors import UsageError
+from mnemoduck.events import Event, new_event
+from mnemoduck.recall import MAX_LIMIT, MAX_QUERY_CHARACTERS
+
+any_text = st.text()
+fresh_words = (f"token{number}" for number in itertools.count())
+"""Words that no other example has used: the properties share a home, which must make no difference."""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Memory]:
+    with Memory(tmp_path_factory.mktemp("shared") / "home") as memory:
+        yield memory
+
+
+def contents(items: list[Recollection]) -> list[str]:
+    return [item.content for item in items]
+
+
+# --- ranking -------------------------------------------------------------------------------------------
+
+
+def test_what_matches_better_comes_first(memory: Memory) -> None:
+    memory.remember("The flight to Lisbon leaves on Friday")
+    memory.remember("A flight of stairs leads to the attic")
+    memory.remember("Bread needs flour, water and salt")
+    found = memory.recall("when is the flight to Lisbon")
+    assert contents(found)[:2] == [
+        "The flight to Lisbon leaves on Friday",
+        "A flight of stairs leads to the attic",
+    ]
+    assert "Bread needs flour, water and salt" not in contents(found)
+    scores = [item.score for item in found]
+    assert scores == sorted(scores, reverse=True)
+    assert all(score > 0 for score in scores)
+
+
+def test_words_match_by_their_stem_whatever_their_case(memory: Memory) -> None:
+    memory.remember("She was Running to the stations")
+    (item,) = memory.recall("RUN station")
+    assert item.matched_terms == ["run", "station"]
+
+
+def test_a_rare_word_counts_more_than_words_that_are_everywhere(memory: Memory) -> None:
+    for number in range(10):
+        memory.remember(f"the cat and the dog of the house {number}")
+    memory.remember("the zebra")
+    assert contents(memory.recall("the and of zebra"))[0] == "the zebra"
+    assert len(memory.recall("the and of", limit=100)) == 11, "a question of common words has an answer too"
+
+
+def test_the_score_is_bm25(memory: Memory) -> None:
+    """By hand: 2 documents of 1 and 3 words, the word once in the first (k1 = 1.2, b = 0.75)."""
+    memory.remember("duck")
+    memory.remember("three other words")
+    (item,) = memory.recall("duck")
+    idf = 0.6931471805599453  # ln(1 + (2 - 1 + 0.5) / (1 + 0.5))
+    norm = 1.2 * (1 - 0.75 + 0.75 * 1 / 2)
+    assert item.score == pytest.approx(idf * 1 * 2.2 / (1 + norm))
+
+
+def test_the_same_words_are_one_answer_with_their_support(memory: Memory) -> None:
+    start = datetime(2026, 3, 1, tzinfo=UTC)
+    for minute, content in enumerate(["Duck  pond", "duck pond", "DUCK\npond ", "duck pond!"]):
+        memory.remember(content, user_id="u", occurred_at=start + timedelta(minutes=minute))
+    memory.remember("duck pond", user_id="other")
+    found = {(item.user_id, item.content): item.support_count for item in memory.recall("duck")}
+    assert found == {("u", "DUCK\npond "): 3, ("u", "duck pond!"): 1, ("other", "duck pond"): 1}
+
+
+@settings(max_examples=6)
+@given(data=st.data())
+def test_ties_are_broken_the_same_way_whatever_the_order_of_arrival(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    start = datetime(2026, 3, 1, tzinfo=UTC)
+    minutes = data.draw(st.lists(st.integers(0, 2), min_size=2, max_size=8))
+    events = [
+        new_event("memory", {"content": f"duck {number:03d}"}, occurred_at=start + timedelta(minutes=minute))
+        for number, minute in enumerate(minutes)
+    ]
+    answers = []
+    for order in (events, data.draw(st.permutations(events))):
+        with Memory(tmp_path_factory.mktemp("ties") / "home") as memory:
+            for event in order:
+                memory.remember_many([event])
+            answers.append([item.memory_id for item in memory.recall("duck", limit=100)])
+    expected = sorted(events, key=lambda event: (event.occurred_at, event.event_id.int), reverse=True)
+    assert answers[0] == answers[1] == [event.event_id for event in expected]
+
+
+# --- any query, any content ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "query", ["", " ", "\n\t", "?!… — *", "\0", "\u202e\u2066", "🦆", "'; --", "{{ }}", "%_\\", "$1 $query ?"]
+)
+def test_a_query_without_a_letter_or_digit_that_is_known_finds_nothing(memory: Memory, query: str) -> None:
+    memory.remember("a duck, and * signs % of _ every ' kind 🦆 \\ {{")
+    assert memory.recall(query) == []
+
+
+@settings(max_examples=40)
+@given(query=any_text)
+@example(query="\0duck")
+@example(query="é\0 duck")
+@example(query="ﬁ İ ß ẞ Σς \u0345 ŉ")
+@example(query="a" * 5000)
+@example(query="x\u0301" * 500)
+def test_any_query_is_answered(shared: Memory, query: str) -> None:
+    shared.remember("duck", user_id="asked")
+    for item in shared.recall(query, user_id="asked", limit=5):
+        assert item.content == "duck"
+        assert item.matched_terms == ["duck"]
+
+
+@settings(max_examples=30)
+@given(text=any_text)
+@example(text="a\0b\r\n\x1b[31m")
+@example(text="'; drop table fresh_memories_1; --")
+@example(text="{{ memories }} {postings} {0} %s $query $limit ?")
+@example(text="\u202e\u2066\u200f 👩🏽\u200d🚀 e\u0301")
+def test_any_content_comes_back_exactly(shared: Memory, text: str) -> None:
+    word = next(fresh_words)
+    memory_id = shared.remember(f"{word} {text}")
+    (item,) = shared.recall(word)
+    assert item.memory_id == memory_id
+    assert item.content == f"{word} {text}"
+
+
+@settings(max_examples=30)
+@given(word=st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=12))
+@example(word="İstanbul")
+@example(word="STRAẞE")
+@example(word="日本語")
+@example(word="ﬁancé")
+@example(word="Ⅷ")
+def test_a_word_of_any_script_finds_itself(shared: Memory, word: str) -> None:
+    user = next(fresh_words)
+    shared.remember(f"one {word} two", user_id=user)
+    found = shared.recall(word, user_id=user)
+    assert contents(found) == [f"one {word} two"]
+
+
+def test_a_query_of_100_000_characters_is_answered_and_a_longer_one_refused(memory: Memory) -> None:
+    memory.remember("duck")
+    longest = ("duck " * MAX_QUERY_CHARACTERS)[:MAX_QUERY_CHARACTERS]
+    assert contents(memory.recall(longest)) == ["duck"]
+    different = " ".join(f"w{number}" for number in range(20_000))[: MAX_QUERY_CHARACTERS - 5] + " duck"
+    assert contents(memory.recall(different)) == ["duck"]
+    with pytest.raises(UsageError, match=r"The query has 100,001 characters; at most 100,000 are allowed"):
+        memory.recall(longest + "x")
+
+
+@pytest.mark.parametrize("query", [None, 5, b"duck", "\ud800", "duck \udcff"])
+def test_a_query_that_is_no_text_is_refused(memory: Memory, query: str) -> None:
+    with pytest.raises(UsageError, match="The query"):
+        memory.recall(query)
+
+
+# --- limits --------------------------------------------------------------------------------------------
+
+
+def test_the_limit_cuts_the_answer_and_never_changes_its_order(memory: Memory) -> None:
+    for number in range(30):
+        memory.remember("duck " * (number % 4 + 1) + f"{number}")
+    everything = memory.recall("duck", limit=MAX_LIMIT)
+    assert len(everything) == 30
+    assert len(memory.recall("duck")) == 10
+    for limit in (0, 1, 29, 30, 31):
+        assert memory.recall("duck", limit=limit) == everything[:limit]
+
+
+@pytest.mark.parametrize("limit", [-1, MAX_LIMIT + 1, 1.5, "10", None, True, float("nan")])
+def test_a_limit_that_is_none_is_refused(memory: Memory, limit: int) -> None:
+    with pytest.raises(UsageError, match="takes a whole number from 0 to 10,000"):
+        memory.recall("duck", limit=limit)
+    with pytest.raises(UsageError, match="takes a whole number from 0 to 10,000"):
+        memory.long_term(limit=limit)
+
+
+# --- scopes --------------------------------------------------------------------------------------------
+
+part = st.sampled_from([None, "a", "A", "a ", "b", "é", "e\u0301", "'; --", "%", "_", "null", "None"])
+scopes = st.tuples(part, part, part)
+
+
+@settings(max_examples=20)
+@given(remembered=st.lists(scopes, min_size=1, max_size=10), asked=st.lists(scopes, min_size=1, max_size=4))
+def test_a_recall_finds_all_of_its_scope_and_nothing_of_another(
+    shared: Memory, remembered: list[tuple[str | None, ...]], asked: list[tuple[str | None, ...]]
+) -> None:
+    word = next(fresh_words)
+    events: list[Event] = []
+    for number, (user, agent, session) in enumerate(remembered):
+        payload = {"content": f"{word} {number}"}
+        events.append(new_event("memory", payload, user_id=user, agent_id=agent, session_id=session))
+    shared.remember_many(events)
+    for user, agent, session in asked:
+        found = shared.recall(word, user_id=user, agent_id=agent, session_id=session, limit=100)
+        expected = [
+            event.event_id
+            for event in events
+            if user in (None, event.user_id)
+            and agent in (None, event.agent_id)
+            and session in (None, event.session_id)
+        ]
+        assert sorted(item.memory_id for item in found) == sorted(expected)
+
+
+@pytest.mark.parametrize("value", ["", 5, b"u", "\ud800", ["u"]])
+def test_a_scope_that_is_no_text_is_refused(memory: Memory, value: str) -> None:
+    for name in ("user_id", "agent_id", "session_id"):
+        scope = {name: value}
+        with pytest.raises(UsageError, match=name):
+            memory.recall("duck", **scope)  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match=name):
+            memory.working_memory(**scope)
+
+
+# --- moments -------------------------------------------------------------------------------------------
+
+
+def test_what_had_not_happened_by_then_is_not_recalled(memory: Memory) -> None:
+    noon = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+    memory.remember("early duck", occurred_at=noon - timedelta(microseconds=1))
+    memory.remember("duck of the moment", occurred_at=noon)
+    memory.remember("late duck", occurred_at=noon + timedelta(microseconds=1))
+    memory.remember("duck of the future", occurred_at=datetime(2099, 1, 1, tzinfo=UTC))
+
+    def at(moment: datetime) -> set[str]:
+        return set(contents(memory.recall("duck", as_of=moment)))
+
+    assert at(noon) == {"early duck", "duck of the moment"}
+    assert at(noon.replace(tzinfo=None)) == at(noon), "without a zone it is UTC"
+    assert at(noon.astimezone(timezone(timedelta(hours=-9)))) == at(noon)
+    assert at(datetime(1970, 1, 1, tzinfo=UTC)) == set()
+    assert at(datetime.min) == set()
+    assert len(at(datetime.max)) == 4
+    assert set(contents(memory.recall("duck"))) == {"early duck", "duck of the moment", "late duck"}
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime.min.replace(tzinfo=timezone(timedelta(hours=14))),
+        datetime.max.replace(tzinfo=timezone(-timedelta(hours=12))),
+    ],
+)
+def test_a_moment_outside_the_calendar_is_refused(memory: Memory, moment: datetime) -> None:
+    for ask in (memory.recall, lambda _, as_of: memory.working_memory(as_of=as_of)):
+        with pytest.raises(UsageError, match="out of range"):
+            ask("duck", as_of=moment)
+
+
+def test_asking_twice_gives_the_same_answer(memory: Memory) -> None:
+    for number in range(40):
+        memory.remember(f"duck {number % 7} pond {number % 3}", user_id=f"u{number % 2}")
+    now = datetime.now(UTC)
+    assert memory.recall("duck pond", as_of=now) == memory.recall("duck pond", as_of=now)
+    with Memory(memory.home) as other:
+        assert other.recall("duck pond", as_of=now) == memory.recall("duck pond", as_of=now)
+
+
+def test_an_event_that_was_delivered_twice_is_one_memory(memory: Memory) -> None:
+    event = new_event("memory", {"content": "duck"})
+    memory.remember_many([event, event])
+    memory.remember_many([event])
+    (item,) = memory.recall("duck")
+    assert item.support_count == 1
+    assert len(memory.working_memory()) == 1
+
+
+def test_recall_leaves_no_trace(memory: Memory) -> None:
+    memory.remember("duck")
+    before = {path: path.read_bytes() for path in Path(memory.home).rglob("*") if path.is_file()}
+    memory.recall("duck")
+    memory.working_memory()
+    memory.long_term()
+    assert {path: path.read_bytes() for path in Path(memory.home).rglob("*") if path.is_file()} == before
