@@ -17,7 +17,7 @@ from uuid import UUID
 import duckdb
 import pytest
 import yaml
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from mnemoduck.errors import UsageError
@@ -175,6 +175,7 @@ def activation_of(connection: duckdb.DuckDBPyConnection, ages: list[float], kept
     return float(evaluate(connection, expression))
 
 
+@settings(max_examples=25)
 @given(ages=st.lists(st.integers(1, 10**8), min_size=1, max_size=10))
 def test_activation_is_the_sum_of_the_decayed_uses(
     connection: duckdb.DuckDBPyConnection, ages: list[float]
@@ -183,6 +184,7 @@ def test_activation_is_the_sum_of_the_decayed_uses(
     assert activation_of(connection, ages, 10) == pytest.approx(expected)
 
 
+@settings(max_examples=25)
 @given(ages=st.lists(st.integers(1, 10**7), min_size=11, max_size=40))
 def test_activation_of_many_uses_is_approximated_from_the_last_10_and_the_first(
     connection: duckdb.DuckDBPyConnection, ages: list[float]
@@ -196,6 +198,7 @@ def test_activation_of_many_uses_is_approximated_from_the_last_10_and_the_first(
     assert low - 1e-9 <= activation <= high + 1e-9
 
 
+@settings(max_examples=25)
 @given(ages=st.lists(st.integers(1, 10**6), min_size=1, max_size=8), further=st.integers(1, 10**6))
 def test_another_use_raises_activation_and_time_lowers_it(
     connection: duckdb.DuckDBPyConnection, ages: list[float], further: int
@@ -205,6 +208,7 @@ def test_another_use_raises_activation_and_time_lowers_it(
     assert activation_of(connection, [age + further for age in ages], 10) < before
 
 
+@settings(max_examples=25)
 @given(days=st.floats(0, 3650), stability=st.floats(0.5, 1000))
 def test_retention_is_the_exponential_forgetting_curve(
     connection: duckdb.DuckDBPyConnection, days: float, stability: float

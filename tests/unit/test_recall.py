@@ -229,7 +229,7 @@ def test_a_scope_that_is_no_text_is_refused(memory: Memory, value: str) -> None:
         with pytest.raises(UsageError, match=name):
             memory.recall("duck", **scope)  # type: ignore[arg-type]
         with pytest.raises(UsageError, match=name):
-            memory.working_memory(**scope)
+            memory.working_memory(**scope)  # type: ignore[arg-type]
 
 
 # --- moments -------------------------------------------------------------------------------------------

@@ -32,6 +32,12 @@ def count_notes(snapshot: Snapshot) -> int:
     return int(row[0])
 
 
+def replace_by_another_database(path: Path) -> None:
+    path.unlink()
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("create table not_ours (i int)")
+
+
 def test_before_the_first_publication_there_is_an_empty_snapshot(reader: SnapshotReader) -> None:
     snapshot = reader.get()
     assert snapshot.path is None
@@ -72,7 +78,7 @@ def test_a_snapshot_that_is_pruned_just_before_it_is_opened_is_followed_by_the_n
     [
         lambda path: path.write_bytes(b"no database" * 1000),
         lambda path: os.truncate(path, 5000),
-        lambda path: (path.unlink(), duckdb.connect(str(path)).close()),  # a database, but not one of ours
+        replace_by_another_database,
     ],
 )
 def test_a_damaged_snapshot_is_named_with_what_to_do(

@@ -75,8 +75,7 @@ def print_table(
     title: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], *, note: str = ""
 ) -> None:
     """Print a table; `columns` are names with their justification, the last column takes the room left."""
-    table = Table(title=title, title_justify="left", caption=note, caption_justify="left", box=None)
-    table.title_style, table.caption_style = "bold", "dim"
+    table = Table(box=None)
     for number, (name, justify) in enumerate(columns):
         is_last = number == len(columns) - 1
         table.add_column(
@@ -88,8 +87,29 @@ def print_table(
         )
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
+    if title:
+        click.secho(title, bold=True)
     console().print(table)
-    console().print()
+    if note:
+        click.secho(note, dim=True)
+    click.echo()
+
+
+def print_rows(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print the result of a query: as a table where it fits, else each row as lines of name and value."""
+    heads = [one_line(name) for name in names]
+    cells = [[one_line("" if value is None else str(value)) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    note = f"{len(rows):,} row" + ("" if len(rows) == 1 else "s")
+    if sum(widths) + 2 * len(widths) <= console().width:
+        print_table("", [(head, "left") for head in heads], cells, note=note)
+        return
+    label = max(map(len, heads))
+    for number, row in enumerate(cells, start=1):
+        click.echo(f"-- row {number}")
+        for head, cell in zip(heads, row, strict=True):
+            click.echo(f"{head:>{label}}  {cell}")
+    click.echo(note)
 
 
 def _to_json(value: object) -> Any:

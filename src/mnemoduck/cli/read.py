@@ -14,6 +14,7 @@ from mnemoduck.cli.output import (
     format_time,
     one_line,
     print_json,
+    print_rows,
     print_table,
 )
 from mnemoduck.home import open_home
@@ -174,7 +175,8 @@ def long_term_command(
 def sql_command(query: str, home: Path | None, as_json: bool) -> None:
     """Run one SELECT on the published snapshot, read-only.
 
-    Tables to begin with: working_memory, short_term, consolidated; `show all tables` lists the rest.
+    Tables to begin with: working_memory, short_term, consolidated. `show tables` lists the rest of them,
+    `describe consolidated` the columns of one.
     """
     with _existing(home) as memory:
         cursor = memory.cursor_for(query)
@@ -183,12 +185,7 @@ def sql_command(query: str, home: Path | None, as_json: bool) -> None:
     if as_json:
         print_json([dict(zip(names, row, strict=True)) for row in rows])
     else:
-        print_table(
-            "",
-            [(one_line(name), "left") for name in names],
-            [[one_line("" if value is None else str(value)) for value in row] for row in rows],
-            note=f"{len(rows):,} rows",
-        )
+        print_rows(names, rows)
 
 
 @click.command("status")
