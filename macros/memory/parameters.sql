@@ -81,3 +81,12 @@
     {%- endif -%}
     {{ return("cast('" ~ text | replace('Z', '') | replace('+00:00', '') ~ "' as timestamp)") }}
 {% endmacro %}
+
+
+{#- The variables that stored rows depend on. Changing one of them takes a --full-refresh. -#}
+{% macro stored_parameters() %}
+    {{ return([
+        'session_gap_minutes', 'initial_stability_days', 'stability_growth', 'spacing_hours',
+        'activation_recent_uses', 'default_importance',
+    ]) }}
+{% endmacro %}

@@ -66,6 +66,9 @@
             timestamp '{{ run_started_at.replace(tzinfo=none).isoformat() }}', {{ now_utc() }},
             {{ built | length }}, {{ broken | length }}, {{ passed | length }}, {{ failed | length }}
         );
+        {%- if flags.FULL_REFRESH and not published_models() | reject('in', built) | list %}
+        {{ insert_build_parameters() }}
+        {%- endif %}
     {%- endcall -%}
     {%- do adapter.commit() -%}
 {% endmacro %}
@@ -136,4 +139,38 @@
         ~ 'Not built and tested: ' ~ names ~ '.',
         info=true
     ) -%}
+{% endmacro %}
+
+
+{#- Rows that are stored were built with certain values of some variables. A run with other values would
+    mix the two, so it stops and says so, unless it builds every row anew. -#}
+{% macro check_stored_parameters() %}
+    {%- if execute and flags.WHICH in ['build', 'run', 'retry'] -%}
+        {%- call statement('make_build_parameters', auto_begin=true) -%}
+            create schema if not exists meta;
+            create table if not exists meta.build_parameters (name varchar primary key, value double);
+        {%- endcall -%}
+        {%- set stored = run_query('select name, value from meta.build_parameters order by name').rows -%}
+        {%- set changed = [] -%}
+        {%- for name, value in stored if value | float != parameter(name) | float -%}
+            {%- do changed.append(name ~ ' was ' ~ value ~ ' and is ' ~ parameter(name)) -%}
+        {%- endfor -%}
+        {%- if changed and not flags.FULL_REFRESH -%}
+            {%- do exceptions.raise_compiler_error(
+                'The stored memories were built with other parameters: ' ~ changed | join(', ')
+                ~ '. Build them anew with --full-refresh, or set the parameters back.'
+            ) -%}
+        {%- endif -%}
+        {%- if not stored -%}
+            {%- call statement('record_build_parameters') -%}{{ insert_build_parameters() }}{%- endcall -%}
+        {%- endif -%}
+        {%- do adapter.commit() -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{% macro insert_build_parameters() %}
+    {%- for name in stored_parameters() %}
+    insert or replace into meta.build_parameters values ('{{ name }}', {{ parameter(name) }});
+    {%- endfor %}
 {% endmacro %}

@@ -1,6 +1,7 @@
 {{
     config(
         materialized='table_function',
+        persist_docs={'relation': false, 'columns': false},
         parameters=[
             'at_time', 'for_user := null', 'for_agent := null', 'for_session := null',
             "from_memories := 'short_term_memories'",

@@ -61,7 +61,13 @@ _MEMORIES = """
         recorded_at,
         cast(null as timestamp) as forgotten_at
     from {source}
-    qualify row_number() over (partition by memory_id order by recorded_at) = 1
+    -- As in staging: the same event twice, and a retry under another id, are one memory.
+    qualify
+        row_number() over (partition by memory_id order by recorded_at) = 1
+        and row_number() over (
+            partition by user_id, agent_id, session_id, occurred_at, role, content
+            order by recorded_at, memory_id
+        ) = 1
 """
 
 _POSTINGS = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -219,6 +220,30 @@ def test_a_variable_out_of_range_stops_the_run_with_a_sentence(
     assert sentence in done.out
     assert "Traceback" not in done.out
     assert sample.snapshot() == good
+
+
+def test_a_parameter_of_stored_rows_takes_a_full_refresh(sample: Workbench) -> None:
+    changed = ("--vars", json.dumps({"session_gap_minutes": 60}))
+    done = sample.dbt("build", *changed)
+    assert done.code != 0
+    assert "session_gap_minutes was 30" in done.out
+    assert "--full-refresh" in done.out
+    activities = "select count(distinct activity_id) from short_term_memories"
+    before = sample.query(activities)
+    done = sample.dbt("build", "--full-refresh", *changed)
+    assert done.code == 0, done.out
+    assert sample.query(activities) < before, "longer silences are within a session now"
+    assert sample.dbt("build", *changed).code == 0
+    assert sample.dbt("build").code != 0, "the old value is another one now"
+
+
+def test_the_unit_tests_of_the_sql_pass(bench: Workbench) -> None:
+    done = bench.dbt("build", "--select", "*")
+    assert done.code == 0, done.out
+    counted = re.findall(r"(\d+) unit tests?", done.out)
+    assert counted, done.out
+    assert int(counted[-1]) >= 55
+    assert "mnemoduck published" in done.out
 
 
 def test_any_duckdb_client_can_read_a_snapshot_under_another_name(

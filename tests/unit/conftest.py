@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -84,17 +85,17 @@ def start_python() -> Iterator[StartPython]:
                 stream.close()
 
 
+def write_snapshot(home: Home, batch_seq: int) -> Path:
+    """Put a small snapshot in place, as a build with batches up to a number would."""
+    path = home.published / f"20260101T00000{batch_seq}000000Z-{batch_seq:012x}.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("create schema staging")
+        connection.execute(f"create table staging.raw_batches as select {batch_seq}::bigint as batch_seq")
+        connection.execute("create table notes as select i, 'note ' || i as text from range(10) t(i)")
+    home.current.write_text(path.name + "\n")
+    return path
+
+
 @pytest.fixture
 def make_snapshot(home: Home) -> Callable[[int], Path]:
-    """Put a small snapshot in place, as a build with batches up to a number would."""
-
-    def make(batch_seq: int) -> Path:
-        path = home.published / f"20260101T00000{batch_seq}000000Z-{batch_seq:012x}.duckdb"
-        with duckdb.connect(str(path)) as connection:
-            connection.execute("create schema staging")
-            connection.execute(f"create table staging.raw_batches as select {batch_seq}::bigint as batch_seq")
-            connection.execute("create table notes as select i, 'note ' || i as text from range(10) t(i)")
-        home.current.write_text(path.name + "\n")
-        return path
-
-    return make
+    return functools.partial(write_snapshot, home)

@@ -82,7 +82,7 @@ def test_the_same_words_are_one_answer_with_their_support(memory: Memory) -> Non
     assert found == {("u", "DUCK\npond "): 3, ("u", "duck pond!"): 1, ("other", "duck pond"): 1}
 
 
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(data=st.data())
 def test_ties_are_broken_the_same_way_whatever_the_order_of_arrival(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -114,7 +114,7 @@ def test_a_query_without_a_letter_or_digit_that_is_known_finds_nothing(memory: M
     assert memory.recall(query) == []
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(query=any_text)
 @example(query="\0duck")
 @example(query="é\0 duck")
@@ -128,7 +128,7 @@ def test_any_query_is_answered(shared: Memory, query: str) -> None:
         assert item.matched_terms == ["duck"]
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(text=any_text)
 @example(text="a\0b\r\n\x1b[31m")
 @example(text="'; drop table fresh_memories_1; --")
@@ -142,7 +142,7 @@ def test_any_content_comes_back_exactly(shared: Memory, text: str) -> None:
     assert item.content == f"{word} {text}"
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(word=st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=12))
 @example(word="İstanbul")
 @example(word="STRAẞE")
@@ -199,7 +199,7 @@ part = st.sampled_from([None, "a", "A", "a ", "b", "é", "e\u0301", "'; --", "%"
 scopes = st.tuples(part, part, part)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(remembered=st.lists(scopes, min_size=1, max_size=10), asked=st.lists(scopes, min_size=1, max_size=4))
 def test_a_recall_finds_all_of_its_scope_and_nothing_of_another(
     shared: Memory, remembered: list[tuple[str | None, ...]], asked: list[tuple[str | None, ...]]

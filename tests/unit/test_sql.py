@@ -5,25 +5,30 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnemoduck.errors import NothingPublishedError, QueryError, SnapshotError
-from mnemoduck.home import Home
+from mnemoduck.home import Home, open_home
 from mnemoduck.memory import Memory
 
+from .conftest import write_snapshot
 
-@pytest.fixture
-def published(memory: Memory, make_snapshot: Callable[[int], Path]) -> Memory:
-    make_snapshot(1)
-    return memory
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Memory]:
+    """One for all questions: that none of them leaves a trace is part of what is tested."""
+    home = open_home(tmp_path_factory.mktemp("published") / "home")
+    write_snapshot(home, 1)
+    with Memory(home.path) as memory:
+        yield memory
 
 
 @pytest.fixture(scope="module")
@@ -87,13 +92,11 @@ def test_parameters_are_values_and_never_text_of_the_query(published: Memory) ->
     assert published.sql("select count(*) as n from notes where text = $1", [evil])["n"].tolist() == [0]
 
 
-def test_the_answer_is_of_the_newest_snapshot(
-    published: Memory, make_snapshot: Callable[[int], Path]
-) -> None:
+def test_the_answer_is_of_the_newest_snapshot(memory: Memory, home: Home) -> None:
     question = "select max(batch_seq) as newest from staging.raw_batches"
-    assert published.sql(question)["newest"].tolist() == [1]
-    make_snapshot(2)
-    assert published.sql(question)["newest"].tolist() == [2]
+    for batch_seq in (1, 2):
+        write_snapshot(home, batch_seq)
+        assert memory.sql(question)["newest"].tolist() == [batch_seq]
 
 
 # --- ways out ------------------------------------------------------------------------------------------
@@ -216,9 +219,9 @@ def test_settings_stay_as_they_are(published: Memory) -> None:
     assert settings_now["autoinstall_known_extensions"] == "false"
 
 
-def test_what_does_not_fit_into_memory_is_spilled_inside_the_home(published: Memory, home: Home) -> None:
+def test_what_does_not_fit_into_memory_is_spilled_inside_the_home(published: Memory) -> None:
     (folder,) = published.sql("select current_setting('temp_directory') as folder")["folder"].tolist()
-    assert Path(folder).parent == home.path
+    assert Path(folder).parent == published.home
 
 
 # --- errors are ours -----------------------------------------------------------------------------------
@@ -279,7 +282,7 @@ def test_what_a_dataframe_cannot_hold_is_told_and_is_to_be_had_as_rows(published
 @given(
     query=st.text() | st.text(alphabet="select()*,.'\";-/ \n0x{}[]$?:", max_size=30).map("select ".__add__)
 )
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 def test_any_text_is_answered_or_refused_in_our_words(published: Memory, query: str) -> None:
     with contextlib.suppress(QueryError):
         published.cursor_for(query).fetchall()
@@ -292,11 +295,10 @@ def test_before_the_first_publication_the_answer_is_a_sentence(memory: Memory) -
         memory.sql("select 1")
 
 
-def test_a_damaged_snapshot_is_told(published: Memory, home: Home) -> None:
-    (snapshot,) = home.published.glob("*.duckdb")
-    snapshot.write_bytes(b"damaged" * 1000)
+def test_a_damaged_snapshot_is_told(memory: Memory, home: Home) -> None:
+    write_snapshot(home, 1).write_bytes(b"damaged" * 1000)
     with pytest.raises(SnapshotError, match="Delete that file"):
-        published.sql("select 1")
+        memory.sql("select 1")
 
 
 def test_types_of_the_snapshot_come_as_python_knows_them(published: Memory) -> None:
