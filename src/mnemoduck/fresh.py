@@ -26,6 +26,7 @@ from mnemoduck.warehouse import Snapshot, SnapshotReader
 
 _INPUT_SCHEMA = pa.schema(
     [
+        ("arrival", pa.int64()),
         ("memory_id", pa.string()),
         ("user_id", pa.string()),
         ("agent_id", pa.string()),
@@ -49,7 +50,7 @@ _MEMORIES = """
         agent_id,
         session_id,
         content,
-        {content_hash} as content_hash,
+        content_hash,
         role,
         memory_type,
         tags,
@@ -60,13 +61,16 @@ _MEMORIES = """
         occurred_at,
         recorded_at,
         cast(null as timestamp) as forgotten_at
-    from {source}
-    -- As in staging: the same event twice, and a retry under another id, are one memory.
+    -- As in staging, one after the other: the same event twice, then a retry under another id, are one
+    -- memory, the one that arrived first.
+    from (
+        select *, {content_hash} as content_hash
+        from {source}
+        qualify row_number() over (partition by memory_id order by arrival) = 1
+    )
     qualify
-        row_number() over (partition by memory_id order by recorded_at) = 1
-        and row_number() over (
-            partition by user_id, agent_id, session_id, occurred_at, role, content
-            order by recorded_at, memory_id
+        row_number() over (
+            partition by user_id, agent_id, session_id, occurred_at, role, content_hash order by arrival
         ) = 1
 """
 
@@ -144,7 +148,7 @@ class FreshReader:
         )
         cursor = snapshot.cursor()
         rows = f"fresh_input_{number}"
-        cursor.register(rows, pa.Table.from_pylist([_to_row(e) for e in memories], schema=_INPUT_SCHEMA))
+        cursor.register(rows, _to_table(memories))
         try:
             cursor.execute(self._fill(_MEMORIES, tables.memories, rows))
         finally:
@@ -176,9 +180,15 @@ class FreshReader:
         self._older = [self._tables.memories, self._tables.postings, self._tables.documents]
 
 
-def _to_row(event: Event) -> dict[str, object]:
+def _to_table(memories: Sequence[Event]) -> pa.Table:
+    rows = [_to_row(event, arrival) for arrival, event in enumerate(memories)]
+    return pa.Table.from_pylist(rows, schema=_INPUT_SCHEMA)
+
+
+def _to_row(event: Event, arrival: int) -> dict[str, object]:
     memory = MemoryPayload.model_validate(event.payload)
     return {
+        "arrival": arrival,
         "memory_id": str(event.event_id),
         "user_id": event.user_id,
         "agent_id": event.agent_id,

@@ -276,13 +276,38 @@ def test_asking_twice_gives_the_same_answer(memory: Memory) -> None:
         assert other.recall("duck pond", as_of=now) == memory.recall("duck pond", as_of=now)
 
 
-def test_an_event_that_was_delivered_twice_is_one_memory(memory: Memory) -> None:
-    event = new_event("memory", {"content": "duck"})
-    memory.remember_many([event, event])
-    memory.remember_many([event])
+def test_an_event_that_was_delivered_again_and_again_is_one_memory(memory: Memory) -> None:
+    events = [new_event("memory", {"content": f"duck {number}"}) for number in range(2_000)]
+    for _ in range(3):
+        memory.remember_many(events)
+    found = memory.recall("duck", limit=MAX_LIMIT)
+    assert {item.memory_id for item in found} == {event.event_id for event in events}
+    assert {item.support_count for item in found} == {1}
+
+
+def test_of_events_that_share_an_id_the_first_counts_as_in_staging(memory: Memory) -> None:
+    moment = datetime(2026, 3, 1, tzinfo=UTC)
+    first = new_event("memory", {"content": "duck"}, occurred_at=moment)
+    changed = first.model_copy(update={"payload": {"content": "goose"}})
+    other = new_event("memory", {"content": "goose"}, occurred_at=moment)
+    memory.remember_many([first, changed, other])
+    found = {item.memory_id: item.content for item in memory.recall("duck goose")}
+    assert found == {first.event_id: "duck", other.event_id: "goose"}
+
+
+def test_a_retry_under_another_id_is_one_memory_and_another_moment_is_another_use(memory: Memory) -> None:
+    """As in staging: the same words, of the same role, in the same scope, at the same moment."""
+    moment = datetime(2026, 3, 1, tzinfo=UTC)
+    first = memory.remember("Duck pond", user_id="u", occurred_at=moment)
+    memory.remember("Duck pond", user_id="u", occurred_at=moment)
+    memory.remember("duck  POND", user_id="u", occurred_at=moment)
     (item,) = memory.recall("duck")
-    assert item.support_count == 1
-    assert len(memory.working_memory()) == 1
+    assert (item.memory_id, item.support_count) == (first, 1)
+    memory.remember("Duck pond", user_id="u", occurred_at=moment, role="assistant")
+    memory.remember("Duck pond", user_id="u", occurred_at=moment + timedelta(microseconds=1))
+    memory.remember("Duck pond", user_id="u", session_id="s", occurred_at=moment)
+    (item,) = memory.recall("duck")
+    assert item.support_count == 4
 
 
 def test_recall_leaves_no_trace(memory: Memory) -> None:
