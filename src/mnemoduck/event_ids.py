@@ -8,6 +8,7 @@ from uuid import UUID
 import duckdb
 import pyarrow as pa
 
+from mnemoduck.errors import StorageError
 from mnemoduck.home import Home
 from mnemoduck.inbox import FreshEvents
 from mnemoduck.pipeline.load import read_manifest
@@ -20,16 +21,26 @@ class KnownEventIds:
     """
 
     def __init__(self, home: Home) -> None:
-        batches = read_manifest(home)
-        files = [str(home.raw / file.path) for batch in batches for file in batch.files]
         self._connection = duckdb.connect(":memory:")
-        self._connection.execute("create table known (event_id uuid)")
+        batches = read_manifest(home)
+        while True:
+            try:
+                self._read_files([str(home.raw / file.path) for batch in batches for file in batch.files])
+                break
+            except duckdb.Error as error:
+                # A run that is at work may have merged files since the manifest was read.
+                stale, batches = batches, read_manifest(home)
+                if batches == stale:
+                    raise StorageError(f"A file of {home.raw} cannot be read: {error}") from error
+        fresh, _ = FreshEvents(home).read(batches[-1].batch_seq if batches else 0)
+        self._fresh = {event.event_id for event in fresh}
+
+    def _read_files(self, files: list[str]) -> None:
+        self._connection.execute("create or replace table known (event_id uuid)")
         if files:
             self._connection.execute(
                 "insert into known select cast(event_id as uuid) from read_parquet(?)", [files]
             )
-        fresh, _ = FreshEvents(home).read(batches[-1].batch_seq if batches else 0)
-        self._fresh = {event.event_id for event in fresh}
 
     def __call__(self, event_ids: Sequence[UUID]) -> set[UUID]:
         """Return those of the ids that the home has."""

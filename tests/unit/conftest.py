@@ -20,7 +20,9 @@ from mnemoduck.home import Home, open_home
 from mnemoduck.memory import Memory
 
 # The machine may be busy: what is tested is behaviour, never how long it takes.
-settings.register_profile("unit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "unit", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("unit")
 
 StartPython = Callable[..., "subprocess.Popen[bytes]"]

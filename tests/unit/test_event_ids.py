@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 
+import mnemoduck.event_ids
+from mnemoduck.errors import StorageError
 from mnemoduck.event_ids import KnownEventIds
 from mnemoduck.events import Event, new_event
 from mnemoduck.home import Home
 from mnemoduck.inbox import InboxWriter, retire_loaded
 from mnemoduck.pipeline import load
-from mnemoduck.pipeline.load import load_inbox
+from mnemoduck.pipeline.load import load_inbox, read_manifest
 
 
 def write(home: Home, count: int, *, is_closed: bool = True) -> list[UUID]:
@@ -56,6 +60,31 @@ def test_events_are_known_in_merged_files(home: Home, monkeypatch: pytest.Monkey
         written += write(home, 2)
         load_inbox(home)
     assert KnownEventIds(home)(written) == set(written)
+
+
+def test_a_run_may_merge_files_while_they_are_being_listed(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = write(home, 2)
+    stale = load_inbox(home)
+    monkeypatch.setattr(load, "COMPACT_AT", 2)
+    written += write(home, 2)
+    load_inbox(home)
+    answers = iter([stale])
+    monkeypatch.setattr(
+        mnemoduck.event_ids, "read_manifest", lambda home: next(answers, None) or read_manifest(home)
+    )
+    assert not (home.raw / stale[0].files[0].path).exists()
+    assert KnownEventIds(home)(written) == set(written)
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"damaged")])
+def test_a_damaged_raw_file_is_told(home: Home, damage: Callable[[Path], object]) -> None:
+    write(home, 1)
+    (batch,) = load_inbox(home)
+    damage(home.raw / batch.files[0].path)
+    with pytest.raises(StorageError, match=batch.files[0].path):
+        KnownEventIds(home)
 
 
 def test_thousands_are_asked_at_once(home: Home) -> None:

@@ -226,7 +226,7 @@ def test_threads_recall_while_another_remembers_and_forgets_without_any_error(me
         return run
 
     def write() -> None:
-        for number in range(12):
+        for number in range(8):
             memory.remember(f"duck number{number}", user_id="writer")
             assert found(memory, f"number{number}") == [f"duck number{number}"]
             if number % 4 == 3:
@@ -249,7 +249,7 @@ def test_threads_recall_while_another_remembers_and_forgets_without_any_error(me
     for thread in threads:
         thread.join()
     assert errors == []
-    assert len(found(memory, "duck")) == 12
+    assert len(found(memory, "duck")) == 8
 
 
 def test_the_first_recall_may_come_from_many_threads_at_once(home: Home) -> None:

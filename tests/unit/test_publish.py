@@ -166,13 +166,27 @@ def test_a_damaged_current_names_nothing_and_the_next_publication_mends_it(home:
     assert batch_in(current_snapshot(home)) == 1
 
 
+def test_a_snapshot_that_is_pruned_while_current_is_read_is_followed_by_the_newer_one(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing published is an answer that readers believe: they would have forgotten everything."""
+    build(home, 1)
+    publish(home, "1" * 12, 1)
+    snapshot = current_snapshot(home)
+    assert snapshot is not None
+    answers = iter([b"20200101T000000000000Z-0.duckdb\n", b"20200102T000000000000Z-0.duckdb\n"])
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: next(answers, None) or read_bytes(path))
+    assert current_snapshot(home) == snapshot
+
+
 def test_current_never_leads_out_of_the_home(home: Home, tmp_path: Path) -> None:
     (tmp_path / "other.duckdb").write_bytes(b"")
     home.current.write_text("../../other.duckdb\n")
     assert current_snapshot(home) is None
 
 
-CALLS = ("replace", "rename", "fsync", "unlink", "rmdir", "chmod", "open")
+CALLS = ("replace", "unlink", "rmdir", "chmod")
 
 
 @pytest.mark.usefixtures("impatient_disk")
@@ -223,7 +237,7 @@ def test_a_publication_that_dies_at_any_step_leaves_the_old_or_the_new_build(
         shutil.rmtree(copy.path)
         if status == 0:
             break
-    assert at_call > 10
+    assert at_call >= 5
     assert seen == {1, 2}
 
 

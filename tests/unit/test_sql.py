@@ -37,7 +37,7 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("outside")
     (folder / "secret.csv").write_text("password\nhunter2\n")
     (folder / "secret.json").write_text('[{"password": "hunter2"}]')
-    (folder / "schema.sql").write_text("create table hunter2 (i int);")
+    (folder / "schema.sql").write_text("hunter2 is the password")
     (folder / "load.sql").write_text("")
     pd.DataFrame({"password": ["hunter2"]}).to_parquet(folder / "secret.parquet")
     with duckdb.connect(str(folder / "secret.duckdb")) as connection:

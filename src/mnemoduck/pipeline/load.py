@@ -17,7 +17,6 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,7 +60,13 @@ BATCH_SCHEMA = pa.schema(
 )
 
 ROWS_IN_MEMORY = 50_000
+BYTES_IN_MEMORY = 64 * 1024 * 1024
+"""A chunk of events is written when it has so many rows or so many bytes of lines."""
+
 COMPACT_AT = 32
+
+OPEN_FILES = 64
+"""Months that are written at once; the times of imported events may lie in any of 1,560."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +186,7 @@ def _remove_unknown_files(home: Home, batches: list[Batch]) -> None:
 
 def _write_batch(home: Home, segments: list[Path], batch_seq: int) -> Batch:
     counts: Counter[str] = Counter()
-    quarantined = 0
+    quarantined = size = 0
     rows: list[Event] = []
     places: list[tuple[str, int]] = []
     with _MonthlyWriter(home, batch_seq) as writer:
@@ -194,9 +199,10 @@ def _write_batch(home: Home, segments: list[Path], batch_seq: int) -> Batch:
                     rejected.add(Rejection(number, str(error), line))
                     continue
                 places.append((segment.stem, number))
-                if len(rows) >= ROWS_IN_MEMORY:
+                size += len(line)
+                if len(rows) >= ROWS_IN_MEMORY or size >= BYTES_IN_MEMORY:
                     counts.update(writer.write(rows, places))
-                    rows, places = [], []
+                    rows, places, size = [], [], 0
             rejected.close()
             quarantined += rejected.count
         counts.update(writer.write(rows, places))
@@ -211,14 +217,17 @@ def _write_batch(home: Home, segments: list[Path], batch_seq: int) -> Batch:
 
 
 class _MonthlyWriter:
-    """Writes events to one Parquet file for each month of `recorded_at`, aside, then in place."""
+    """Writes events to one Parquet file for each month of `recorded_at`, aside, then in place.
+
+    A month that comes again after OPEN_FILES others gets another file, a further part of the batch.
+    """
 
     def __init__(self, home: Home, batch_seq: int) -> None:
         self._home = home
         self._batch_seq = batch_seq
-        self._stack = ExitStack()
         self._writers: dict[str, pq.ParquetWriter] = {}
-        self._rows: Counter[str] = Counter()
+        self._parts: Counter[str] = Counter()
+        self._rows: Counter[tuple[str, int]] = Counter()
 
     def write(self, events: list[Event], places: list[tuple[str, int]]) -> Counter[str]:
         """Append the events, each with the segment and line it stood on; return counts by type."""
@@ -228,7 +237,7 @@ class _MonthlyWriter:
             by_month.setdefault(month, []).append(_to_row(event, self._batch_seq, segment, line))
         for month, rows in by_month.items():
             self._writer_of(month).write_table(pa.Table.from_pylist(rows, schema=RAW_SCHEMA))
-            self._rows[month] += len(rows)
+            self._rows[month, self._parts[month]] += len(rows)
         return Counter(event.event_type for event in events)
 
     def __enter__(self) -> _MonthlyWriter:
@@ -240,27 +249,33 @@ class _MonthlyWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._stack.close()
+        self._close_all()
 
     def put_in_place(self) -> list[RawFile]:
         """Move the closed files to where the manifest will name them."""
         files = []
-        for month, rows in sorted(self._rows.items()):
-            path = f"{month}/{_file_name(self._batch_seq, tier=0)}"
-            _put_in_place(self._aside(month), self._home.raw / path)
+        for (month, part), rows in sorted(self._rows.items()):
+            path = f"{month}/{_file_name(self._batch_seq, tier=0, part=part)}"
+            _put_in_place(self._aside(month, part), self._home.raw / path)
             files.append(RawFile(path, rows))
         return files
 
     def _writer_of(self, month: str) -> pq.ParquetWriter:
         if month not in self._writers:
-            path = self._aside(month)
+            if len(self._writers) >= OPEN_FILES:
+                self._close_all()
+            self._parts[month] += 1
+            path = self._aside(month, self._parts[month])
             path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-            writer = pq.ParquetWriter(path, RAW_SCHEMA, compression="zstd")
-            self._writers[month] = self._stack.enter_context(writer)
+            self._writers[month] = pq.ParquetWriter(path, RAW_SCHEMA, compression="zstd")
         return self._writers[month]
 
-    def _aside(self, month: str) -> Path:
-        return _staging_folder(self._home) / f"{month.replace('/', '-')}.parquet"
+    def _close_all(self) -> None:
+        while self._writers:
+            self._writers.popitem()[1].close()
+
+    def _aside(self, month: str, part: int) -> Path:
+        return _staging_folder(self._home) / f"{month.replace('/', '-')}-{part}.parquet"
 
 
 def _to_row(event: Event, batch_seq: int, segment: str, line: int) -> dict[str, object]:
@@ -343,8 +358,9 @@ def _put_in_place(aside: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
-def _file_name(batch_seq: int, tier: int) -> str:
-    return f"batch-{batch_seq:012d}-t{tier}.parquet"
+def _file_name(batch_seq: int, tier: int, part: int = 1) -> str:
+    suffix = f"-p{part}" if part > 1 else ""
+    return f"batch-{batch_seq:012d}-t{tier}{suffix}.parquet"
 
 
 def _staging_folder(home: Home) -> Path:

@@ -70,12 +70,23 @@ def fingerprint_build(project: Path, settings: str, batch_seq: int) -> str:
 
 def current_snapshot(home: Home) -> Path | None:
     """Return the path of the snapshot that CURRENT names, None before the first publication."""
+    name = _read_current(home)
+    while name is not None:
+        path = home.published / Path(name).name
+        if path.suffix == ".duckdb" and path.exists():
+            return path
+        # Pruned since CURRENT was read, if that names another by now; else it was damaged or deleted.
+        missing, name = name, _read_current(home)
+        if name == missing:
+            return None
+    return None
+
+
+def _read_current(home: Home) -> str | None:
     try:
-        name = os.fsdecode(home.current.read_bytes().strip())
+        return os.fsdecode(home.current.read_bytes().strip())
     except FileNotFoundError:
         return None
-    path = home.published / Path(name).name
-    return path if path.suffix == ".duckdb" and path.exists() else None
 
 
 def _copy(source: Path, target: Path) -> None:
