@@ -109,12 +109,12 @@ def test_ties_are_broken_the_same_way_whatever_the_order_of_arrival(
 @pytest.mark.parametrize(
     "query", ["", " ", "\n\t", "?!… — *", "\0", "\u202e\u2066", "🦆", "'; --", "{{ }}", "%_\\", "$1 $query ?"]
 )
-def test_a_query_without_a_letter_or_digit_that_is_known_finds_nothing(memory: Memory, query: str) -> None:
-    memory.remember("a duck, and * signs % of _ every ' kind 🦆 \\ {{")
-    assert memory.recall(query) == []
+def test_a_query_without_a_letter_or_digit_that_is_known_finds_nothing(shared: Memory, query: str) -> None:
+    shared.remember("a duck, and * signs % of _ every ' kind 🦆 \\ {{", user_id="signs")
+    assert shared.recall(query, user_id="signs") == []
 
 
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(query=any_text)
 @example(query="\0duck")
 @example(query="é\0 duck")
@@ -128,7 +128,7 @@ def test_any_query_is_answered(shared: Memory, query: str) -> None:
         assert item.matched_terms == ["duck"]
 
 
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(text=any_text)
 @example(text="a\0b\r\n\x1b[31m")
 @example(text="'; drop table fresh_memories_1; --")
@@ -142,7 +142,7 @@ def test_any_content_comes_back_exactly(shared: Memory, text: str) -> None:
     assert item.content == f"{word} {text}"
 
 
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(word=st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=12))
 @example(word="İstanbul")
 @example(word="STRAẞE")

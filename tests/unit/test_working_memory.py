@@ -55,7 +55,7 @@ stream = st.lists(
 )
 
 
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(said=stream)
 def test_never_more_than_9_nor_less_than_5_or_all_there_is(
     shared: Memory, said: list[tuple[str, int, float | None]]
