@@ -30,13 +30,14 @@
 {%- endmacro %}
 
 
-{#- Text as it counts for equality: Unicode NFC, lower case, runs of white space as one blank. -#}
+{#- Text as it counts for equality: Unicode NFC, lower case, runs of white space as one blank. DuckDB's
+    nfc_normalize ends a text at a NUL character, so that is replaced first. -#}
 {% macro normalised_text(column) %}
     {{- return(adapter.dispatch('normalised_text', 'mnemoduck')(column)) -}}
 {% endmacro %}
 
 {% macro duckdb__normalised_text(column) %}
-    {{- return("trim(regexp_replace(lower(nfc_normalize(" ~ column ~ ")), '\\s+', ' ', 'g'))") -}}
+    {{- return("trim(regexp_replace(lower(nfc_normalize(replace(" ~ column ~ ", chr(0), chr(65533)))), '\\s+', ' ', 'g'))") -}}
 {% endmacro %}
 
 
@@ -71,7 +72,7 @@
 {% macro words(column) %}{{ return(adapter.dispatch('words', 'mnemoduck')(column)) }}{% endmacro %}
 
 {% macro duckdb__words(column) %}
-    {{- return("regexp_extract_all(lower(nfc_normalize(" ~ column ~ ")), '[\\p{L}\\p{N}]+')") -}}
+    {{- return("regexp_extract_all(lower(nfc_normalize(replace(" ~ column ~ ", chr(0), chr(65533)))), '[\\p{L}\\p{N}]+')") -}}
 {% endmacro %}
 
 

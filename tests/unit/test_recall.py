@@ -317,3 +317,10 @@ def test_recall_leaves_no_trace(memory: Memory) -> None:
     memory.working_memory()
     memory.long_term()
     assert {path: path.read_bytes() for path in Path(memory.home).rglob("*") if path.is_file()} == before
+
+
+def test_what_stands_behind_a_nul_character_counts(memory: Memory) -> None:
+    memory.remember("é duck\0 swan", user_id="u", occurred_at=datetime(2026, 1, 1, tzinfo=UTC))
+    memory.remember("é duck\0 goose", user_id="u", occurred_at=datetime(2026, 1, 1, tzinfo=UTC))
+    assert [item.content for item in memory.recall("goose")] == ["é duck\0 goose"]
+    assert {item.support_count for item in memory.recall("duck")} == {1}
