@@ -94,8 +94,6 @@ class FreshTables:
     memories: str
     postings: str
     documents: str
-    memory_count: int = 0
-    event_count: int = 0
     forgets: list[tuple[Event, ForgetPayload]] = field(default_factory=list)
 
 
@@ -138,8 +136,6 @@ class FreshReader:
             memories=f"memory.main.fresh_memories_{number}",
             postings=f"memory.main.fresh_postings_{number}",
             documents=f"memory.main.fresh_documents_{number}",
-            memory_count=len(memories),
-            event_count=len(events),
             forgets=[
                 (event, ForgetPayload.model_validate(event.payload))
                 for event in events

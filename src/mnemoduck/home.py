@@ -209,9 +209,19 @@ def create_file(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
+def sync_file(path: Path) -> None:
+    """Make a file that another writer has closed private (mode 0600) and durable."""
+    os.chmod(path, FILE_MODE)
+    _sync(path, os.O_RDONLY)
+
+
 def sync_folder(path: Path) -> None:
     """Make renames in the folder durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

@@ -40,8 +40,8 @@ def format_time(moment: datetime | None) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M") if moment else "-"
 
 
-def format_scope(*parts: str | None) -> str:
-    return " / ".join(one_line(part) for part in parts if part) or "-"
+def format_scope(*parts: str | None, default: str = "-") -> str:
+    return " / ".join(one_line(part) for part in parts if part) or default
 
 
 def format_bytes(size: float) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mnemoduck.cli.options import as_of_option, home_option, json_option, scope_options
+from mnemoduck.cli.options import as_of_option, home_option, json_option, limit_option, scope_options
 from mnemoduck.cli.output import (
     format_bytes,
     format_scope,
@@ -26,9 +26,7 @@ from mnemoduck.status import read_status
 @click.argument("query")
 @home_option
 @scope_options
-@click.option(
-    "--limit", type=click.IntRange(0, 10_000), default=10, show_default=True, help="At most so many."
-)
+@limit_option
 @as_of_option
 @json_option
 def recall_command(
@@ -92,7 +90,7 @@ def working_memory_command(
         )
     else:
         print_table(
-            f"Working memory of {format_scope(user_id, agent_id, session_id).replace('-', 'everyone', 1)}"
+            f"Working memory of {format_scope(user_id, agent_id, session_id, default='everyone')}"
             f" at {format_time(as_of) if as_of else 'this moment'}",
             [
                 ("slot", "right"),
@@ -120,9 +118,7 @@ def working_memory_command(
 @click.command("long-term")
 @home_option
 @scope_options
-@click.option(
-    "--limit", type=click.IntRange(0, 10_000), default=10, show_default=True, help="At most so many."
-)
+@limit_option
 @as_of_option
 @json_option
 def long_term_command(

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from mnemoduck.errors import InvalidEventError, StorageError
 from mnemoduck.events import EVENT_TYPES, Event, parse_event
-from mnemoduck.home import FILE_MODE, FOLDER_MODE, Home, sync_folder, write_atomically
+from mnemoduck.home import FILE_MODE, FOLDER_MODE, Home, sync_file, sync_folder, write_atomically
 from mnemoduck.inbox import iterate_lines, move_to_loaded, seal_open_segments, sealed_segments, write_all
 from mnemoduck.quarantine import QuarantineFile, Rejection
 
@@ -348,12 +348,7 @@ def _put_in_place(aside: Path, path: Path) -> None:
         if not folder.exists():
             folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
             sync_folder(folder.parent)
-    descriptor = os.open(aside, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fchmod(descriptor, FILE_MODE)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_file(aside)
     os.replace(aside, path)
     sync_folder(path.parent)
 

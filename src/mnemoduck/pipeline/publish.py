@@ -22,7 +22,7 @@ import duckdb
 
 from mnemoduck import __version__
 from mnemoduck.errors import StorageError
-from mnemoduck.home import FILE_MODE, Home, sync_folder, write_atomically
+from mnemoduck.home import Home, sync_file, sync_folder, write_atomically
 from mnemoduck.inbox import retire_loaded
 
 KEPT_SNAPSHOTS = 2
@@ -103,12 +103,7 @@ def _copy(source: Path, target: Path) -> None:
     if done.returncode != 0:
         target.unlink(missing_ok=True)
         raise StorageError(f"The snapshot could not be written: {done.stderr.strip()}.")
-    os.chmod(target, FILE_MODE)
-    descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_file(target)
 
 
 def _check(snapshot: Path, batch_seq: int) -> None:

@@ -26,7 +26,6 @@ from mnemoduck.warehouse import check_database_file
 
 PUBLISHED_PREFIX = "mnemoduck published: "
 UNCHANGED_PREFIX = "mnemoduck unchanged: "
-NOT_PUBLISHED_PREFIX = "mnemoduck not published: "
 
 
 @dataclass(frozen=True)
@@ -166,13 +165,11 @@ def _read_log_line(line: str, summary: RunSummary, on_progress: Callable[[Progre
         on_progress(Progress(data.get("index", 0), data.get("total", 0), data["node_info"]["node_name"]))
     elif name == "SkippingDetails":
         summary.skipped += 1
-    elif name in {"RunResultError", "MainEncounteredError", "MainStackTrace", "RunResultFailure"}:
-        _attach_message(summary, data, message)
     elif message.startswith(PUBLISHED_PREFIX):
         summary.outcome, summary.snapshot = "published", message.removeprefix(PUBLISHED_PREFIX)
     elif message.startswith(UNCHANGED_PREFIX):
         summary.outcome, summary.snapshot = "unchanged", message.removeprefix(UNCHANGED_PREFIX)
-    elif level == "error" and name not in {"EndOfRunSummary", "LogHookEndLine"}:
+    elif level == "error" and name not in {"EndOfRunSummary", "LogHookEndLine", "MainStackTrace"}:
         _attach_message(summary, data, message)
 
 
@@ -187,7 +184,7 @@ def _read_node_result(name: str, data: dict[str, Any], message: str, summary: Ru
 
 
 def _attach_message(summary: RunSummary, data: dict[str, Any], message: str) -> None:
-    text = message.strip()
+    text = _without_traceback(message)
     name = data.get("node_info", {}).get("node_name")
     for index, failure in enumerate(summary.failures):
         if failure.name == name and text:
@@ -195,6 +192,14 @@ def _attach_message(summary: RunSummary, data: dict[str, Any], message: str) -> 
             return
     if text:
         summary.errors.append(text)
+
+
+def _without_traceback(message: str) -> str:
+    """Return dbt's message with the error at the end of a traceback in its place; the log has it whole."""
+    before, marker, trace = message.strip().partition("Traceback (most recent call last):")
+    return (
+        f"{before.strip()} {trace.strip().splitlines()[-1].strip()}" if marker and trace.strip() else before
+    )
 
 
 def _last_batch(home: Home) -> int:
