@@ -4,10 +4,7 @@
     {%- set files = [] -%}
     {%- if execute and load_relation(batches) is not none -%}
         {%- set found = run_query('select distinct unnest(files) as path from ' ~ batches ~ ' order by path') -%}
-        {%- set warehouse = run_query(
-            'select path from duckdb_databases() where database_name = current_database()'
-        ).columns[0].values()[0] -%}
-        {%- set raw = modules.re.sub('[^/]*$', '', warehouse) ~ 'raw/' -%}
+        {%- set raw = home_folder() ~ 'raw/' -%}
         {%- for path in found.columns[0].values() -%}{%- do files.append(raw ~ path) -%}{%- endfor -%}
     {%- endif -%}
     {{ return(adapter.dispatch('raw_events', 'mnemoduck')(files)) }}

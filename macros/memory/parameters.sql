@@ -44,6 +44,9 @@
         ('spacing_hours', none, 0, none, none, 'of hours above 0'),
         ('session_gap_minutes', none, 0, none, none, 'of minutes above 0'),
         ('default_importance', 0, none, 1, none, 'from 0 to 1'),
+        ('partition_months_ahead', 0, none, 120, none, 'of months from 0 to 120'),
+        ('partition_tail_rows', 0, none, none, none, 'of rows, at least 0'),
+        ('partition_hot_hours', 0, none, none, none, 'of hours, at least 0'),
     ] -%}
         {%- do ranges.update({name: {
             'low': low, 'above': above, 'high': high, 'below': below, 'says': says

@@ -122,6 +122,7 @@
     when the rows are in doubt, so it never counts as the same build. -#}
 {% macro build_settings() %}
     {%- set settings = project_variables() -%}
+    {%- do settings.update({'partitions': partition_states()}) -%}
     {%- if flags.FULL_REFRESH -%}{%- do settings.update({'run_id': invocation_id}) -%}{%- endif -%}
     {{ return(tojson(settings, sort_keys=true)) }}
 {% endmacro %}

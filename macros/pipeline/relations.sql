@@ -13,3 +13,12 @@
 {% macro generate_schema_name(custom_schema_name, node) -%}
     {{ (custom_schema_name or target.schema) | trim }}
 {%- endmacro %}
+
+
+{#- The home, which is the folder of the warehouse file, with a slash at its end. -#}
+{% macro home_folder() %}
+    {%- set warehouse = run_query(
+        'select path from duckdb_databases() where database_name = current_database()'
+    ).columns[0].values()[0] -%}
+    {{ return(modules.re.sub('[^/]*$', '', warehouse)) }}
+{% endmacro %}

@@ -1,9 +1,10 @@
 {{
     config(
-        materialized='incremental',
-        incremental_strategy='merge',
+        materialized='monthly_partitioned',
         unique_key='consolidated_id',
-        merge_update_condition='DBT_INTERNAL_SOURCE.row_hash is distinct from DBT_INTERNAL_DEST.row_hash',
+        partition_by='first_seen_at',
+        compound_index=['user_id', 'memory_type', 'first_seen_at'],
+        indexes=[{'columns': ['consolidated_id']}],
     )
 }}
 

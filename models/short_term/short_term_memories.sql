@@ -1,9 +1,15 @@
 {{
     config(
-        materialized='incremental',
-        incremental_strategy='merge',
+        materialized='monthly_partitioned',
         unique_key='memory_id',
-        merge_update_condition='DBT_INTERNAL_SOURCE.row_hash is distinct from DBT_INTERNAL_DEST.row_hash',
+        partition_by='occurred_at',
+        compound_index=['scope_key', 'memory_type', 'occurred_at'],
+        indexes=[{'columns': ['memory_id']}],
+        merge_update_columns=[
+            'activity_id', 'activity_position', 'activity_started_at', 'activity_ended_at', 'forgotten_at',
+            'importance', 'importance_method', 'urgency', 'emotional_salience',
+            'changed_batch_seq', 'row_hash', 'run_id',
+        ],
     )
 }}
 

@@ -14,6 +14,7 @@ from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt_common.exceptions import DbtRuntimeError
 from duckdb import DuckDBPyConnection
 
+from mnemoduck.archive import begin_archive, find_archive_fault, seal_archive
 from mnemoduck.errors import MnemoduckError
 from mnemoduck.extensions import load_extension
 from mnemoduck.home import FILE_MODE, Home, open_home
@@ -50,7 +51,20 @@ class Plugin(BasePlugin):
         os.chmod(self._home.warehouse, FILE_MODE)
         load_extension(conn, "fts")  # for its function stem()
         conn.create_function("mnemoduck_publish", self._publish, side_effects=True)
+        conn.create_function("mnemoduck_begin_archive", self._begin_archive, side_effects=True)
+        conn.create_function("mnemoduck_seal_archive", self._seal_archive, side_effects=True)
+        conn.create_function("mnemoduck_check_archive", self._check_archive, side_effects=True)
 
     def _publish(self, settings: str, batch_seq: int) -> str:
         fingerprint = fingerprint_build(Path.cwd(), settings, batch_seq)  # dbt works in the project
         return publish(self._home, fingerprint, batch_seq)
+
+    def _begin_archive(self, model: str, month: str) -> str:
+        return str(begin_archive(self._home, model, month))
+
+    def _seal_archive(self, temporary: str) -> list[str]:
+        sealed = seal_archive(self._home, Path(temporary))
+        return [sealed.file, sealed.sha256, str(sealed.bytes)]
+
+    def _check_archive(self, path: str, sha256: str) -> str:
+        return find_archive_fault(Path(path), sha256)

@@ -76,6 +76,11 @@ class Home:
         return self.published / "CURRENT"
 
     @property
+    def archive(self) -> Path:
+        """Parquet files of cold months, a folder a model."""
+        return self.path / "archive"
+
+    @property
     def logs(self) -> Path:
         return self.path / "logs"
 

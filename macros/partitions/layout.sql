@@ -1,0 +1,177 @@
+{#- What a partitioned model consists of, and its names. Everything but the views lies in a schema of
+    its own, <model>__months; names have no database, so that the views of a published copy still find
+    what they select from. -#}
+
+{% macro partition_layout(relation, settings) %}
+    {%- set name, schema = relation.identifier, relation.identifier ~ '__months' -%}
+    {%- set cluster_columns = settings.compound_index + (settings.unique_key | reject('in', settings.compound_index) | list) -%}
+    {%- set access_columns = cluster_columns
+        + ([settings.time] if settings.time not in cluster_columns else []) -%}
+    {{ return({
+        'name': name,
+        'schema': schema,
+        'view': relation.schema ~ '.' ~ name,
+        'recent': relation.schema ~ '.' ~ name ~ '_recent',
+        'between': relation.schema ~ '.' ~ name ~ '_between',
+        'catalog': schema ~ '.catalog',
+        'settings_table': schema ~ '.settings',
+        'key_months': schema ~ '.key_months',
+        'access': schema ~ '.access',
+        'arrived': name ~ '__arrived',
+        'changed': name ~ '__changed',
+        'settings': settings,
+        'key_columns': settings.unique_key,
+        'time': settings.time,
+        'row_hash': settings.row_hash,
+        'indexes': settings.indexes,
+        'cluster_columns': cluster_columns,
+        'access_columns': access_columns if settings.compound_index else [],
+    }) }}
+{% endmacro %}
+
+
+{#- The settings of the model that is being built, from its config. -#}
+{% macro partition_settings() %}
+    {%- set key = config.require('unique_key') -%}
+    {%- set indexes = [] -%}
+    {%- for index in config.get('indexes', []) -%}
+        {%- do indexes.append({'columns': index.columns, 'unique': index.get('unique', false)}) -%}
+    {%- endfor -%}
+    {{ return({
+        'unique_key': [key] if key is string else key,
+        'time': config.require('partition_by'),
+        'row_hash': config.get('row_hash', 'row_hash'),
+        'compound_index': config.get('compound_index', []),
+        'indexes': indexes,
+    }) }}
+{% endmacro %}
+
+
+{#- The layout of a model that was built before, as its settings were then. Stops if there is none. -#}
+{% macro built_layout(model_name) %}
+    {%- set nodes = graph.nodes.values() | selectattr('resource_type', 'equalto', 'model')
+        | selectattr('config.materialized', 'equalto', 'monthly_partitioned') | list -%}
+    {%- set names = nodes | map(attribute='name') | sort -%}
+    {%- if model_name not in names -%}
+        {%- do exceptions.raise_compiler_error(
+            'There is no partitioned model ' ~ model_name ~ '. There are: ' ~ names | join(', ') ~ '.'
+        ) -%}
+    {%- endif -%}
+    {%- set node = nodes | selectattr('name', 'equalto', model_name) | first -%}
+    {%- set relation = api.Relation.create(schema=node.schema, identifier=node.alias) -%}
+    {%- if not partitions_exist(relation) -%}
+        {%- do exceptions.raise_compiler_error(
+            'The model ' ~ model_name ~ ' has not been built yet. Build it with `mnemoduck run`.'
+        ) -%}
+    {%- endif -%}
+    {%- set settings = fromjson(run_query(
+        'select settings from ' ~ relation.identifier ~ '__months.settings'
+    ).columns[0].values()[0]) -%}
+    {%- set layout = partition_layout(relation, settings) -%}
+    {%- do layout.update({'columns': columns_of_months(layout), 'model_id': node.unique_id}) -%}
+    {{ return(layout) }}
+{% endmacro %}
+
+
+{% macro partitions_exist(relation) %}
+    {%- set found = run_query(
+        "select count(*) from duckdb_tables() where database_name = current_database() and schema_name = '"
+        ~ relation.identifier ~ "__months' and table_name = 'catalog'"
+    ) -%}
+    {{ return(found.columns[0].values()[0] > 0) }}
+{% endmacro %}
+
+
+{#- The tables beside the months:
+    catalog     one row per month: its state (hot: a table; cold: a Parquet file; dropped), its rows, how many
+                of them came after the last clustering, and the file
+    key_months  the month of each row whose key does not tell it (see month_of_key)
+    access      the columns of the access path of every row, clustered across months
+    settings    what the model was built with, for those who only have the database -#}
+{% macro create_bookkeeping(layout) %}
+    {%- call statement('create_bookkeeping') -%}
+        create schema {{ layout.schema }};
+        create table {{ layout.catalog }} (
+            month date not null, state varchar not null, row_count bigint not null, tail_rows bigint not null,
+            archive_file varchar, archive_bytes bigint, archive_sha256 varchar
+        );
+        create table {{ layout.settings_table }} (
+            settings varchar not null, access_row_count bigint not null, access_tail_rows bigint not null
+        );
+        insert into {{ layout.settings_table }}
+        select '{{ tojson(layout.settings, sort_keys=true) }}', count(*), 0 from {{ layout.arrived }};
+        create table {{ layout.key_months }} as
+        select {{ layout.key_columns | join(', ') }}, partition_month as month from {{ layout.arrived }} limit 0;
+        {%- if layout.access_columns %}
+        create table {{ layout.access }} as
+        select {{ layout.access_columns | join(', ') }} from {{ layout.arrived }} limit 0;
+        {%- endif %}
+    {%- endcall -%}
+{% endmacro %}
+
+
+{% macro drop_partitions(layout, existing) %}
+    {%- call statement('drop_partitions') -%}
+        drop macro table if exists {{ layout.between }};
+        drop view if exists {{ layout.recent }};
+        {%- if existing is not none %}
+        drop {{ 'view' if existing.is_view else 'table' }} if exists {{ layout.view }};
+        {%- endif %}
+        drop schema if exists {{ layout.schema }} cascade;
+    {%- endcall -%}
+{% endmacro %}
+
+
+{#- A month is written as the name of its table, m2026_03: as text that no reader takes for a number. -#}
+{% macro month_name(expression) %}{{ return("strftime(" ~ expression ~ ", 'm%Y_%m')") }}{% endmacro %}
+
+{% macro month_date(month) %}{{ return("date '" ~ month[1:5] ~ '-' ~ month[6:8] ~ "-01'") }}{% endmacro %}
+
+{% macro month_label(month) %}{{ return(month[1:5] ~ '-' ~ month[6:8]) }}{% endmacro %}
+
+{% macro month_table(layout, month) %}{{ return(layout.schema ~ '.' ~ month) }}{% endmacro %}
+
+
+{#- The month that a key tells of itself: that of a UUIDv7's time (RFC 9562); null of any other key. What
+    it tells need not be true: a row whose month is another is in key_months. -#}
+{% macro month_of_key(layout) %}
+    {%- set key = layout.key_columns[0] -%}
+    {%- set types = layout.columns | selectattr('name', 'equalto', key) | map(attribute='type') | list -%}
+    {%- if layout.key_columns | length > 1 or types != ['UUID'] -%}{{ return('cast(null as date)') }}{%- endif -%}
+    {{ return(
+        'case when uuid_extract_version(' ~ key ~ ") = 7 then cast(date_trunc('month', make_timestamp_ms("
+        ~ 'epoch_ms(uuid_extract_timestamp(' ~ key ~ ')))) as date) end'
+    ) }}
+{% endmacro %}
+
+
+{#- The months in the catalog with their states, in order. -#}
+{% macro months_in(layout, condition='true') %}
+    {%- set months = [] -%}
+    {%- for row in run_query(
+        'select ' ~ month_name('month') ~ ', state, archive_file, archive_sha256, row_count, tail_rows, archive_bytes '
+        ~ 'from ' ~ layout.catalog ~ ' where ' ~ condition ~ ' order by month'
+    ).rows -%}
+        {%- do months.append({
+            'name': row[0], 'state': row[1], 'file': row[2], 'sha256': row[3], 'rows': row[4] | int,
+            'tail_rows': row[5] | int, 'bytes': row[6],
+        }) -%}
+    {%- endfor -%}
+    {{ return(months) }}
+{% endmacro %}
+
+
+{#- A digest of what the partitions of all models are: tables, files or gone, and how they are clustered. -#}
+{% macro partition_states() %}
+    {%- set catalogs = run_query(
+        "select schema_name from duckdb_tables() where database_name = current_database() and table_name = 'catalog' "
+        ~ "and schema_name like '%\\_\\_months' escape '\\' order by 1"
+    ).columns[0].values() -%}
+    {%- set states = [] -%}
+    {%- for schema in catalogs -%}
+        {%- do states.append(run_query(
+            "select coalesce(md5(string_agg(cast(catalog as varchar), ';' order by month)), '') from " ~ schema ~ '.catalog'
+        ).columns[0].values()[0]) -%}
+    {%- endfor -%}
+    {{ return(states | join(' ')) }}
+{% endmacro %}
