@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -27,15 +28,14 @@ def main() -> None:
 @click.option("--out", type=click.Path(path_type=Path), default=RESULT, show_default=True)
 def run(sizes: tuple[int, ...], rounds: int, folder: Path, out: Path) -> None:
     """Build every layout at each size, ask every question, and write the result as JSON."""
-    result = {"run": describe_run(), "sizes": []}
+    result: dict[str, Any] = {"run": describe_run(), "sizes": []}
     for rows in sizes:
         click.echo(f"{rows:,} rows…")
         found = measure(rows, folder.absolute(), rounds)
         result["sizes"].append(found)
         for question in found["questions"]:
-            click.echo(
-                f"  {question['ratio']:8.1f}x  {question['layout']:>8}  {question['way']:<28} {question['question']}"
-            )
+            asked = f"{question['layout']:>8}  {question['way']:<28} {question['question']}"
+            click.echo(f"  {question['ratio']:8.1f} x  {asked}")
         click.echo(json.dumps({key: found[key] for key in ("builds", "changes", "life_cycle")}, indent=2))
         out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
 

@@ -1,8 +1,8 @@
 """The layouts that are compared, each in a database of its own, built from the same stream.
 
-    months    the materialization `monthly_partitioned`, built by the real dbt, read through its router
-    plain     one table in time order
-    indexed   the same table with an index on the key and the compound indexes that others recommend
+months    the materialization `monthly_partitioned`, built by the real dbt, read through its router
+plain     one table in time order
+indexed   the same table with an index on the key and the compound indexes that others recommend
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ _MODEL = """{{{{
         indexes=[{{'columns': ['memory_id']}}],
         merge_update_columns=[
             'activity_id', 'activity_position', 'activity_started_at', 'activity_ended_at', 'forgotten_at',
-            'importance', 'importance_method', 'urgency', 'emotional_salience',
             'changed_batch_seq', 'row_hash', 'run_id',
         ],
     )
@@ -73,9 +72,7 @@ class MonthsLayout:
     def build(self, source: str, *, full_refresh: bool = False) -> float:
         """Run dbt and return the model's own time in seconds, as dbt measured it."""
         variables = {"source": source, "as_of": LAST_MOMENT.isoformat()}
-        self._dbt(
-            "run", "--vars", json.dumps(variables), *(["--full-refresh"] if full_refresh else [])
-        )
+        self._dbt("run", "--vars", json.dumps(variables), *(["--full-refresh"] if full_refresh else []))
         results = json.loads((self.folder / "target" / "run_results.json").read_text("utf-8"))
         (result,) = results["results"]
         return float(result["execution_time"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -49,17 +51,15 @@ def measure(rows: int, folder: Path, rounds: int) -> dict[str, Any]:
     }
 
 
-def _ask(
-    months: MonthsLayout, peers: dict[str, Path], stream: Stream, rounds: int
-) -> list[dict[str, Any]]:
+def _ask(months: MonthsLayout, peers: dict[str, Path], stream: Stream, rounds: int) -> list[dict[str, Any]]:
     asked = []
     with months.connect() as connection:
-        for question in questions.Months(connection, stream).questions():
-            asked.append(_time(connection, "months", question, rounds))
+        own = questions.Months(connection, stream, months.database.parent).questions()
+        asked += [_time(connection, "months", question, rounds) for question in own]
     for name, path in peers.items():
         with connect(path) as connection:
-            for question in questions.plain_questions(connection, stream):
-                asked.append(_time(connection, name, question, rounds))
+            theirs = questions.plain_questions(connection, stream)
+            asked += [_time(connection, name, question, rounds) for question in theirs]
     only = peers["plain"].with_name("only_month.duckdb")
     with duckdb.connect(str(only)) as connection:
         start, end = ONE_MONTH
@@ -69,6 +69,7 @@ def _ask(
         )
     with connect(only) as connection:
         asked.append(_time(connection, "only", questions.only_that_month(connection), rounds))
+    _check_answers_agree(asked)
     return asked
 
 
@@ -90,8 +91,22 @@ def _time(
 
 
 def _digest(rows: list[tuple[object, ...]]) -> str:
-    """A text by which answers of different layouts are compared; sums of floats differ in the last digit."""
-    return str([[round(v, 9) if isinstance(v, float) else str(v) for v in row] for row in rows[:3]])[:300]
+    """Return what tells an answer from another; sums of floats may differ in the last digits."""
+    plain = [
+        [round(value, 9) if isinstance(value, float) else str(value) for value in row] for row in rows
+    ]
+    return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:12]
+
+
+def _check_answers_agree(asked: list[dict[str, Any]]) -> None:
+    """A layout that answers something else would be fast for nothing."""
+    for name in {entry["question"] for entry in asked}:
+        answers = {
+            f"{entry['layout']} by {entry['way']}": entry["answer"]
+            for entry in asked
+            if entry["question"] == name
+        }
+        assert len(set(answers.values())) == 1, f"the answers to {name!r} differ: {answers}"
 
 
 def _change(
@@ -120,7 +135,8 @@ def _change(
 def _month_tables(connection: duckdb.DuckDBPyConnection) -> list[str]:
     rows = connection.execute(
         "select table_name from duckdb_tables() where database_name = current_database() "
-        "and schema_name = 'memories__months' and regexp_matches(table_name, '^m[0-9]{4}_[0-9]{2}$') order by 1"
+        "and schema_name = 'memories__months' and regexp_matches(table_name, '^m[0-9]{4}_[0-9]{2}$') "
+        "order by table_name"
     ).fetchall()
     return [f"memories__months.{name}" for (name,) in rows]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import duckdb
 
@@ -35,14 +36,15 @@ class Question:
 class Months:
     """Questions to the partitioned model."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, stream: Stream) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, stream: Stream, home: Path) -> None:
         self._connection = connection
         self._stream = stream
-        self._partitions = Partitions(connection, "memories")
+        self._partitions = Partitions(connection, "memories", home)
 
     def questions(self) -> list[Question]:
         key, memory_id = _find(self._connection, "memories", self._stream)
         recent = f"occurred_at > {_literal(LAST_MOMENT - timedelta(minutes=30))}"
+        owner = f"scope_key = '{key}'"
         start, end = ONE_MONTH
         return [
             self._routed(
@@ -53,9 +55,7 @@ class Months:
             ),
             self._sql(WORKING_MEMORY, "_recent view", _working_memory("memories_recent", recent)),
             self._sql(WORKING_MEMORY, "view of all months", _working_memory("memories", recent)),
-            self._routed(
-                ONE_MONTH_BY_TYPE, lambda: _by_type(self._partitions.between(start, end), "true")
-            ),
+            self._routed(ONE_MONTH_BY_TYPE, lambda: _by_type(self._partitions.between(start, end), "true")),
             self._sql(
                 ONE_MONTH_BY_TYPE,
                 "_between macro",
@@ -72,11 +72,13 @@ class Months:
             self._sql(
                 USER_AND_TYPE,
                 "access path",
-                _count_and_last("memories__months.access", f"scope_key = '{key}'"),
+                _count_and_last("memories__months.access", owner),
             ),
-            self._sql(USER_AND_TYPE, "view of all months", _count_and_last("memories", f"scope_key = '{key}'")),
+            self._sql(
+                USER_AND_TYPE, "view of all months", _count_and_last("memories", f"scope_key = '{key}'")
+            ),
             Question(LATEST_OF_USER, "access path, then its months", lambda: self._latest(key), None),
-            self._sql(LATEST_OF_USER, "view of all months", _latest("memories", f"scope_key = '{key}'")),
+            self._sql(LATEST_OF_USER, "view of all months", _latest("memories", owner)),
         ]
 
     def _latest(self, key: str) -> list[tuple[object, ...]]:
@@ -84,7 +86,7 @@ class Months:
             f"select memory_id, occurred_at from memories__months.access where scope_key = '{key}' "
             "and memory_type = 'semantic' order by occurred_at desc limit 20"
         ).fetchall()
-        rows = self._partitions.fetch(found)
+        rows = self._partitions.fetch((memory_id, occurred_at) for memory_id, occurred_at in found)
         return [tuple(row.values()) for row in rows]
 
     def _routed(self, name: str, make: Callable[[], str]) -> Question:
@@ -153,9 +155,8 @@ def _count_and_last(source: str, owner: str) -> str:
 
 
 def _latest(source: str, owner: str) -> str:
-    return (
-        f"select * from {source} where {owner} and memory_type = 'semantic' order by occurred_at desc limit 20"
-    )
+    condition = f"{owner} and memory_type = 'semantic'"
+    return f"select * from {source} where {condition} order by occurred_at desc limit 20"
 
 
 def _within(start: datetime, end: datetime) -> str:

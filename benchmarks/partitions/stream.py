@@ -70,7 +70,8 @@ _ROWS = """
                 when number >= {rows} - {busy}
                     then timestamp '{last}' - to_seconds(({rows} - number) * 1700.0 / {busy})
                 else timestamp '{first}' + to_microseconds(cast(
-                    number * (date_diff('second', timestamp '{first}', timestamp '{last}') * 1e6 / {rows}) as bigint
+                    number * (date_diff('second', timestamp '{first}', timestamp '{last}') * 1e6 / {rows})
+                    as bigint
                 ))
             end as occurred_at
         from range({low}, {high}) as numbers (number)

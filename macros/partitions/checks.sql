@@ -2,15 +2,17 @@
 
 {% macro check_partition_columns(layout) %}
     {%- set types = types_by_name(layout.columns) -%}
+    {%- set time, row_hash = layout.settings.time, layout.settings.row_hash -%}
     {%- set deleted_column = config.get('deleted_column') -%}
+    {%- set updated = names_in(config.get('merge_update_columns')) -%}
     {%- set roles = {
-        'unique_key': layout.key_columns,
-        'partition_by': [layout.time],
-        'row_hash': [layout.row_hash],
+        'unique_key': layout.settings.unique_key,
+        'partition_by': [layout.settings.time],
+        'row_hash': [layout.settings.row_hash],
         'compound_index': layout.settings.compound_index,
         'indexes': layout.indexes | map(attribute='columns') | sum(start=[]),
-        'merge_update_columns': config.get('merge_update_columns', []),
-        'deleted_column': [deleted_column] if deleted_column else [],
+        'merge_update_columns': updated,
+        'deleted_column': names_in(deleted_column),
     } -%}
     {%- for role, columns in roles.items() -%}
         {%- for column in columns if column not in types -%}
@@ -20,16 +22,16 @@
             ) -%}
         {%- endfor -%}
     {%- endfor -%}
-    {%- if types[layout.time] != 'TIMESTAMP' -%}
+    {%- if types[time] != 'TIMESTAMP' -%}
         {%- do exceptions.raise_compiler_error(
-            'The model ' ~ layout.name ~ ' is partitioned by ' ~ layout.time ~ ', which is '
-            ~ types[layout.time] ~ '; months are made of a TIMESTAMP in UTC. Cast it in the model.'
+            'The model ' ~ layout.name ~ ' is partitioned by ' ~ time ~ ', which is '
+            ~ types[time] ~ '; months are made of a TIMESTAMP in UTC. Cast it in the model.'
         ) -%}
     {%- endif -%}
-    {%- if deleted_column and types[deleted_column] != 'BOOLEAN' -%}
+    {%- if deleted_column and types[deleted_column | lower] != 'BOOLEAN' -%}
         {%- do exceptions.raise_compiler_error(
             'The deleted_column of the model ' ~ layout.name ~ ' is ' ~ deleted_column ~ ', which is '
-            ~ types[deleted_column] ~ '; it takes a BOOLEAN.'
+            ~ types[deleted_column | lower] ~ '; it takes a BOOLEAN.'
         ) -%}
     {%- endif -%}
     {%- for index in layout.indexes if index.columns | length > 1 and not index.unique -%}
@@ -39,24 +41,72 @@
             ~ 'compound_index, which clusters the rows, or say `unique: true` to guard a key.'
         ) -%}
     {%- endfor -%}
-    {%- if 'partition_month' in types -%}
+    {%- if updated and row_hash not in updated -%}
         {%- do exceptions.raise_compiler_error(
-            'The model ' ~ layout.name ~ ' has a column partition_month, a name that the materialization '
+            'The merge_update_columns of the model ' ~ layout.name ~ ' leave out ' ~ row_hash
+            ~ ', which tells whether a row changed: every run would find the row changed again. Add it.'
+        ) -%}
+    {%- endif -%}
+    {%- set own_names = ['partition_month', 'old_month', 'new_month', 'row_id', 'rowid', 'is_in_place'] -%}
+    {%- set own_names = own_names + (['month'] if 'month' in roles.unique_key + roles.compound_index + roles.indexes else []) -%}
+    {%- for column in own_names if column in types -%}
+        {%- do exceptions.raise_compiler_error(
+            'The model ' ~ layout.name ~ ' has a column ' ~ column ~ ', a name that the materialization '
             ~ 'needs for itself. Rename the column.'
         ) -%}
+    {%- endfor -%}
+{% endmacro %}
+
+
+{#- The months are as the settings of their first build have them, so others need a new build. -#}
+{% macro check_settings(layout) %}
+    {%- set built, changed = built_settings(this), [] -%}
+    {%- for name, value in layout.settings.items() if built.get(name) != value -%}
+        {%- do changed.append(name ~ ' was ' ~ tojson(built.get(name)) ~ ' and is ' ~ tojson(value)) -%}
+    {%- endfor -%}
+    {%- if changed -%}
+        {%- do exceptions.raise_compiler_error(
+            'The months of ' ~ layout.name ~ ' were built with another config: ' ~ changed | join('; ')
+            ~ '. Build them anew with --full-refresh, or set the config back.'
+        ) -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- Every archived month has its file, and the views look for it where the home is now. -#}
+{% macro check_archives(layout) %}
+    {%- set cold = months_in(layout, ['cold']) -%}
+    {%- if cold -%}
+        {%- do columns_of_files(layout, cold) -%}
+        {%- set path = archive_literal(cold[0].file) -%}
+        {%- set is_where_it_was = run_query(
+            'select contains(sql, ' ~ dbt.string_literal(dbt.escape_single_quotes(path)) ~ ') from duckdb_views() where '
+            ~ "database_name = current_database() and schema_name = '" ~ this.schema ~ "' and view_name = '"
+            ~ this.identifier ~ "'"
+        ).columns[0].values()[0] -%}
+        {%- if not is_where_it_was -%}
+            {%- do layout.update({'columns': columns_of_months(layout)}) -%}
+            {%- do create_partition_views(layout) -%}
+        {%- endif -%}
     {%- endif -%}
 {% endmacro %}
 
 
 {#- The range is that of the event envelope (events.py): whatever was accepted has a month. -#}
 {% macro check_partition_rows(layout) %}
-    {%- set keys, time = layout.key_columns | join(', '), layout.time -%}
-    {%- set found = run_query(
-        'select count(*) - count(' ~ time ~ '), strftime(min(' ~ time ~ "), 't%Y-%m-%d %H:%M:%S'), strftime(max("
-        ~ time ~ "), 't%Y-%m-%d %H:%M:%S'), count(*) filter (where " ~ layout.key_columns | join(' is null or ')
-        ~ ' is null), count(*) filter (where ' ~ time ~ " < timestamp '1970-01-01'), count(*) filter (where "
-        ~ time ~ " >= timestamp '2100-01-01') from " ~ layout.arrived
-    ).rows[0] -%}
+    {%- set keys, time = layout.settings.unique_key | join(', '), layout.settings.time -%}
+    {#- A row that is to be removed needs no time. Times begin with a letter, so that agate leaves them alone. -#}
+    {%- set query -%}
+        select
+            count(*) filter (where {{ is_kept() }} and {{ layout.time }} is null),
+            concat('t', min({{ layout.time }}) filter (where {{ is_kept() }})),
+            concat('t', max({{ layout.time }}) filter (where {{ is_kept() }})),
+            count(*) filter (where {{ layout.key | replace(', ', ' is null or ') }} is null),
+            count(*) filter (where {{ is_kept() }} and {{ layout.time }} < timestamp '1970-01-01'),
+            count(*) filter (where {{ is_kept() }} and {{ layout.time }} >= timestamp '2100-01-01')
+        from {{ layout.arrived }}
+    {%- endset -%}
+    {%- set found = run_query(query).rows[0] -%}
     {%- set problem = none -%}
     {%- if found[0] > 0 -%}
         {%- set problem = found[0] ~ ' rows have no ' ~ time ~ ', so they belong to no month' -%}
@@ -70,7 +120,7 @@
         {%- set problem = found[3] ~ ' rows have no ' ~ keys ~ ', which must identify a row' -%}
     {%- else -%}
         {%- set repeated = run_query(
-            'select count(*) from (select 1 from ' ~ layout.arrived ~ ' group by ' ~ keys ~ ' having count(*) > 1)'
+            'select count(*) from (select 1 from ' ~ layout.arrived ~ ' group by ' ~ layout.key ~ ' having count(*) > 1)'
         ).columns[0].values()[0] -%}
         {%- if repeated > 0 -%}
             {%- set problem = repeated ~ ' values of ' ~ keys ~ ' stand in more than one row; it must identify a row' -%}

@@ -2,21 +2,23 @@
     their union needs no names. -#}
 
 {% macro columns_of_query(sql) %}
-    {{ return(describe_columns('select * from (' ~ (get_select_subquery(sql) if config.get('contract').enforced else sql) ~ ') as model_query')) }}
+    {%- set query = get_select_subquery(sql) if config.get('contract').enforced else sql -%}
+    {{ return(describe_columns('select * from (\n' ~ query ~ '\n) as model_query')) }}
 {% endmacro %}
 
 
 {#- Any month that is a table can tell; there is one at any time, as months exist before they are needed. -#}
 {% macro columns_of_months(layout) %}
-    {%- set months = months_in(layout, "state = 'hot'") -%}
+    {%- set months = months_in(layout, ['hot']) -%}
     {{ return(describe_columns('select * from ' ~ month_table(layout, months[-1].name))) }}
 {% endmacro %}
 
 
+{#- Of each column its name in small letters, its name as it is written, quoted, and its type. -#}
 {% macro describe_columns(query) %}
     {%- set columns = [] -%}
     {%- for row in run_query('describe ' ~ query).rows -%}
-        {%- do columns.append({'name': row[0], 'quoted': adapter.quote(row[0]), 'type': row[1]}) -%}
+        {%- do columns.append({'name': row[0] | lower, 'quoted': adapter.quote(row[0]), 'type': row[1]}) -%}
     {%- endfor -%}
     {{ return(columns) }}
 {% endmacro %}
@@ -31,7 +33,8 @@
 
 {#- Bring the months to the columns that the model has now, as its on_schema_change says; then
     layout.columns are those of the months, in their order. Before any row is written: DuckDB refuses to
-    commit an ALTER of a table that has changed in the same transaction. -#}
+    commit an ALTER of a table that has changed in the same transaction. It refuses to drop a column of a table
+    with an index, too, so that writes the months anew. -#}
 {% macro adopt_columns(layout) %}
     {%- set arriving, stored = layout.columns, columns_of_months(layout) -%}
     {%- set stored_types = types_by_name(stored) -%}
@@ -59,12 +62,15 @@
     {%- set drops = removed if policy == 'sync_all_columns' else [] -%}
     {%- if adds or drops -%}
         {%- call statement('alter_months') -%}
-            {%- for month in months_in(layout, "state = 'hot'") -%}
+            {%- for month in months_in(layout, ['hot']) -%}
+            {%- set table = month_table(layout, month.name) -%}
+            {%- if drops %}
+            create or replace table {{ table }} as
+            select * exclude ({{ drops | map(attribute='quoted') | join(', ') }}) from {{ table }};
+            {{ create_month_indexes(layout, month.name) }}
+            {%- endif -%}
             {%- for column in adds %}
-            alter table {{ month_table(layout, month.name) }} add column {{ column.quoted }} {{ column.type }};
-            {%- endfor -%}
-            {%- for column in drops %}
-            alter table {{ month_table(layout, month.name) }} drop column {{ column.quoted }};
+            alter table {{ table }} add column {{ column.quoted }} {{ column.type }};
             {%- endfor -%}
             {%- endfor -%}
         {%- endcall -%}

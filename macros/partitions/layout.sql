@@ -4,9 +4,8 @@
 
 {% macro partition_layout(relation, settings) %}
     {%- set name, schema = relation.identifier, relation.identifier ~ '__months' -%}
-    {%- set cluster_columns = settings.compound_index + (settings.unique_key | reject('in', settings.compound_index) | list) -%}
-    {%- set access_columns = cluster_columns
-        + ([settings.time] if settings.time not in cluster_columns else []) -%}
+    {%- set cluster_columns = (settings.compound_index + settings.unique_key) | unique | list -%}
+    {%- set access_columns = (cluster_columns + [settings.time]) | unique | list -%}
     {{ return({
         'name': name,
         'schema': schema,
@@ -19,31 +18,67 @@
         'access': schema ~ '.access',
         'arrived': name ~ '__arrived',
         'changed': name ~ '__changed',
+        'updates': name ~ '__updates',
+        'months': none,
         'settings': settings,
-        'key_columns': settings.unique_key,
-        'time': settings.time,
-        'row_hash': settings.row_hash,
         'indexes': settings.indexes,
-        'cluster_columns': cluster_columns,
-        'access_columns': access_columns if settings.compound_index else [],
+        'key': quoted_list(settings.unique_key),
+        'time': adapter.quote(settings.time),
+        'row_hash': adapter.quote(settings.row_hash),
+        'cluster_order': quoted_list(cluster_columns),
+        'access_columns': quoted_list(access_columns) if settings.compound_index else none,
     }) }}
 {% endmacro %}
 
 
 {#- The settings of the model that is being built, from its config. -#}
 {% macro partition_settings() %}
-    {%- set key = config.require('unique_key') -%}
     {%- set indexes = [] -%}
-    {%- for index in config.get('indexes', []) -%}
-        {%- do indexes.append({'columns': index.columns, 'unique': index.get('unique', false)}) -%}
+    {%- for index in config.get('indexes') or [] -%}
+        {%- if index is not mapping or not index.get('columns') -%}
+            {%- do exceptions.raise_compiler_error(
+                'The config indexes of the model ' ~ this.identifier ~ ' holds ' ~ index
+                ~ '; an index is written like {columns: [memory_id]}, with `unique: true` to guard a key.'
+            ) -%}
+        {%- endif -%}
+        {%- do indexes.append({'columns': names_in(index['columns']), 'unique': index.get('unique', false)}) -%}
     {%- endfor -%}
+    {%- set time = config.require('partition_by') -%}
+    {%- if time is not string -%}
+        {%- do exceptions.raise_compiler_error(
+            'The config partition_by of the model ' ~ this.identifier ~ ' is ' ~ time
+            ~ '; it takes the name of one TIMESTAMP column, whose month a row belongs to.'
+        ) -%}
+    {%- endif -%}
     {{ return({
-        'unique_key': [key] if key is string else key,
-        'time': config.require('partition_by'),
-        'row_hash': config.get('row_hash', 'row_hash'),
-        'compound_index': config.get('compound_index', []),
+        'unique_key': names_in(config.require('unique_key')),
+        'time': time | lower,
+        'row_hash': config.get('row_hash', 'row_hash') | lower,
+        'compound_index': names_in(config.get('compound_index')),
         'indexes': indexes,
     }) }}
+{% endmacro %}
+
+
+{#- The columns that a config names, one or a list. DuckDB does not tell capitals from small letters in
+    names, so names are compared in small letters and always written in quotes. -#}
+{% macro names_in(value) %}
+    {{ return(([] if value is none else [value] if value is string else value) | map('lower') | unique | list) }}
+{% endmacro %}
+
+
+{% macro quoted_list(columns) %}
+    {%- set quoted = [] -%}
+    {%- for column in columns -%}{%- do quoted.append(adapter.quote(column)) -%}{%- endfor -%}
+    {{ return(quoted | join(', ')) }}
+{% endmacro %}
+
+
+{#- The settings that a model was built with, and with which its months are read and written. -#}
+{% macro built_settings(relation) %}
+    {{ return(fromjson(run_query(
+        'select settings from ' ~ relation.identifier ~ '__months.settings'
+    ).columns[0].values()[0])) }}
 {% endmacro %}
 
 
@@ -64,19 +99,20 @@
             'The model ' ~ model_name ~ ' has not been built yet. Build it with `mnemoduck run`.'
         ) -%}
     {%- endif -%}
-    {%- set settings = fromjson(run_query(
-        'select settings from ' ~ relation.identifier ~ '__months.settings'
-    ).columns[0].values()[0]) -%}
-    {%- set layout = partition_layout(relation, settings) -%}
+    {%- set layout = partition_layout(relation, built_settings(relation)) -%}
     {%- do layout.update({'columns': columns_of_months(layout), 'model_id': node.unique_id}) -%}
     {{ return(layout) }}
 {% endmacro %}
 
 
+{#- Both the months and the view over them: a table of that name is what another materialization made
+    since, and then the months are stale. -#}
 {% macro partitions_exist(relation) %}
     {%- set found = run_query(
-        "select count(*) from duckdb_tables() where database_name = current_database() and schema_name = '"
-        ~ relation.identifier ~ "__months' and table_name = 'catalog'"
+        "select count(*) from duckdb_tables() as months, duckdb_views() as views where months.database_name = "
+        ~ "current_database() and months.schema_name = '" ~ relation.identifier ~ "__months' and months.table_name = "
+        ~ "'catalog' and views.database_name = current_database() and views.schema_name = '" ~ relation.schema
+        ~ "' and views.view_name = '" ~ relation.identifier ~ "'"
     ) -%}
     {{ return(found.columns[0].values()[0] > 0) }}
 {% endmacro %}
@@ -99,12 +135,13 @@
             settings varchar not null, access_row_count bigint not null, access_tail_rows bigint not null
         );
         insert into {{ layout.settings_table }}
-        select '{{ tojson(layout.settings, sort_keys=true) }}', count(*), 0 from {{ layout.arrived }};
+        select {{ dbt.string_literal(dbt.escape_single_quotes(tojson(layout.settings, sort_keys=true))) }}, count(*), 0
+        from {{ layout.arrived }} where partition_month is not null;
         create table {{ layout.key_months }} as
-        select {{ layout.key_columns | join(', ') }}, partition_month as month from {{ layout.arrived }} limit 0;
+        select {{ layout.key }}, partition_month as month from {{ layout.arrived }} limit 0;
         {%- if layout.access_columns %}
         create table {{ layout.access }} as
-        select {{ layout.access_columns | join(', ') }} from {{ layout.arrived }} limit 0;
+        select {{ layout.access_columns }} from {{ layout.arrived }} limit 0;
         {%- endif %}
     {%- endcall -%}
 {% endmacro %}
@@ -135,30 +172,39 @@
 {#- The month that a key tells of itself: that of a UUIDv7's time (RFC 9562); null of any other key. What
     it tells need not be true: a row whose month is another is in key_months. -#}
 {% macro month_of_key(layout) %}
-    {%- set key = layout.key_columns[0] -%}
-    {%- set types = layout.columns | selectattr('name', 'equalto', key) | map(attribute='type') | list -%}
-    {%- if layout.key_columns | length > 1 or types != ['UUID'] -%}{{ return('cast(null as date)') }}{%- endif -%}
+    {%- set key_columns = layout.settings.unique_key -%}
+    {%- if key_columns | length > 1 or types_by_name(layout.columns)[key_columns[0]] != 'UUID' -%}
+        {{ return('cast(null as date)') }}
+    {%- endif -%}
     {{ return(
-        'case when uuid_extract_version(' ~ key ~ ") = 7 then cast(date_trunc('month', make_timestamp_ms("
-        ~ 'epoch_ms(uuid_extract_timestamp(' ~ key ~ ')))) as date) end'
+        'case when uuid_extract_version(' ~ layout.key ~ ") = 7 then cast(date_trunc('month', make_timestamp_ms("
+        ~ 'epoch_ms(uuid_extract_timestamp(' ~ layout.key ~ ')))) as date) end'
     ) }}
 {% endmacro %}
 
 
-{#- The months in the catalog with their states, in order. -#}
-{% macro months_in(layout, condition='true') %}
-    {%- set months = [] -%}
-    {%- for row in run_query(
-        'select ' ~ month_name('month') ~ ', state, archive_file, archive_sha256, row_count, tail_rows, archive_bytes '
-        ~ 'from ' ~ layout.catalog ~ ' where ' ~ condition ~ ' order by month'
-    ).rows -%}
-        {%- do months.append({
-            'name': row[0], 'state': row[1], 'file': row[2], 'sha256': row[3], 'rows': row[4] | int,
-            'tail_rows': row[5] | int, 'bytes': row[6],
-        }) -%}
-    {%- endfor -%}
-    {{ return(months) }}
+{#- The months of the catalog, in order, with their states. Read once and kept in the layout, as long as
+    nothing was changed: see forget_months. -#}
+{% macro months_in(layout, states=['hot', 'cold', 'dropped']) %}
+    {%- if layout.months is none -%}
+        {%- set months = [] -%}
+        {%- for row in run_query(
+            'select ' ~ month_name('month') ~ ', state, archive_file, archive_sha256, row_count, tail_rows from '
+            ~ layout.catalog ~ ' order by month'
+        ).rows -%}
+            {%- do months.append({
+                'name': row[0], 'state': row[1], 'file': row[2], 'sha256': row[3], 'rows': row[4] | int,
+                'tail_rows': row[5] | int,
+            }) -%}
+        {%- endfor -%}
+        {%- do layout.update({'months': months}) -%}
+    {%- endif -%}
+    {{ return(layout.months | selectattr('state', 'in', states) | list) }}
 {% endmacro %}
+
+
+{#- To be called wherever the catalog was written. -#}
+{% macro forget_months(layout) %}{%- do layout.update({'months': none}) -%}{% endmacro %}
 
 
 {#- A digest of what the partitions of all models are: tables, files or gone, and how they are clustered. -#}

@@ -4,8 +4,8 @@
         cold     a Parquet file under archive/, still in every view
         dropped  gone from the warehouse; its events stay in raw/
 
-    Each month is changed in a transaction of its own, after everything that can be wrong was checked; what
-    was interrupted can be run again. Cost: in proportion to the month. -#}
+    Each month is archived or restored in a transaction of its own, after everything that can be wrong was
+    checked; what was interrupted can be run again. Cost: in proportion to the month. -#}
 
 {#- Write months to archive/, verify rows and checksum against the tables, then drop the tables.
 
@@ -31,8 +31,15 @@
         "select mnemoduck_begin_archive('" ~ layout.name ~ "', '" ~ month_label(month.name) ~ "')"
     ).columns[0].values()[0] -%}
     {%- set literal = dbt.string_literal(dbt.escape_single_quotes(temporary)) -%}
-    {%- do run_query('copy (select * from ' ~ table ~ ') to ' ~ literal ~ ' (format parquet, compression zstd)') -%}
-    {%- set stored, written = checksum_of(layout, table), checksum_of(layout, 'read_parquet(' ~ literal ~ ')') -%}
+    {%- do run_query(
+        'copy (select * from ' ~ table ~ ' order by ' ~ clustering(layout, table, 'true') ~ ') to ' ~ literal
+        ~ ' (format parquet, compression zstd)'
+    ) -%}
+    {%- set kept = types_by_name(describe_columns('select * from read_parquet(' ~ literal ~ ')')) -%}
+    {%- set stored = checksum_of(layout, table) -%}
+    {%- set written = checksum_of(
+        layout, '(select ' ~ columns_from_file(layout, kept) ~ ' from read_parquet(' ~ literal ~ '))'
+    ) -%}
     {%- if stored != written -%}
         {%- do exceptions.raise_compiler_error(
             'The archive of ' ~ month_label(month.name) ~ ' of ' ~ layout.name ~ ' does not say what its table '
@@ -48,6 +55,7 @@
             archive_sha256 = '{{ sealed[1] }}', archive_bytes = {{ sealed[2] }}
         where month = {{ month_date(month.name) }};
     {%- endcall -%}
+    {%- do forget_months(layout) -%}
     {%- do create_partition_views(layout) -%}
     {%- do adapter.commit() -%}
     {%- do say('archived ' ~ month_label(month.name) ~ ' of ' ~ layout.name ~ ': ' ~ month.rows ~ ' rows, ' ~ sealed[0]) -%}
@@ -80,7 +88,7 @@
     published snapshot may still read it. -#}
 {% macro restore_month(layout, month) %}
     {%- do check_archive(layout, month) -%}
-    {%- set kept_in_files = columns_of_files([month]) -%}
+    {%- set kept_in_files = columns_of_files(layout, [month]) -%}
     {%- call statement('restore_month') -%}
         create table {{ month_table(layout, month.name) }} as
         {{ select_month(layout, month, kept_in_files) }};
@@ -89,6 +97,7 @@
             state = 'hot', archive_file = null, archive_bytes = null, archive_sha256 = null
         where month = {{ month_date(month.name) }};
     {%- endcall -%}
+    {%- do forget_months(layout) -%}
 {% endmacro %}
 
 
@@ -106,15 +115,15 @@
     {%- if not yes -%}
         {%- do say(
             'nothing dropped: it would take ' ~ rows ~ ' rows of ' ~ chosen | length ~ ' months from ' ~ model
-            ~ '. Add `yes: true` to do it'
+            ~ '. Add "yes": true, in quotes, to do it'
         ) -%}
         {{ return('') }}
     {%- endif -%}
+    {%- do begin_transaction() -%}
+    {%- for month in chosen -%}{%- do drop_month(layout, month) -%}{%- endfor -%}
+    {%- do create_partition_views(layout) -%}
+    {%- do adapter.commit() -%}
     {%- for month in chosen -%}
-        {%- do begin_transaction() -%}
-        {%- do drop_month(layout, month) -%}
-        {%- do create_partition_views(layout) -%}
-        {%- do adapter.commit() -%}
         {%- do say('dropped ' ~ month_label(month.name) ~ ' of ' ~ model ~ ': ' ~ month.rows ~ ' rows') -%}
     {%- endfor -%}
 {% endmacro %}
@@ -137,8 +146,11 @@
             archive_file = null, archive_bytes = null, archive_sha256 = null
         where month = {{ first_day }};
         update {{ layout.settings_table }} set access_row_count = access_row_count - {{ month.rows }};
+        {%- if audits_exist() %}
         update meta.model_audits set is_audited = false where model = '{{ layout.model_id }}';
+        {%- endif %}
     {%- endcall -%}
+    {%- do forget_months(layout) -%}
 {% endmacro %}
 
 
@@ -146,7 +158,7 @@
 {% macro partitions_recluster(model, months=none) %}
     {%- set layout = built_layout(model) -%}
     {%- if months is none -%}
-        {%- set chosen = months_in(layout, "state = 'hot' and tail_rows > 0") -%}
+        {%- set chosen = months_in(layout, ['hot']) | selectattr('tail_rows', 'gt', 0) | list -%}
     {%- else -%}
         {%- set chosen = choose_months(layout, months, none, 'hot') -%}
         {%- for month in chosen if month.state == 'cold' -%}
@@ -181,6 +193,7 @@
 
 {#- The months that an operation is about, checked before any is touched. -#}
 {% macro choose_months(layout, months, before, state) %}
+    {%- set months = [months] if months is string else months -%}
     {%- set known = months_in(layout) -%}
     {%- set names = known | map(attribute='name') | list -%}
     {%- for month in ([before] if before is not none else []) + (months or []) -%}
@@ -198,7 +211,7 @@
         {%- endfor -%}
         {%- if not chosen -%}{%- do say('no month of ' ~ layout.name ~ ' is earlier than ' ~ before ~ ' and left to do') -%}{%- endif -%}
     {%- endif -%}
-    {%- for label in months or [] -%}
+    {%- for label in (months or []) | unique -%}
         {%- set name = 'm' ~ label[:4] ~ '_' ~ label[5:] -%}
         {%- if name not in names -%}
             {%- do exceptions.raise_compiler_error(
@@ -221,9 +234,7 @@
 
 {#- The current and the previous month are what hot queries read, and the months after them what comes. -#}
 {% macro check_are_past(layout, months) %}
-    {%- set first_kept = run_query(
-        'select ' ~ month_name("date_trunc('month', " ~ as_of() ~ ") - interval '1 month'")
-    ).columns[0].values()[0] -%}
+    {%- set first_kept = calendar()[0] -%}
     {%- for month in months if month.name >= first_kept -%}
         {%- do exceptions.raise_compiler_error(
             month_label(month.name) ~ ' of ' ~ layout.name ~ ' is in use: only months before '
@@ -238,12 +249,17 @@
         'select mnemoduck_check_archive(' ~ archive_literal(month.file) ~ ", '" ~ month.sha256 ~ "')"
     ).columns[0].values()[0] -%}
     {%- if problem -%}
-        {%- do exceptions.raise_compiler_error(
-            'The archive of ' ~ month_label(month.name) ~ ' of ' ~ layout.name ~ ' ' ~ problem ~ '. Put the file back '
-            ~ 'from a backup; or drop the month (`mnemoduck partitions drop`) and rebuild it from raw/ with '
-            ~ '`mnemoduck run --full-refresh`. Nothing was touched.'
-        ) -%}
+        {%- do refuse_archive(layout, month, problem) -%}
     {%- endif -%}
+{% endmacro %}
+
+
+{% macro refuse_archive(layout, month, problem) %}
+    {%- do exceptions.raise_compiler_error(
+        'The archive of ' ~ month_label(month.name) ~ ' of ' ~ layout.name ~ ' ' ~ problem ~ '. Put the file back '
+        ~ 'from a backup; or drop the month (`mnemoduck partitions drop`) and rebuild it from raw/ with '
+        ~ '`mnemoduck run --full-refresh`. Nothing was touched.'
+    ) -%}
 {% endmacro %}
 
 
@@ -271,13 +287,17 @@
 
 {#- The rows are the same, so what was audited still is. -#}
 {% macro publish_life_cycle() %}
-    {%- set audits = run_query(
-        "select count(*) from duckdb_tables() where database_name = current_database() and schema_name = 'meta' "
-        ~ "and table_name = 'model_audits'"
-    ).columns[0].values()[0] -%}
-    {%- if audits and not unaudited_models() -%}
+    {%- if audits_exist() and not unaudited_models() -%}
         {%- do say(publish_snapshot()) -%}
     {%- else -%}
         {%- do say('not published: the models are not all tested. `mnemoduck run` does that') -%}
     {%- endif -%}
+{% endmacro %}
+
+
+{% macro audits_exist() %}
+    {{ return(run_query(
+        "select count(*) > 0 from duckdb_tables() where database_name = current_database() and schema_name = 'meta' "
+        ~ "and table_name = 'model_audits'"
+    ).columns[0].values()[0]) }}
 {% endmacro %}

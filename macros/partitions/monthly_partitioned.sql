@@ -21,6 +21,11 @@
     {%- set is_built_anew = not partitions_exist(this) or should_full_refresh() -%}
     {%- set layout = partition_layout(this, partition_settings()) -%}
 
+    {%- if not is_built_anew -%}
+        {%- do check_settings(layout) -%}
+        {%- do check_archives(layout) -%}
+    {%- endif -%}
+
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
 
@@ -64,7 +69,8 @@
 {% endmacro %}
 
 
-{#- What the model returns, with the month of each row, as a temporary table. Begins the transaction. -#}
+{#- What the model returns, with the month of each row, null if it is to be removed, as a temporary table.
+    Begins the transaction. -#}
 {% macro stage_arrived_rows(layout, sql) %}
     {%- if config.get('contract').enforced -%}
         {%- do get_assert_columns_equivalent(sql) -%}
@@ -73,9 +79,17 @@
         create or replace temporary table {{ layout.arrived }} as
         select
             {{ layout.columns | map(attribute='quoted') | join(', ') }},
-            cast(date_trunc('month', {{ layout.time }}) as date) as partition_month
-        from ({{ sql }}) as model_query
+            case when {{ is_kept() }} then cast(date_trunc('month', {{ layout.time }}) as date) end as partition_month
+        from (
+            {{ sql }}
+        ) as model_query
     {%- endcall -%}
+{% endmacro %}
+
+
+{% macro is_kept() %}
+    {%- set deleted_column = config.get('deleted_column') -%}
+    {{ return('not coalesce(' ~ adapter.quote(deleted_column) ~ ', false)' if deleted_column else 'true') }}
 {% endmacro %}
 
 
@@ -83,23 +97,25 @@
 {% macro create_partitions(layout) %}
     {%- do create_bookkeeping(layout) -%}
     {%- set months = run_query(
-        'select distinct ' ~ month_name('partition_month') ~ ' from ' ~ layout.arrived ~ ' order by 1'
+        'select distinct ' ~ month_name('partition_month') ~ ' from ' ~ layout.arrived
+        ~ ' where partition_month is not null order by 1'
     ).columns[0].values() -%}
     {%- for month in months -%}
         {%- do create_month(layout, month, layout.arrived, 'partition_month = ' ~ month_date(month)) -%}
     {%- endfor -%}
     {%- call statement('fill_bookkeeping') -%}
         insert into {{ layout.key_months }}
-        select {{ layout.key_columns | join(', ') }}, partition_month
+        select {{ layout.key }}, partition_month
         from {{ layout.arrived }}
-        where {{ month_of_key(layout) }} is distinct from partition_month;
-        {%- for column in layout.key_columns %}
-        create index key_months_{{ loop.index }} on {{ layout.key_months }} ({{ column }});
+        where partition_month is not null and {{ month_of_key(layout) }} is distinct from partition_month;
+        {%- for column in layout.settings.unique_key %}
+        create index key_months_{{ loop.index }} on {{ layout.key_months }} ({{ adapter.quote(column) }});
         {%- endfor %}
         {%- if layout.access_columns %}
         insert into {{ layout.access }}
-        select {{ layout.access_columns | join(', ') }} from {{ layout.arrived }}
-        order by {{ layout.cluster_columns | join(', ') }};
+        select {{ layout.access_columns }} from {{ layout.arrived }}
+        where partition_month is not null
+        order by {{ layout.cluster_order }};
         {%- endif %}
     {%- endcall -%}
 {% endmacro %}

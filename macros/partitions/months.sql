@@ -6,7 +6,7 @@
 {% macro clustering(layout, source, condition) %}
     {{- return(
         layout.time ~ ' >= (select max(' ~ layout.time ~ ') from ' ~ source ~ ' where ' ~ condition
-        ~ ") - interval '" ~ parameter('partition_hot_hours') ~ " hours', " ~ layout.cluster_columns | join(', ')
+        ~ ") - interval '" ~ parameter('partition_hot_hours') ~ " hours', " ~ layout.cluster_order
     ) -}}
 {% endmacro %}
 
@@ -22,20 +22,24 @@
         insert into {{ layout.catalog }} (month, state, row_count, tail_rows)
         select {{ month_date(month) }}, 'hot', count(*), 0 from {{ month_table(layout, month) }};
     {%- endcall -%}
+    {%- do forget_months(layout) -%}
 {% endmacro %}
 
 
 {% macro create_month_indexes(layout, month) %}
     {%- for index in layout.indexes %}
-    create {{ 'unique ' if index.unique }}index {{ month }}_{{ index.columns | join('_') }}
-    on {{ month_table(layout, month) }} ({{ index.columns | join(', ') }});
+    create {{ 'unique ' if index.unique }}index {{ index_name(month, index) }}
+    on {{ month_table(layout, month) }} ({{ quoted_list(index.columns) }});
     {%- endfor %}
 {% endmacro %}
 
 
+{% macro index_name(month, index) %}{{ return(adapter.quote(month ~ '_' ~ index.columns | join('_'))) }}{% endmacro %}
+
+
 {#- An empty month with the columns of the others. -#}
 {% macro create_empty_month(layout, month) %}
-    {%- set pattern = months_in(layout, "state = 'hot'") | first | default(none) -%}
+    {%- set pattern = months_in(layout, ['hot']) | first | default(none) -%}
     {%- do create_month(
         layout, month, month_table(layout, pattern.name) if pattern is not none else layout.arrived, 'false'
     ) -%}
@@ -45,15 +49,20 @@
 {#- The current month and those after it are there before their first row, so that whoever asks for them
     by name finds them. -#}
 {% macro create_months_ahead(layout) %}
-    {%- set missing = run_query(
-        "select " ~ month_name('month') ~ " from (select cast(unnest(generate_series(date_trunc('month', "
-        ~ as_of() ~ "), date_trunc('month', " ~ as_of() ~ ") + interval '" ~ parameter('partition_months_ahead')
-        ~ " months', interval '1 month')) as date) as month) where month not in (select known.month from "
-        ~ layout.catalog ~ ' as known) order by month'
-    ).columns[0].values() -%}
-    {%- for month in missing -%}
+    {%- set known = months_in(layout) | map(attribute='name') | list -%}
+    {%- for month in calendar()[1:] if month not in known -%}
         {%- do create_empty_month(layout, month) -%}
     {%- endfor -%}
+{% endmacro %}
+
+
+{#- The names of the previous month, the current one, and those that are made ahead, as of the build. -#}
+{% macro calendar() %}
+    {{ return(run_query(
+        'select ' ~ month_name("unnest(generate_series(date_trunc('month', " ~ as_of() ~ ") - interval '1 month', "
+        ~ "date_trunc('month', " ~ as_of() ~ ") + interval '" ~ parameter('partition_months_ahead')
+        ~ " months', interval '1 month'))")
+    ).columns[0].values()) }}
 {% endmacro %}
 
 
@@ -66,35 +75,34 @@
         {{ create_month_indexes(layout, month) }}
         update {{ layout.catalog }} set tail_rows = 0 where month = {{ month_date(month) }};
     {%- endcall -%}
+    {%- do forget_months(layout) -%}
 {% endmacro %}
 
 
 {#- A tail is too long past partition_tail_rows and a tenth of the rows: so each row is written about ten
     times in its life at most, however large the month. -#}
 {% macro recluster_long_tails(layout) %}
-    {%- for month in months_in(
-        layout, "state = 'hot' and " ~ is_long_tail('tail_rows', 'row_count')
-    ) -%}
+    {%- for month in months_in(layout, ['hot']) if is_long_tail(month.tail_rows, month.rows) -%}
         {%- do recluster_month(layout, month.name) -%}
     {%- endfor -%}
     {%- if layout.access_columns -%}
-        {%- set is_long = run_query(
-            'select ' ~ is_long_tail('access_tail_rows', 'access_row_count') ~ ' from ' ~ layout.settings_table
-        ).columns[0].values()[0] -%}
-        {%- if is_long -%}{%- do recluster_access(layout) -%}{%- endif -%}
+        {%- set access = run_query(
+            'select access_tail_rows, access_row_count from ' ~ layout.settings_table
+        ).rows[0] -%}
+        {%- if is_long_tail(access[0], access[1]) -%}{%- do recluster_access(layout) -%}{%- endif -%}
     {%- endif -%}
 {% endmacro %}
 
 
 {% macro is_long_tail(tail_rows, row_count) %}
-    {{- return(tail_rows ~ ' > greatest(' ~ parameter('partition_tail_rows') ~ ', ' ~ row_count ~ ' / 10)') -}}
+    {{- return(tail_rows > parameter('partition_tail_rows') and tail_rows > row_count / 10) -}}
 {% endmacro %}
 
 
 {% macro recluster_access(layout) %}
     {%- call statement('recluster_access') -%}
         create or replace table {{ layout.access }} as
-        select * from {{ layout.access }} order by {{ layout.cluster_columns | join(', ') }};
+        select * from {{ layout.access }} order by {{ layout.cluster_order }};
         update {{ layout.settings_table }} set access_tail_rows = 0;
     {%- endcall -%}
 {% endmacro %}

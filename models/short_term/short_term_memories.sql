@@ -7,7 +7,6 @@
         indexes=[{'columns': ['memory_id']}],
         merge_update_columns=[
             'activity_id', 'activity_position', 'activity_started_at', 'activity_ended_at', 'forgotten_at',
-            'importance', 'importance_method', 'urgency', 'emotional_salience',
             'changed_batch_seq', 'row_hash', 'run_id',
         ],
     )

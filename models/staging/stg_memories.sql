@@ -1,7 +1,11 @@
+{#- A memory that was staged never changes, so its hash is that of its words. Rows lie in order of their ids,
+    which is about that of time; whoever looks for few of them looks into short_term_memories. -#}
 {{
     config(
+        materialized='monthly_partitioned',
         unique_key='memory_id',
-        merge_clauses={'when_matched': [{'action': 'do_nothing'}]},
+        partition_by='occurred_at',
+        row_hash='content_hash',
     )
 }}
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import duckdb
 
 from mnemoduck.home import FILE_MODE, FOLDER_MODE, Home, sync_file, sync_folder
+from mnemoduck.partitions import partitioned_models
 
 _TEMPORARY_SUFFIX = ".tmp"
 
@@ -67,25 +68,26 @@ def find_archive_fault(path: Path, sha256: str) -> str:
 
 def archived_files(connection: duckdb.DuckDBPyConnection, database: str) -> set[str]:
     """Return the archive files that the views of an attached database read, relative to its home."""
-    schemas = connection.execute(
-        "select schema_name from duckdb_tables() where database_name = $1 and table_name = 'catalog' "
-        "and schema_name like '%\\_\\_months' escape '\\'",
-        [database],
-    ).fetchall()
     files: set[str] = set()
-    for (schema,) in schemas:
+    for model in partitioned_models(connection, database):
         rows = connection.execute(
-            f'select archive_file from "{database}"."{schema}".catalog where archive_file is not null'
+            f'select archive_file from "{database}"."{model}__months".catalog where archive_file is not null'
         ).fetchall()
         files.update(file for (file,) in rows)
     return files
 
 
 def remove_unused_archives(home: Home, used: Collection[str]) -> None:
-    """Remove the files of archive/ that no snapshot reads, and what an interrupted archive left."""
-    for path in home.archive.glob("*/*"):
-        if str(path.relative_to(home.path)) not in used and path.suffix in {_TEMPORARY_SUFFIX, ".parquet"}:
+    """Remove the files of archive/ but those in `used`, which are relative to the home."""
+    for path in home.archive.glob("*/*.parquet"):
+        if str(path.relative_to(home.path)) not in used:
             path.unlink(missing_ok=True)
+
+
+def remove_unfinished_archives(home: Home) -> None:
+    """Remove what interrupted archives have left. The caller holds the run lock, so none is at work."""
+    for path in home.archive.glob(f"*/*{_TEMPORARY_SUFFIX}"):
+        path.unlink(missing_ok=True)
 
 
 def _digest(path: Path) -> str:

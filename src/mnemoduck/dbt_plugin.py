@@ -14,7 +14,7 @@ from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt_common.exceptions import DbtRuntimeError
 from duckdb import DuckDBPyConnection
 
-from mnemoduck.archive import begin_archive, find_archive_fault, seal_archive
+from mnemoduck.archive import archived_files, begin_archive, find_archive_fault, seal_archive
 from mnemoduck.errors import MnemoduckError
 from mnemoduck.extensions import load_extension
 from mnemoduck.home import FILE_MODE, Home, open_home
@@ -28,6 +28,7 @@ class Plugin(BasePlugin):
 
     _home: Home
     _lock: RunLock | None = None
+    _connection: DuckDBPyConnection
 
     def initialize(self, plugin_config: dict[str, Any]) -> None:
         assert self.creds is not None
@@ -49,6 +50,7 @@ class Plugin(BasePlugin):
 
     def configure_connection(self, conn: DuckDBPyConnection) -> None:
         os.chmod(self._home.warehouse, FILE_MODE)
+        self._connection = conn
         load_extension(conn, "fts")  # for its function stem()
         conn.create_function("mnemoduck_publish", self._publish, side_effects=True)
         conn.create_function("mnemoduck_begin_archive", self._begin_archive, side_effects=True)
@@ -56,7 +58,14 @@ class Plugin(BasePlugin):
         conn.create_function("mnemoduck_check_archive", self._check_archive, side_effects=True)
 
     def _publish(self, settings: str, batch_seq: int) -> str:
-        fingerprint = fingerprint_build(Path.cwd(), settings, batch_seq)  # dbt works in the project
+        with self._connection.cursor() as cursor:
+            archives = archived_files(cursor, self._home.warehouse.stem)
+        fingerprint = fingerprint_build(
+            Path.cwd(),  # dbt works in the project
+            settings,
+            batch_seq,
+            self._home.path if archives else None,
+        )
         return publish(self._home, fingerprint, batch_seq)
 
     def _begin_archive(self, model: str, month: str) -> str:

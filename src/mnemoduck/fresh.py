@@ -91,6 +91,7 @@ _DOCUMENTS = """
 class FreshTables:
     """Names of the tables with what is fresh. `forgets` are the orders to forget among it."""
 
+    memory_count: int
     memories: str
     postings: str
     documents: str
@@ -133,6 +134,7 @@ class FreshReader:
         number = next(self._numbers)
         memories = [event for event in events if event.event_type == "memory"]
         tables = FreshTables(
+            memory_count=len(memories),
             memories=f"memory.main.fresh_memories_{number}",
             postings=f"memory.main.fresh_postings_{number}",
             documents=f"memory.main.fresh_documents_{number}",

@@ -27,7 +27,7 @@ from mnemoduck.fresh import FreshReader
 from mnemoduck.home import Home, open_home
 from mnemoduck.inbox import InboxWriter
 from mnemoduck.project import find_project
-from mnemoduck.recall import LongTermMemory, MemoryReader, Recollection, WorkingMemorySlot
+from mnemoduck.recall import LongTermMemory, MemoryReader, Recollection, StoredMemory, WorkingMemorySlot
 from mnemoduck.scope import Scope, check_unicode
 from mnemoduck.warehouse import SnapshotReader
 
@@ -182,6 +182,23 @@ class Memory:
         scope = Scope(user_id, agent_id, session_id)
         return self._readers.memory.recall(query, scope, limit=limit, as_of=_as_utc(as_of))
 
+    def get(self, memory_id: UUID | str) -> StoredMemory | None:
+        """Return a memory by its id, also one that was remembered a moment ago.
+
+        None if there is no such memory, if it was forgotten, or if it is dated in the future: what recall
+        does not answer with now, this does not give either. Its cost does not depend on what is stored.
+
+        Raises:
+            UsageError: the id is no UUID.
+        """
+        try:
+            key = UUID(str(memory_id))
+        except ValueError as error:
+            raise UsageError(
+                f"A memory id is a UUID, such as `remember` and `recall` give; got {str(memory_id)!r}."
+            ) from error
+        return self._readers.memory.get(key)
+
     def working_memory(
         self,
         *,
@@ -226,14 +243,17 @@ class Memory:
         self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None
     ) -> duckdb.DuckDBPyRelation:
         """Execute a SELECT on the published snapshot and return its whole result; see `sql`."""
-        cursor = self._readers.sql_snapshots.get_published().cursor()
+        snapshot = self._readers.sql_snapshots.get_published()
+        cursor = snapshot.cursor()
         _check_is_select(cursor, query)
         try:
             # Unlike `execute`, which may stream and fail while rows are fetched, this has all rows.
             relation = cursor.sql(query, params=parameters)
             relation.execute()
         except (duckdb.Error, ValueError, TypeError, RuntimeError) as error:
-            raise QueryError(f"The query failed: {error}") from error
+            is_about_files = isinstance(error, duckdb.IOException | duckdb.PermissionException)
+            fault = snapshot.find_archive_fault() if is_about_files else ""
+            raise QueryError(" ".join([f"The query failed: {error}", fault]).strip()) from error
         return relation
 
     def close(self) -> None:

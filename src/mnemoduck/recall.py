@@ -3,21 +3,24 @@
 Recall ranks memories by BM25 (Robertson & Zaragoza 2009) over stemmed words. Statistics and postings
 of the snapshot and of the fresh memories are put together, so that a memory counts the same whether
 the pipeline has seen it or not.
+
+Each question names the months that it needs, and ranks on few columns before it reads the winners
+whole: a view over all months would plan, and read, every column of each (see `mnemoduck.partitions`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import duckdb
 
-from mnemoduck.errors import UsageError
+from mnemoduck.errors import SnapshotError, UsageError
 from mnemoduck.fresh import FreshReader, FreshTables
 from mnemoduck.project import render, variables
 from mnemoduck.scope import SCOPE_CONDITION, Scope, check_unicode
@@ -29,10 +32,31 @@ MAX_QUERY_CHARACTERS = 100_000
 BM25_K1 = 1.2
 BM25_B = 0.75
 
-_COLUMNS = (
-    "memory_id, user_id, agent_id, session_id, content, content_hash, role, memory_type, tags, metadata, "
-    "importance, urgency, emotional_salience, occurred_at, recorded_at, forgotten_at"
-)
+_EPOCH = datetime(1970, 1, 1)
+_TICK = timedelta(microseconds=1)
+
+_MEMORIES = "short_term_memories"
+_LONG_TERM = "consolidated_memories"
+
+_RANKED = (
+    "memory_id", "user_id", "agent_id", "session_id", "content_hash",
+    "occurred_at", "recorded_at", "forgotten_at",
+)  # fmt: skip
+_SHOWN = (
+    "memory_id", "user_id", "agent_id", "session_id", "content", "role", "memory_type", "tags", "metadata",
+    "importance", "occurred_at", "recorded_at",
+)  # fmt: skip
+_MINDED = (
+    *_RANKED, "content", "role", "memory_type", "importance", "urgency", "emotional_salience",
+)  # fmt: skip
+_LONG_TERM_RANKED = (
+    "consolidated_id", "user_id", "agent_id", "session_ids", "support_count", "importance",
+    "first_seen_at", "last_seen_at", "recent_use_times", "stability_days", "consolidated_at", "forgotten_at",
+)  # fmt: skip
+_LONG_TERM_SHOWN = (
+    "consolidated_id", "user_id", "agent_id", "memory_ids", "session_ids", "content", "role", "memory_type",
+    "tags", "support_count", "importance", "stability_days", "first_seen_at", "last_seen_at",
+)  # fmt: skip
 
 _RECALL = """
 with
@@ -81,8 +105,7 @@ matched as (
         on scored.memory_id = memories.memory_id
 )
 select
-    memory_id, user_id, agent_id, session_id, content, role, memory_type, tags, metadata, importance,
-    occurred_at, recorded_at, score, matched_terms, is_fresh,
+    memory_id, occurred_at, is_fresh, score, matched_terms,
     count(*) over (partition by user_id, agent_id, content_hash) as support_count
 from matched
 qualify
@@ -118,6 +141,28 @@ class Recollection:
     matched_terms: list[str]
     is_fresh: bool
     support_count: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class StoredMemory:
+    """A memory as it was remembered. `is_fresh` tells that it is not in a published build yet."""
+
+    memory_id: UUID
+    user_id: str | None
+    agent_id: str | None
+    session_id: str | None
+    content: str
+    role: str | None
+    memory_type: str
+    tags: list[str]
+    metadata: dict[str, Any]
+    importance: float
+    occurred_at: datetime
+    recorded_at: datetime
+    is_fresh: bool
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -220,18 +265,60 @@ class MemoryReader:
             k1=BM25_K1,
             b=BM25_B,
         )
-        rows = self._ask(statement, {"query": query, "limit": limit}, scope, as_of)
+        ranked = self._ask(
+            statement,
+            {"query": query, "limit": limit},
+            scope,
+            as_of,
+            lambda snapshot, fresh, _: _with_fresh(_RANKED, _months(snapshot, _MEMORIES, _RANKED), fresh),
+        )
+        stored = self._read([(row["memory_id"], row["occurred_at"]) for row in ranked])
         return [
             Recollection(
                 **{
-                    **row,
-                    "metadata": json.loads(row["metadata"]),
-                    "occurred_at": _aware(row["occurred_at"]),
-                    "recorded_at": _aware(row["recorded_at"]),
+                    **asdict(stored[row["memory_id"]]),
+                    **{name: row[name] for name in ("is_fresh", "score", "matched_terms", "support_count")},
                 }
             )
-            for row in rows
+            for row in ranked
+            if row["memory_id"] in stored  # its month may have been dropped a moment ago
         ]
+
+    def get(self, memory_id: UUID) -> StoredMemory | None:
+        """Return a memory that recall could answer with now: None if there is none of this id, if it was
+        forgotten, or if it is dated in the future.
+
+        Costs three small queries, whatever is stored.
+        """
+
+        def find(snapshot: Snapshot, fresh: FreshTables, _: datetime) -> str:
+            partitions = snapshot.partitions(_MEMORIES) if snapshot.path else None
+            row = partitions.on(snapshot.cursor()).find(memory_id) if partitions else None
+            places = [(memory_id, row["occurred_at"])] if row else []
+            return _at_places((*_SHOWN, "forgotten_at"), snapshot, fresh, places or [(memory_id, _EPOCH)])
+
+        rows = self._ask(
+            # Materialized, so that the condition does not keep DuckDB from using the index of the key.
+            "with found as materialized ({memories}) select * from found where {remembered}",
+            {},
+            Scope(),
+            None,
+            find,
+        )
+        return _to_memory(rows[0]) if rows else None
+
+    def _read(self, places: Sequence[tuple[UUID, datetime]]) -> dict[UUID, StoredMemory]:
+        """Return the memories of some ids and times, whole."""
+        if not places:
+            return {}
+        rows = self._ask(
+            "{memories}",
+            {},
+            Scope(),
+            None,
+            lambda snapshot, fresh, _: _at_places(_SHOWN, snapshot, fresh, places),
+        )
+        return {row["memory_id"]: _to_memory(row) for row in rows}
 
     def working_memory(self, scope: Scope, *, as_of: datetime | None = None) -> list[WorkingMemorySlot]:
         """Return what is in mind in the scope at `as_of` (default: now), slot 1 first.
@@ -245,7 +332,14 @@ class MemoryReader:
             "'asked'",
             "$as_of",
         )
-        rows = self._ask(f"select * from ({slots}) order by slot", {}, scope, as_of)
+        fallback = timedelta(minutes=variables(self._project)["attention_fallback_minutes"])
+
+        def last_minutes(snapshot: Snapshot, fresh: FreshTables, moment: datetime) -> str:
+            begin = moment - fallback if moment - datetime.min > fallback else None
+            end = moment + _TICK if moment < datetime.max else None
+            return _with_fresh(_MINDED, _months(snapshot, _MEMORIES, _MINDED, begin, end), fresh)
+
+        rows = self._ask(f"select * from ({slots}) order by slot", {}, scope, as_of, last_minutes)
         return [WorkingMemorySlot(**{**row, "occurred_at": _aware(row["occurred_at"])}) for row in rows]
 
     def long_term(
@@ -265,14 +359,13 @@ class MemoryReader:
         threshold = variables(self._project)["retrieval_threshold"]
         statement = f"""
             select
-                consolidated_id, user_id, agent_id, memory_ids, session_ids, content, role, memory_type,
-                tags, case when support_count > 1 then 'reinforced' else 'retained' end as fate,
-                support_count, importance, {activation} as activation,
+                consolidated_id, first_seen_at,
+                case when support_count > 1 then 'reinforced' else 'retained' end as fate,
+                {activation} as activation,
                 {render(self._project, "retrieval_probability", activation, threshold)} as strength,
                 {render(self._project, "retention", "last_seen_at", "stability_days", "$as_of")}
-                    as retention,
-                stability_days, first_seen_at, last_seen_at
-            from main.consolidated_memories
+                    as retention
+            from {{memories}}
             where
                 consolidated_at <= $as_of
                 and (forgotten_at is null or forgotten_at > $as_of)
@@ -282,21 +375,46 @@ class MemoryReader:
             order by activation desc, importance desc, consolidated_id
             limit $limit
         """
-        rows = self._ask(statement, {"limit": limit}, scope, as_of)
+        ranked = self._ask(
+            statement,
+            {"limit": limit},
+            scope,
+            as_of,
+            lambda snapshot, _, __: _months(snapshot, _LONG_TERM, _LONG_TERM_RANKED) or "",
+        )
+        if not ranked:
+            return []
+        places = [(row["consolidated_id"], row["first_seen_at"]) for row in ranked]
+        rows = self._ask(
+            f"select {', '.join(_LONG_TERM_SHOWN)} from {{memories}}",
+            {},
+            scope,
+            as_of,
+            lambda snapshot, _, __: _rows_at(snapshot, _LONG_TERM, _LONG_TERM_SHOWN, places) or "",
+        )
+        shown = {row["consolidated_id"]: row for row in rows}
         return [
             LongTermMemory(
                 **{
                     **row,
+                    **shown[row["consolidated_id"]],
                     "first_seen_at": _aware(row["first_seen_at"]),
-                    "last_seen_at": _aware(row["last_seen_at"]),
+                    "last_seen_at": _aware(shown[row["consolidated_id"]]["last_seen_at"]),
                 }
             )
-            for row in rows
+            for row in ranked
+            if row["consolidated_id"] in shown  # a run may have merged it with another a moment ago
         ]
 
     def _ask(
-        self, statement: str, values: Mapping[str, Any], scope: Scope, as_of: datetime | None
+        self,
+        statement: str,
+        values: Mapping[str, Any],
+        scope: Scope,
+        as_of: datetime | None,
+        memories: Callable[[Snapshot, FreshTables, datetime], str],
     ) -> list[dict[str, Any]]:
+        """Fill in a statement, with the relation of the memories that it is about, and execute it."""
         try:
             moment = (as_of or datetime.now(UTC)).astimezone(UTC).replace(tzinfo=None)
         except OverflowError as error:
@@ -305,9 +423,11 @@ class MemoryReader:
             snapshot, fresh = self._fresh.get()
             remembered, forget_values = _remembered(fresh, None if as_of is None else moment)
             filled = (
-                statement.replace("{postings}", _both(snapshot, "retrieval.search_postings", fresh.postings))
-                .replace("{documents}", _both(snapshot, "retrieval.search_documents", fresh.documents))
-                .replace("{memories}", _memories(snapshot, fresh))
+                statement.replace(
+                    "{postings}", _both(snapshot, "retrieval.search_postings", fresh, fresh.postings)
+                )
+                .replace("{documents}", _both(snapshot, "retrieval.search_documents", fresh, fresh.documents))
+                .replace("{memories}", memories(snapshot, fresh, moment))
                 .replace("{remembered}", remembered)
             )
             parameters = {**values, **scope.as_dict(), **forget_values, "as_of": moment}
@@ -319,33 +439,99 @@ class MemoryReader:
                 if self._fresh.get()[1] is fresh:
                     raise
                 continue  # the fresh tables were renewed twice while this query was being prepared
+            except (duckdb.IOException, duckdb.PermissionException) as error:
+                reason = str(error).splitlines()[0]
+                raise SnapshotError(
+                    snapshot.find_archive_fault()
+                    or f"The published snapshot {snapshot.path} could not be read ({reason})."
+                ) from error
             names = [column[0] for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def _both(snapshot: Snapshot, published: str, fresh: str) -> str:
-    """Return a query for a published table and its fresh counterpart.
-
-    A memory may be in both while a batch is being published; the published row counts.
-    """
+def _both(snapshot: Snapshot, published: str, fresh: FreshTables, table: str) -> str:
+    """Return a query for a published table of the index and its fresh counterpart."""
     columns = "term, memory_id, term_frequency" if "postings" in published else "memory_id, term_count"
+    fresh_rows = f"select {columns} from {table}"
     if snapshot.path is None:
-        return f"select {columns} from {fresh}"
-    return (
-        f"select {columns} from {published} union all select {columns} from {fresh} "
-        "where memory_id not in (select memory_id from retrieval.search_documents "
-        f"where memory_id in (select memory_id from {fresh}))"
+        return fresh_rows
+    return f"select {columns} from {published}" + _but_published(fresh_rows, fresh)
+
+
+def _with_fresh(
+    columns: Sequence[str], published: str | None, fresh: FreshTables, condition: str = "true"
+) -> str:
+    """Return a query for published memories, and for the fresh ones that meet a condition."""
+    names = ", ".join(columns)
+    fresh_rows = f"select {names}, true as is_fresh from {fresh.memories}"
+    if published is None:
+        return f"{fresh_rows} where {condition}"
+    return f"select {names}, false as is_fresh from {published}" + _but_published(
+        fresh_rows, fresh, condition
     )
 
 
-def _memories(snapshot: Snapshot, fresh: FreshTables) -> str:
-    if snapshot.path is None:
-        return f"select {_COLUMNS}, true as is_fresh from {fresh.memories}"
+def _but_published(fresh_rows: str, fresh: FreshTables, condition: str = "true") -> str:
+    """Return the rest of a query that adds fresh rows to published ones; where nothing is fresh, none.
+
+    A memory may be in both while its batch is being published; the published row counts.
+    """
+    if not fresh.memory_count:
+        return ""
     return (
-        f"select {_COLUMNS}, false as is_fresh from main.short_term_memories union all "
-        f"select {_COLUMNS}, true as is_fresh from {fresh.memories} "
-        "where memory_id not in (select memory_id from main.short_term_memories "
-        f"where memory_id in (select memory_id from {fresh.memories}))"
+        f" union all {fresh_rows} where {condition} and memory_id not in (select memory_id from "
+        f"retrieval.search_documents where memory_id in (select memory_id from {fresh.memories}))"
+    )
+
+
+def _months(
+    snapshot: Snapshot,
+    model: str,
+    columns: Sequence[str],
+    from_time: datetime | None = None,
+    until_time: datetime | None = None,
+) -> str | None:
+    """Return the relation of a model's published rows in a range of time; None if nothing is published."""
+    if snapshot.path is None:
+        return None
+    partitions = snapshot.partitions(model)
+    if partitions is None:
+        return f"main.{model}"
+    return partitions.between(from_time, until_time, columns=columns)
+
+
+def _rows_at(
+    snapshot: Snapshot, model: str, columns: Sequence[str], places: Sequence[tuple[UUID, datetime]]
+) -> str | None:
+    """Return the relation of a model's published rows at ids and times; None if nothing is published."""
+    if snapshot.path is None:
+        return None
+    partitions = snapshot.partitions(model)
+    if partitions is None:
+        return f"(select * from main.{model} where {columns[0]} in ({_literals(places)}))"
+    return partitions.rows_at(places, columns=columns)
+
+
+def _at_places(
+    columns: Sequence[str], snapshot: Snapshot, fresh: FreshTables, places: Sequence[tuple[UUID, datetime]]
+) -> str:
+    """Return a query for the memories of some ids, fresh ones included; the first column is the id."""
+    published = _rows_at(snapshot, _MEMORIES, columns, places)
+    return _with_fresh(columns, published, fresh, f"memory_id in ({_literals(places)})")
+
+
+def _literals(places: Sequence[tuple[UUID, datetime]]) -> str:
+    return ", ".join(f"'{UUID(str(key))}'" for key, _ in places)
+
+
+def _to_memory(row: Mapping[str, Any]) -> StoredMemory:
+    return StoredMemory(
+        **{name: row[name] for name in (*_SHOWN, "is_fresh")}
+        | {
+            "metadata": json.loads(row["metadata"]),
+            "occurred_at": _aware(row["occurred_at"]),
+            "recorded_at": _aware(row["recorded_at"]),
+        }
     )
 
 

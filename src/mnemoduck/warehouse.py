@@ -2,8 +2,8 @@
 
 A reader never opens the warehouse itself, which belongs to the pipeline. It attaches the snapshot
 that CURRENT names, read-only, to a DuckDB instance of its own in memory. That instance is locked
-down: SQL in it cannot reach files, load extensions or change settings, and the settings of other
-connections in the same process are left alone.
+down: SQL in it cannot load extensions, change settings or reach files, but those of the months that the
+snapshot names as archived; and the settings of other connections in the same process are left alone.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from pathlib import Path
 
 import duckdb
 
-from mnemoduck.errors import NothingPublishedError, SnapshotError, StorageError
+from mnemoduck.archive import archived_files
+from mnemoduck.errors import NothingPublishedError, SnapshotError, StorageError, UsageError
 from mnemoduck.extensions import load_extension
 from mnemoduck.home import Home
+from mnemoduck.partitions import MENDING, Partitions
 from mnemoduck.pipeline.publish import current_snapshot
 
 _MAGIC = b"DUCK"
@@ -44,20 +46,29 @@ def check_database_file(path: Path) -> None:
 class Snapshot:
     """One published snapshot, attached in memory. `batch_seq` is the newest batch that it holds."""
 
-    def __init__(self, path: Path | None, spill: Path) -> None:
+    def __init__(self, path: Path | None, home: Home) -> None:
         self.path = path
+        self._home = home
+        self._archives: list[Path] = []
+        self._mutex = threading.Lock()
+        self._partitions: dict[str, Partitions | None] = {}
         self._connection = duckdb.connect(
             ":memory:",
             config={
                 "python_enable_replacements": False,
                 "autoinstall_known_extensions": False,
-                "temp_directory": str(spill),  # DuckDB's own choice is .tmp in the working folder
+                "temp_directory": str(home.path / "tmp"),  # DuckDB's own choice is .tmp in the working folder
+                "late_materialization_max_rows": 0,  # top k of a month in one scan of it, twice as fast
             },
         )
         load_extension(self._connection, "fts")
         self.batch_seq = 0
         if path is not None:
             self.batch_seq = self._attach(path)
+            self._archives = [
+                home.path / file for file in sorted(archived_files(self._connection, "snapshot"))
+            ]
+        self._connection.execute("set allowed_paths = $1", [[str(archive) for archive in self._archives]])
         self._connection.execute("set enable_external_access = false")
         self._connection.execute("set lock_configuration = true")
 
@@ -67,6 +78,37 @@ class Snapshot:
         if self.path is not None:
             cursor.execute("use snapshot")
         return cursor
+
+    def partitions(self, model: str) -> Partitions | None:
+        """Return the months of a model, read once; None if the snapshot has it, but not in months."""
+        with self._mutex:
+            if model not in self._partitions:
+                try:
+                    self._partitions[model] = Partitions(self.cursor(), model, self._home.path)
+                except UsageError:
+                    self._partitions[model] = None
+            return self._partitions[model]
+
+    def find_archive_fault(self) -> str:
+        """Return why a view over archived months cannot be read, with what to do; empty if it can.
+
+        Views name these files by their absolute paths, so they break when the home is moved.
+        """
+        missing = [archive for archive in self._archives if not archive.is_file()]
+        if missing:
+            return f"The archive of a month is missing: {missing[0]}. {MENDING}"
+        views = (
+            self._connection.cursor()
+            .execute("select string_agg(sql, ' ') from duckdb_views() where database_name = 'snapshot'")
+            .fetchone()
+        )
+        text = (views and views[0]) or ""
+        if any(str(archive).replace("'", "''") not in text for archive in self._archives):
+            return (
+                f"The home was moved to {self._home.path}, and its views still look for archived months "
+                "where it was. `mnemoduck run` makes them anew."
+            )
+        return ""
 
     def close(self) -> None:
         self._connection.close()
@@ -107,7 +149,7 @@ class SnapshotReader:
                 path = current_snapshot(self._home)
                 if self._snapshot is None or self._snapshot.path != path:
                     try:
-                        self._snapshot = Snapshot(path, self._home.path / "tmp")
+                        self._snapshot = Snapshot(path, self._home)
                     except FileNotFoundError:
                         continue  # pruned after we had read CURRENT, which names a newer one by now
                 return self._snapshot

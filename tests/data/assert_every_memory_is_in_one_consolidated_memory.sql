@@ -1,7 +1,7 @@
 -- A returned row is a memory of short_term_memories that is in no or in several consolidated memories, or
 -- a member of a consolidated memory that is no memory, or (without a memory_id) a consolidated memory
 -- whose support count is not the number of its members. Without one, the support counts sum to the
--- number of memories.
+-- number of memories. What went with a month that was dropped is missing by order.
 with
 
 consolidated_memories as (
@@ -30,16 +30,77 @@ counted as (
     from members
     group by memory_id
 
+),
+
+missing as (
+
+    select
+        coalesce(memories.memory_id, counted.memory_id) as memory_id,
+        counted.consolidated_id,
+        counted.times,
+        memories.memory_id is null and counted.times = 1 as is_only_a_member
+
+    from {{ ref('short_term_memories') }} as memories
+    full outer join counted on memories.memory_id = counted.memory_id
+    where memories.memory_id is null or counted.times is distinct from 1
+
+),
+
+{% for model in ['stg_memories', 'short_term_memories', 'consolidated_memories'] -%}
+    dropped_from_{{ model }} as (
+
+        select month from {{ ref(model).identifier }}__months.catalog
+        where state = 'dropped'
+
+    ),
+
+{% endfor -%}
+
+-- A consolidated memory is in the month in which its words were said first; read if something is missing.
+staged as (
+
+    select
+        memory_id,
+        date_trunc('month', occurred_at) as happened_in,
+        date_trunc('month', min(occurred_at) over same_words) as first_happened_in
+
+    from {{ ref('stg_memories') }}
+    where exists (select 1 from missing)
+    window same_words as (partition by user_id, agent_id, content_hash)
+
+),
+
+-- Where stg_memories has lost months too, it does not tell any more what they held.
+missing_by_order as (
+
+    select missing.memory_id
+
+    from missing
+    left join staged on missing.memory_id = staged.memory_id
+    where
+        case
+            when missing.is_only_a_member and staged.memory_id is null
+                then exists (select 1 from dropped_from_stg_memories)
+            when missing.is_only_a_member
+                then staged.happened_in in (select gone.month from dropped_from_short_term_memories as gone)
+            when missing.times is null and exists (select 1 from dropped_from_stg_memories)
+                then exists (select 1 from dropped_from_consolidated_memories)
+            when missing.times is null
+                then
+                    staged.first_happened_in in (
+                        select gone.month from dropped_from_consolidated_memories as gone
+                    )
+        end
+
 )
 
 select
-    coalesce(memories.memory_id, counted.memory_id) as memory_id,
-    counted.consolidated_id,
-    counted.times
+    memory_id,
+    consolidated_id,
+    times
 
-from {{ ref('short_term_memories') }} as memories
-full outer join counted on memories.memory_id = counted.memory_id
-where memories.memory_id is null or counted.times is distinct from 1
+from missing
+where memory_id not in (select missing_by_order.memory_id from missing_by_order)
 
 union all
 

@@ -1,6 +1,7 @@
 -- A returned row says what is wrong with the index: a memory of the newest batch that is not exactly once
 -- in search_documents, or whose terms in search_postings are not each there once or do not sum to its
--- length in words; or totals over all memories that do not agree. (Grouping the postings of all memories
+-- length in words; or totals over all memories that do not agree. What was dropped with its month from
+-- stg_memories stays in the index, and is not counted. (Grouping the postings of all memories
 -- would cost in proportion to what is stored, at every run.)
 with
 
@@ -12,6 +13,13 @@ newest as (
 
     from {{ ref('stg_memories') }}
     where batch_seq = (select max(memories.batch_seq) from {{ ref('stg_memories') }} as memories)
+
+),
+
+dropped_months as (
+
+    select 1 as is_dropped from {{ ref('stg_memories').identifier }}__months.catalog
+    where state = 'dropped'
 
 ),
 
@@ -50,7 +58,7 @@ wrong_memories as (
     full outer join documents on newest.memory_id = documents.memory_id
     full outer join postings on documents.memory_id = postings.memory_id
     where
-        newest.memory_id is null
+        (newest.memory_id is null and not exists (select 1 from dropped_months))
         or documents.documents is distinct from 1
         or postings.postings is distinct from postings.terms
         or documents.term_count is distinct from coalesce(postings.term_count, 0)
@@ -61,7 +69,12 @@ totals as (
 
     select
         (select count(*) from {{ ref('stg_memories') }}) as memories,
-        (select count(*) from {{ ref('search_documents') }}) as documents,
+        (
+            select count(*) from {{ ref('search_documents') }}
+            where
+                memory_id in (select memories.memory_id from {{ ref('stg_memories') }} as memories)
+                or not exists (select 1 from dropped_months)
+        ) as documents,
         (select coalesce(sum(term_count), 0) from {{ ref('search_documents') }}) as words,
         (select coalesce(sum(term_frequency), 0) from {{ ref('search_postings') }}) as indexed_words
 

@@ -11,9 +11,11 @@ import click
 from mnemoduck import __version__
 from mnemoduck.cli.build import init_command, run_command
 from mnemoduck.cli.output import escape_controls
+from mnemoduck.cli.partitions import partitions_group
 from mnemoduck.cli.read import (
     long_term_command,
     recall_command,
+    show_command,
     sql_command,
     status_command,
     working_memory_command,
@@ -45,7 +47,9 @@ for _command in (
     recall_command,
     working_memory_command,
     long_term_command,
+    show_command,
     sql_command,
+    partitions_group,
     status_command,
 ):
     cli.add_command(_command)

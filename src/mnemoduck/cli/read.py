@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import click
 
 from mnemoduck.cli.options import as_of_option, home_option, json_option, limit_option, scope_options
 from mnemoduck.cli.output import (
+    escape_controls,
     format_bytes,
     format_scope,
     format_time,
@@ -17,6 +19,7 @@ from mnemoduck.cli.output import (
     print_rows,
     print_table,
 )
+from mnemoduck.errors import UsageError
 from mnemoduck.home import open_home
 from mnemoduck.memory import Memory
 from mnemoduck.status import read_status
@@ -63,6 +66,34 @@ def recall_command(
                 for item in found
             ],
         )
+
+
+@click.command("show")
+@click.argument("memory_id")
+@home_option
+@json_option
+def show_command(memory_id: str, home: Path | None, as_json: bool) -> None:
+    """Show one memory by its id, as it was remembered."""
+    with _existing(home) as memory:
+        found = memory.get(memory_id)
+    if found is None:
+        raise UsageError(f"There is no memory {one_line(memory_id)}, or it was forgotten.")
+    if as_json:
+        print_json(found)
+        return
+    lines = {
+        "memory": str(found.memory_id) + (" (new)" if found.is_fresh else ""),
+        "whose": format_scope(found.user_id, found.agent_id, found.session_id),
+        "when": f"{format_time(found.occurred_at)}, recorded {format_time(found.recorded_at)}",
+        "type": found.memory_type,
+        "tags": ", ".join(found.tags) or "-",
+        "important": f"{found.importance:.2f}",
+        "metadata": json.dumps(found.metadata, ensure_ascii=False) if found.metadata else "-",
+    }
+    for name, text in lines.items():
+        click.echo(f"{name:>10}  {one_line(text)}")
+    click.echo()
+    click.echo(escape_controls(f"{found.role}: {found.content}" if found.role else found.content))
 
 
 @click.command("working-memory")

@@ -21,6 +21,7 @@ from pathlib import Path
 import duckdb
 
 from mnemoduck import __version__
+from mnemoduck.archive import archived_files, remove_unfinished_archives, remove_unused_archives
 from mnemoduck.errors import StorageError
 from mnemoduck.home import Home, sync_file, sync_folder, write_atomically
 from mnemoduck.inbox import retire_loaded
@@ -42,6 +43,7 @@ def publish(home: Home, fingerprint: str, batch_seq: int) -> str:
     current = current_snapshot(home)
     if current is not None and current.stem.endswith(f"-{fingerprint}"):
         retire_loaded(home, batch_seq)
+        _clean_archive(home)
         return f"unchanged: {current.stem}"
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
     snapshot = home.published / f"{stamp}-{fingerprint}.duckdb"
@@ -54,12 +56,18 @@ def publish(home: Home, fingerprint: str, batch_seq: int) -> str:
     write_atomically(home.current, snapshot.name + "\n")
     retire_loaded(home, batch_seq)
     _prune(home, snapshot)
+    _clean_archive(home)
     return f"published: {snapshot.stem}"
 
 
-def fingerprint_build(project: Path, settings: str, batch_seq: int) -> str:
-    """Return 12 hex digits that stand for a build's content: its events, its code and its settings."""
-    digest = hashlib.sha256(f"{__version__}\n{batch_seq}\n{settings}\n".encode())
+def fingerprint_build(project: Path, settings: str, batch_seq: int, files_in: Path | None = None) -> str:
+    """Return 12 hex digits that stand for a build's content: its events, its code and its settings.
+
+    Args:
+        files_in: the home, if views name files in it: elsewhere they are other views.
+    """
+    place = f"{files_in}\n" if files_in else ""
+    digest = hashlib.sha256(f"{__version__}\n{batch_seq}\n{settings}\n{place}".encode())
     for folder in ("models", "macros", "seeds"):
         for path in sorted((project / folder).rglob("*.*")):
             if path.suffix in {".sql", ".py", ".yml", ".csv"}:
@@ -129,3 +137,22 @@ def _prune(home: Home, newest: Path) -> None:
     for path in snapshots:
         if path not in keep:
             path.unlink(missing_ok=True)
+
+
+def _clean_archive(home: Home) -> None:
+    """Remove the archived months that no kept snapshot reads.
+
+    What the warehouse names is in the newest snapshot, which is a copy of it or has its fingerprint; so
+    this comes last, and after a crash before it the next publication does it.
+    """
+    remove_unfinished_archives(home)
+    used: set[str] = set()
+    for snapshot in home.published.glob("*.duckdb"):
+        try:
+            with duckdb.connect(":memory:") as connection:
+                quoted = str(snapshot).replace("'", "''")
+                connection.execute(f"attach '{quoted}' as snapshot (read_only)")
+                used |= archived_files(connection, "snapshot")
+        except duckdb.Error:
+            return  # what a damaged snapshot reads is not known; it is pruned one day
+    remove_unused_archives(home, used)

@@ -90,9 +90,9 @@ def run_pipeline(
     with RunLock(home) as lock:
         before = _last_batch(home)
         summary = RunSummary()
-        arguments = _dbt_arguments(home, project, full_refresh, as_of)
-        with _dbt(arguments, home, project, lock, threads) as lines:
-            for line in lines:
+        arguments = ["build", *(["--full-refresh"] if full_refresh else []), *_variables(as_of)]
+        with start_dbt(arguments, home, project, lock, threads=threads) as process:
+            for line in process.stdout or ():
                 _read_log_line(line, summary, on_progress)
         _count_loaded(summary, read_manifest(home), before)
     summary.seconds = time.monotonic() - started
@@ -101,22 +101,25 @@ def run_pipeline(
     return summary
 
 
-def _dbt_arguments(home: Home, project: Path, full_refresh: bool, as_of: datetime | None) -> list[str]:
-    arguments = ["--log-format", "json", "build", "--project-dir", str(project)]
-    arguments += ["--profiles-dir", str(project)]
-    arguments += ["--target-path", str(home.target), "--log-path", str(home.logs)]
-    if full_refresh:
-        arguments.append("--full-refresh")
-    if as_of is not None:
-        moment = as_of.astimezone(UTC).replace(tzinfo=None)
-        arguments += ["--vars", json.dumps({"as_of": moment.isoformat()})]
-    return arguments
+def _variables(as_of: datetime | None) -> list[str]:
+    if as_of is None:
+        return []
+    moment = as_of.astimezone(UTC).replace(tzinfo=None)
+    return ["--vars", json.dumps({"as_of": moment.isoformat()})]
 
 
 @contextmanager
-def _dbt(
-    arguments: Sequence[str], home: Home, project: Path, lock: RunLock, threads: int | None
-) -> Iterator[Iterator[str]]:
+def start_dbt(
+    arguments: Sequence[str], home: Home, project: Path, lock: RunLock, *, threads: int | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """Start dbt in the project, on a home whose lock is held; it writes its log to stdout as JSON lines.
+
+    It has ended when the context is left.
+
+    Raises:
+        UsageError: the number of threads is not at least 1.
+        PipelineError: dbt could not be started.
+    """
     environment = {
         **os.environ,
         HOME_VARIABLE: str(home.path),
@@ -128,7 +131,12 @@ def _dbt(
         environment["MNEMODUCK_THREADS"] = str(threads)
     try:
         process = subprocess.Popen(
-            [sys.executable, "-c", "from dbt.cli.main import cli; cli()", *arguments],
+            [
+                *(sys.executable, "-c", "from dbt.cli.main import cli; cli()", "--log-format", "json"),
+                *arguments,
+                *("--project-dir", str(project), "--profiles-dir", str(project)),
+                *("--target-path", str(home.target), "--log-path", str(home.logs)),
+            ],
             cwd=project,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -142,7 +150,7 @@ def _dbt(
         raise PipelineError(f"dbt could not be started: {error}.") from error
     assert process.stdout is not None
     try:
-        yield iter(process.stdout)
+        yield process
     except BaseException:
         process.terminate()
         raise
@@ -184,7 +192,7 @@ def _read_node_result(name: str, data: dict[str, Any], message: str, summary: Ru
 
 
 def _attach_message(summary: RunSummary, data: dict[str, Any], message: str) -> None:
-    text = _without_traceback(message)
+    text = without_traceback(message)
     name = data.get("node_info", {}).get("node_name")
     for index, failure in enumerate(summary.failures):
         if failure.name == name and text:
@@ -194,7 +202,7 @@ def _attach_message(summary: RunSummary, data: dict[str, Any], message: str) -> 
         summary.errors.append(text)
 
 
-def _without_traceback(message: str) -> str:
+def without_traceback(message: str) -> str:
     """Return dbt's message with the error at the end of a traceback in its place; the log has it whole."""
     before, marker, trace = message.strip().partition("Traceback (most recent call last):")
     return (
