@@ -44,8 +44,26 @@ _MODEL = """{{{{
     )
 }}}}
 
+-- depends_on: {{{{ ref('few_memories') }}}}
 select * from read_parquet('{{{{ var("source") }}}}')
 """
+
+_FEW = """{{{{
+    config(materialized='monthly_partitioned', unique_key='id', partition_by='occurred_at', row_hash='id')
+}}}}
+
+select cast(uuid() as varchar) as id, timestamp '2026-11-20' as occurred_at
+"""
+"""dbt compiles the macros of a materialization once in a process, for the model that uses it first. In the
+project that is stg_memories; here this one, so that its 0.2 seconds are not counted as the other's work."""
+
+
+@dataclass(frozen=True)
+class BuildTime:
+    """Seconds of the model's own time as dbt measured it, and of the first partitioned model before it."""
+
+    seconds: float
+    seconds_of_first_model: float
 
 
 @dataclass
@@ -68,14 +86,14 @@ class MonthsLayout:
         kept |= {"model-paths": ["models"], "macro-paths": ["macros"]}
         (self.folder / "dbt_project.yml").write_text(yaml.safe_dump(kept), "utf-8")
         (self.folder / "models" / "memories.sql").write_text(_MODEL.format(), "utf-8")
+        (self.folder / "models" / "few_memories.sql").write_text(_FEW.format(), "utf-8")
 
-    def build(self, source: str, *, full_refresh: bool = False) -> float:
-        """Run dbt and return the model's own time in seconds, as dbt measured it."""
-        variables = {"source": source, "as_of": LAST_MOMENT.isoformat()}
-        self._dbt("run", "--vars", json.dumps(variables), *(["--full-refresh"] if full_refresh else []))
+    def build(self, source: str) -> BuildTime:
+        """Run dbt on the rows of a source: all of them the first time, then those that may have changed."""
+        self._dbt("run", "--vars", json.dumps({"source": source, "as_of": LAST_MOMENT.isoformat()}))
         results = json.loads((self.folder / "target" / "run_results.json").read_text("utf-8"))
-        (result,) = results["results"]
-        return float(result["execution_time"])
+        times = {result["unique_id"].split(".")[-1]: result["execution_time"] for result in results["results"]}
+        return BuildTime(times["memories"], times["few_memories"])
 
     def operate(self, macro: str, **arguments: Any) -> float:
         """Run an operation and return the seconds that the database worked on it."""

@@ -58,7 +58,7 @@ _ROWS = """
         1::bigint as batch_seq,
         1::bigint as changed_batch_seq,
         cast(md5('row' || number) as uuid) as row_hash,
-        'run' as run_id
+        cast(md5('run') as uuid) as run_id
     from (
         select
             number,

@@ -53,12 +53,12 @@
         left join (
             {%- for month in months %}
             select
-                {{ month_date(month.name) }} as month, {{ keys }}, {{ layout.row_hash }},
+                {{ month.first_day }} as month, {{ keys }}, {{ layout.row_hash }},
                 {% for column in place %}{{ column }}, {% endfor -%}
                 {% if month.state == 'cold' -%}
                 cast(-1 as bigint) as row_id from read_parquet({{ archive_literal(month.file) }})
                 {%- else -%}
-                rowid as row_id from {{ month_table(layout, month.name) }}
+                rowid as row_id from {{ month.table }}
                 {%- endif %}
             {{ 'union all by name' if not loop.last }}
             {%- else %}

@@ -63,7 +63,7 @@
     {%- if adds or drops -%}
         {%- call statement('alter_months') -%}
             {%- for month in months_in(layout, ['hot']) -%}
-            {%- set table = month_table(layout, month.name) -%}
+            {%- set table = month.table -%}
             {%- if drops %}
             create or replace table {{ table }} as
             select * exclude ({{ drops | map(attribute='quoted') | join(', ') }}) from {{ table }};

@@ -20,6 +20,7 @@
         'changed': name ~ '__changed',
         'updates': name ~ '__updates',
         'months': none,
+        'calendar': none,
         'settings': settings,
         'indexes': settings.indexes,
         'key': quoted_list(settings.unique_key),
@@ -193,7 +194,7 @@
             ~ layout.catalog ~ ' order by month'
         ).rows -%}
             {%- do months.append({
-                'name': row[0], 'state': row[1], 'file': row[2], 'sha256': row[3], 'rows': row[4] | int,
+                'name': row[0], 'table': month_table(layout, row[0]), 'first_day': month_date(row[0]), 'state': row[1], 'file': row[2], 'sha256': row[3], 'rows': row[4] | int,
                 'tail_rows': row[5] | int,
             }) -%}
         {%- endfor -%}

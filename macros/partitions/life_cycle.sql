@@ -26,7 +26,7 @@
 
 
 {% macro archive_month(layout, month) %}
-    {%- set table = month_table(layout, month.name) -%}
+    {%- set table = month.table -%}
     {%- set temporary = run_query(
         "select mnemoduck_begin_archive('" ~ layout.name ~ "', '" ~ month_label(month.name) ~ "')"
     ).columns[0].values()[0] -%}
@@ -53,7 +53,7 @@
         update {{ layout.catalog }} set
             state = 'cold', tail_rows = 0, archive_file = '{{ sealed[0] }}',
             archive_sha256 = '{{ sealed[1] }}', archive_bytes = {{ sealed[2] }}
-        where month = {{ month_date(month.name) }};
+        where month = {{ month.first_day }};
     {%- endcall -%}
     {%- do forget_months(layout) -%}
     {%- do create_partition_views(layout) -%}
@@ -90,12 +90,12 @@
     {%- do check_archive(layout, month) -%}
     {%- set kept_in_files = columns_of_files(layout, [month]) -%}
     {%- call statement('restore_month') -%}
-        create table {{ month_table(layout, month.name) }} as
+        create table {{ month.table }} as
         {{ select_month(layout, month, kept_in_files) }};
         {{ create_month_indexes(layout, month.name) }}
         update {{ layout.catalog }} set
             state = 'hot', archive_file = null, archive_bytes = null, archive_sha256 = null
-        where month = {{ month_date(month.name) }};
+        where month = {{ month.first_day }};
     {%- endcall -%}
     {%- do forget_months(layout) -%}
 {% endmacro %}
@@ -131,10 +131,10 @@
 
 {#- The rows are other rows now: nothing is published until they were tested again. -#}
 {% macro drop_month(layout, month) %}
-    {%- set first_day = month_date(month.name) -%}
+    {%- set first_day = month.first_day -%}
     {%- call statement('drop_month') -%}
         {%- if month.state == 'hot' %}
-        drop table {{ month_table(layout, month.name) }};
+        drop table {{ month.table }};
         {%- endif %}
         {%- if layout.access_columns %}
         delete from {{ layout.access }}
@@ -234,7 +234,7 @@
 
 {#- The current and the previous month are what hot queries read, and the months after them what comes. -#}
 {% macro check_are_past(layout, months) %}
-    {%- set first_kept = calendar()[0] -%}
+    {%- set first_kept = calendar_of(layout)[0] -%}
     {%- for month in months if month.name >= first_kept -%}
         {%- do exceptions.raise_compiler_error(
             month_label(month.name) ~ ' of ' ~ layout.name ~ ' is in use: only months before '

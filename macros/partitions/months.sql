@@ -50,19 +50,22 @@
     by name finds them. -#}
 {% macro create_months_ahead(layout) %}
     {%- set known = months_in(layout) | map(attribute='name') | list -%}
-    {%- for month in calendar()[1:] if month not in known -%}
+    {%- for month in calendar_of(layout)[1:] if month not in known -%}
         {%- do create_empty_month(layout, month) -%}
     {%- endfor -%}
 {% endmacro %}
 
 
 {#- The names of the previous month, the current one, and those that are made ahead, as of the build. -#}
-{% macro calendar() %}
-    {{ return(run_query(
+{% macro calendar_of(layout) %}
+    {%- if layout.calendar is none -%}
+        {%- do layout.update({'calendar': run_query(
         'select ' ~ month_name("unnest(generate_series(date_trunc('month', " ~ as_of() ~ ") - interval '1 month', "
         ~ "date_trunc('month', " ~ as_of() ~ ") + interval '" ~ parameter('partition_months_ahead')
         ~ " months', interval '1 month'))")
-    ).columns[0].values()) }}
+        ).columns[0].values()}) -%}
+    {%- endif -%}
+    {{ return(layout.calendar) }}
 {% endmacro %}
 
 

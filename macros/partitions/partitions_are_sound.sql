@@ -17,7 +17,7 @@ with
 stored as (
 
     {%- for month in months %}
-    select {{ month_date(month.name) }} as month, {{ read_columns }} from ({{ select_month(layout, month, kept_in_files) }})
+    select {{ month.first_day }} as month, {{ read_columns }} from ({{ select_month(layout, month, kept_in_files) }})
     {{ 'union all' if not loop.last }}
     {%- endfor %}
 

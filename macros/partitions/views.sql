@@ -2,7 +2,7 @@
     those that a range of time needs. All are made anew by every run, since months come and go. -#}
 {% macro create_partition_views(layout) %}
     {%- set months = months_in(layout, ['hot', 'cold']) -%}
-    {%- set recent = months_in(layout, ['hot']) | selectattr('name', 'in', calendar()[:2]) | list -%}
+    {%- set recent = months_in(layout, ['hot']) | selectattr('name', 'in', calendar_of(layout)[:2]) | list -%}
     {%- set kept_in_files = columns_of_files(layout, months) -%}
     {%- call statement('create_partition_views') -%}
         create or replace view {{ layout.view }} as
@@ -30,12 +30,12 @@
 
 {% macro select_month(layout, month, kept_in_files) %}
     {%- if month.state == 'hot' -%}
-        {{- return('select * from ' ~ month_table(layout, month.name)) -}}
+        {{- return('select * from ' ~ month.table) -}}
     {%- endif -%}
     {{- return(
         'select ' ~ columns_from_file(layout, kept_in_files[month.name]) ~ ' from read_parquet('
-        ~ archive_literal(month.file) ~ ') where ' ~ layout.time ~ ' >= ' ~ month_date(month.name) ~ ' and '
-        ~ layout.time ~ ' < ' ~ month_date(month.name) ~ " + interval '1 month'"
+        ~ archive_literal(month.file) ~ ') where ' ~ layout.time ~ ' >= ' ~ month.first_day ~ ' and '
+        ~ layout.time ~ ' < ' ~ month.first_day ~ " + interval '1 month'"
     ) -}}
 {% endmacro %}
 

@@ -102,6 +102,6 @@ select
         'memory_ids', 'content', 'role', 'memory_type', 'tags', 'importance', 'stability_days',
         'consolidated_at', 'forgotten_at',
     ]) }} as row_hash,
-    '{{ invocation_id }}' as run_id
+    cast('{{ invocation_id }}' as uuid) as run_id
 
 from merged

@@ -191,7 +191,7 @@ final as (
             'importance', 'activity_id', 'activity_position', 'activity_started_at',
             'activity_ended_at', 'forgotten_at',
         ]) }} as row_hash,
-        '{{ invocation_id }}' as run_id
+        cast('{{ invocation_id }}' as uuid) as run_id
 
     from sessionised
 

@@ -289,7 +289,7 @@ BROKEN_ROWS: dict[str, tuple[dict[str, Any], list[Row], str]] = {
     "repeated": (
         {},
         [CHANGED_ROW, GOOD_ROW],
-        "1 values of id stand in more than one row; it must identify a row",
+        "1 rows repeat the id of another; it must identify a row",
     ),
     "nameless": (
         {"unique_key": ["user_name", "slot"]},
