@@ -92,7 +92,9 @@ class MonthsLayout:
         """Run dbt on the rows of a source: all of them the first time, then those that may have changed."""
         self._dbt("run", "--vars", json.dumps({"source": source, "as_of": LAST_MOMENT.isoformat()}))
         results = json.loads((self.folder / "target" / "run_results.json").read_text("utf-8"))
-        times = {result["unique_id"].split(".")[-1]: result["execution_time"] for result in results["results"]}
+        times = {
+            result["unique_id"].split(".")[-1]: result["execution_time"] for result in results["results"]
+        }
         return BuildTime(times["memories"], times["few_memories"])
 
     def operate(self, macro: str, **arguments: Any) -> float:

@@ -92,9 +92,7 @@ def _time(
 
 def _digest(rows: list[tuple[object, ...]]) -> str:
     """Return what tells an answer from another; sums of floats may differ in the last digits."""
-    plain = [
-        [round(value, 9) if isinstance(value, float) else str(value) for value in row] for row in rows
-    ]
+    plain = [[round(value, 9) if isinstance(value, float) else str(value) for value in row] for row in rows]
     return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:12]
 
 
