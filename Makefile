@@ -56,7 +56,7 @@ test: $(READY) ## Run all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 .PHONY: bench-partitions
-bench-partitions: $(READY) ## Measure monthly partitions at 10k, 1M and 10M rows (half an hour, 15 GB of disk)
+bench-partitions: $(READY) ## Measure monthly partitions at 10k, 1M and 10M rows (ten minutes, 10 GB of disk)
 	$(BIN)/python -m benchmarks.partitions run --rows 10000 --rows 1000000 --rows 10000000
 	$(BIN)/python -m benchmarks.partitions report
 
