@@ -16,9 +16,9 @@
         {%- set cold = months_in(layout, ['cold']) | selectattr('name', 'in', touched) | list -%}
     {%- endif -%}
     {%- for month in cold -%}
-        {%- do log(
+        {%- do say(
             'Rows of ' ~ month_label(month.name) ~ ', an archived month of ' ~ layout.name
-            ~ ', have changed: it is restored. Archive it again when you like.', info=true
+            ~ ', have changed: it is restored. Archive it again when you like.'
         ) -%}
         {%- do restore_month(layout, month) -%}
     {%- endfor -%}
@@ -87,9 +87,9 @@
         ~ 'month from ' ~ layout.catalog ~ " where state = 'dropped') group by 1 order by 1"
     ).rows -%}
     {%- for month, count in refused -%}
-        {%- do log(
+        {%- do say(
             count ~ ' rows of ' ~ month_label(month) ~ ' were left out of ' ~ layout.name ~ ': that month was '
-            ~ 'dropped. They stay in raw/; a --full-refresh brings the month back.', info=true
+            ~ 'dropped. They stay in raw/; a --full-refresh brings the month back.'
         ) -%}
     {%- endfor -%}
     {%- if refused -%}

@@ -257,8 +257,7 @@
 {% macro refuse_archive(layout, month, problem) %}
     {%- do exceptions.raise_compiler_error(
         'The archive of ' ~ month_label(month.name) ~ ' of ' ~ layout.name ~ ' ' ~ problem ~ '. Put the file back '
-        ~ 'from a backup; or drop the month (`mnemoduck partitions drop`) and rebuild it from raw/ with '
-        ~ '`mnemoduck run --full-refresh`. Nothing was touched.'
+        ~ 'from a backup, or rebuild every month from raw/ with `mnemoduck run --full-refresh`. Nothing was touched.'
     ) -%}
 {% endmacro %}
 

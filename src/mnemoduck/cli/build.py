@@ -71,6 +71,8 @@ def _print_summary(summary: RunSummary, log: Path) -> None:
         f"Built {summary.models} models and ran {summary.tests} tests in {summary.seconds:.1f} s"
         + (f"; {summary.skipped} were skipped." if summary.skipped else ".")
     )
+    for notice in summary.notices:
+        click.echo(escape_controls(notice))
     for failure in summary.failures:
         click.echo(escape_controls(f"{failure.status.upper()} {failure.name}: {failure.message}"))
     for error in summary.errors:

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from mnemoduck.cli.options import home_option, json_option, project_option
 from mnemoduck.cli.output import (
     escape_controls,
     format_bytes,
-    format_time,
     one_line,
     print_json,
     print_table,
@@ -85,8 +85,8 @@ def list_command(model: str | None, home: Path | None, as_json: bool) -> None:
                     month.label,
                     f"{month.rows:,}",
                     format_bytes(month.bytes),
-                    format_time(month.first_at),
-                    format_time(month.last_at),
+                    _day(month.first_at),
+                    _day(month.last_at),
                     f"{month.clustered_share:.0%}",
                     month.state,
                 )
@@ -177,6 +177,11 @@ def drop_command(
             "which still has them. Mend what failed and run `mnemoduck run`."
         )
     click.echo(f"{summary.outcome}: {summary.snapshot}")
+
+
+def _day(moment: datetime | None) -> str:
+    """The month stands beside it."""
+    return f"{moment:%d %H:%M}" if moment else "-"
 
 
 def _choose(model: str, known: Sequence[Month], months: Sequence[str], before: str | None) -> list[Month]:

@@ -10,10 +10,9 @@ from typing import Any
 from mnemoduck.errors import PipelineError, UsageError
 from mnemoduck.home import Home
 from mnemoduck.pipeline.lock import RunLock
-from mnemoduck.pipeline.run import start_dbt, without_traceback
+from mnemoduck.pipeline.run import SAYS, start_dbt, without_traceback
 from mnemoduck.warehouse import check_database_file
 
-_SAYS = "mnemoduck "
 _REFUSED = "Compilation Error"
 """What a macro raises itself, before it touches anything."""
 
@@ -50,8 +49,8 @@ def run_operation(
             except (ValueError, KeyError, TypeError):
                 remarks.append(line.strip())
                 continue
-            if name == "JinjaLogInfo" and message.startswith(_SAYS):
-                said.append(message.removeprefix(_SAYS))
+            if name == "JinjaLogInfo" and message.startswith(SAYS):
+                said.append(message.removeprefix(SAYS))
                 on_say(said[-1])
             elif level == "error" and name != "MainStackTrace":
                 errors.append(message)
@@ -64,7 +63,6 @@ def run_operation(
 
 
 def _sentence(message: str) -> str:
-    """Return what an error of dbt says, without the names of the macros that called each other."""
+    """Return what an error of dbt says, on one line."""
     _, _, text = without_traceback(message).partition(" Error")
-    lines = [line.strip() for line in text.splitlines()[1:]]
-    return " ".join(line for line in lines if line and not line.startswith(("> in ", "> called by ")))
+    return " ".join(line.strip() for line in text.splitlines()[1:] if line.strip())

@@ -24,8 +24,12 @@ from mnemoduck.pipeline.load import Batch, read_manifest
 from mnemoduck.pipeline.lock import INHERITED_VARIABLE, RunLock
 from mnemoduck.warehouse import check_database_file
 
-PUBLISHED_PREFIX = "mnemoduck published: "
-UNCHANGED_PREFIX = "mnemoduck unchanged: "
+SAYS = "mnemoduck "
+"""How a line of dbt's log begins that a macro of ours has for the user."""
+
+PUBLISHED_PREFIX = f"{SAYS}published: "
+UNCHANGED_PREFIX = f"{SAYS}unchanged: "
+NOT_PUBLISHED_PREFIX = f"{SAYS}not published: "
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class RunSummary:
     skipped: int = 0
     failures: list[NodeFailure] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    """What the models have to say that is no failure: an archived month that came back, rows left out."""
     remarks: list[str] = field(default_factory=list)
     """Lines that are not of dbt's log: warnings of the interpreter, or how it died."""
     seconds: float = 0.0
@@ -177,6 +183,8 @@ def _read_log_line(line: str, summary: RunSummary, on_progress: Callable[[Progre
         summary.outcome, summary.snapshot = "published", message.removeprefix(PUBLISHED_PREFIX)
     elif message.startswith(UNCHANGED_PREFIX):
         summary.outcome, summary.snapshot = "unchanged", message.removeprefix(UNCHANGED_PREFIX)
+    elif name == "JinjaLogInfo" and message.startswith(SAYS) and not message.startswith(NOT_PUBLISHED_PREFIX):
+        summary.notices.append(message.removeprefix(SAYS))
     elif level == "error" and name not in {"EndOfRunSummary", "LogHookEndLine", "MainStackTrace"}:
         _attach_message(summary, data, message)
 
@@ -203,11 +211,12 @@ def _attach_message(summary: RunSummary, data: dict[str, Any], message: str) -> 
 
 
 def without_traceback(message: str) -> str:
-    """Return dbt's message with the error at the end of a traceback in its place; the log has it whole."""
+    """Return dbt's message without the macros that called each other, and with the error at the end of a
+    traceback in its place; the log has it whole."""
     before, marker, trace = message.strip().partition("Traceback (most recent call last):")
-    return (
-        f"{before.strip()} {trace.strip().splitlines()[-1].strip()}" if marker and trace.strip() else before
-    )
+    lines = [line for line in before.splitlines() if not line.strip().startswith(("> in ", "> called by "))]
+    text = "\n".join(lines).rstrip()
+    return f"{text} {trace.strip().splitlines()[-1].strip()}" if marker and trace.strip() else text
 
 
 def _last_batch(home: Home) -> int:

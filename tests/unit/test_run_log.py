@@ -1,0 +1,54 @@
+"""What a run reads out of dbt's structured log."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mnemoduck.pipeline.run import RunSummary, _read_log_line, without_traceback
+
+
+def read(*entries: dict[str, object]) -> RunSummary:
+    summary = RunSummary()
+    for entry in entries:
+        _read_log_line(json.dumps(entry), summary, lambda _: None)
+    return summary
+
+
+def said(text: str) -> dict[str, object]:
+    return {"info": {"name": "JinjaLogInfo", "msg": text, "level": "info"}, "data": {}}
+
+
+def test_what_a_model_has_to_say_is_kept_for_the_user() -> None:
+    summary = read(
+        said("mnemoduck 3 rows of 2024-01 were left out of thoughts: that month was dropped."),
+        said("mnemoduck published: 2026"),
+        said("something of dbt's"),
+    )
+    assert summary.notices == ["3 rows of 2024-01 were left out of thoughts: that month was dropped."]
+    assert (summary.outcome, summary.snapshot) == ("published", "2026")
+
+
+def test_why_nothing_was_published_is_no_notice() -> None:
+    assert read(said("mnemoduck not published: readers stay on the last good snapshot.")).notices == []
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (
+            "Compilation Error in model m (m.sql)\n  The archive is missing.\n  \n  > in macro a (a.sql)\n"
+            "  > called by model m (m.sql)",
+            "Compilation Error in model m (m.sql)\n  The archive is missing.",
+        ),
+        (
+            "Runtime Error\n  Python model failed:\n  Traceback (most recent call last):\n    File x\n"
+            "  ValueError: no",
+            "Runtime Error\n  Python model failed: ValueError: no",
+        ),
+        ("Database Error\n  > is no operator here", "Database Error\n  > is no operator here"),
+    ],
+)
+def test_an_error_is_told_without_the_calls_that_led_to_it(message: str, expected: str) -> None:
+    assert without_traceback(message) == expected
