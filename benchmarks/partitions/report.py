@@ -19,6 +19,7 @@ from benchmarks.partitions.questions import (
 
 mpl.use("svg")
 mpl.rcParams["svg.hashsalt"] = "mnemoduck"  # the same result gives the same file
+mpl.rcParams["svg.fonttype"] = "none"
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend was chosen)
 
 PAGE, PLOT = "partitions-benchmark.md", "partitions-benchmark.svg"
@@ -266,25 +267,44 @@ def _life_cycle(sizes: list[dict[str, Any]]) -> Iterator[list[str]]:
 def _plot(result: dict[str, Any], path: Path) -> None:
     """One panel a question: the multiples of select 1 against the number of rows."""
     sizes = result["sizes"]
-    figure, panels = plt.subplots(1, len(_QUESTIONS), figsize=(4 * len(_QUESTIONS), 4), sharey=True)
+    figure, panels = plt.subplots(1, len(_QUESTIONS), figsize=(3.2 * len(_QUESTIONS), 4), sharey=True)
+    lines = {}
     for panel, question in zip(panels, _QUESTIONS, strict=True):
         ways = [(f["layout"], f["way"]) for f in sizes[-1]["questions"] if f["question"] == question]
         for layout, way in ways:
-            label = f"{layout}: {way}" if layout == "months" else _LAYOUTS[layout]
-            panel.plot(
+            label, colour, style = _LINES[layout if layout != "months" else _kind(way)]
+            (lines[label],) = panel.plot(
                 [size["rows"] for size in sizes],
                 [_ratio(size, question, layout, way) for size in sizes],
                 marker="o",
-                linestyle="-" if layout == "months" else "--",
+                color=colour,
+                linestyle=style,
                 label=label,
             )
         panel.set_title(question.replace(": ", ":\n").replace(" over all", "\nover all"), fontsize=9)
         panel.set_xscale("log")
         panel.set_yscale("log")
+        panel.minorticks_off()
         panel.set_xlabel("rows")
-        panel.grid(visible=True, which="major", alpha=0.3)
-        panel.legend(fontsize=7)
+        panel.grid(visible=True, alpha=0.3)
     panels[0].set_ylabel("median, multiples of select 1")
-    figure.tight_layout()
+    figure.legend(handles=list(lines.values()), loc="lower center", ncols=len(lines), fontsize=9)
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
+
+
+_LINES = {
+    "routed": ("months: only those needed", "tab:blue", "-"),
+    "macro": ("months: _recent, _between", "tab:cyan", "-"),
+    "view": ("months: the view of all", "tab:gray", "-"),
+    "plain": (_LAYOUTS["plain"], "tab:orange", "--"),
+    "indexed": (_LAYOUTS["indexed"], "tab:red", ":"),
+    "only": (_LAYOUTS["only"], "tab:green", "--"),
+}
+
+
+def _kind(way: str) -> str:
+    if way.startswith("view"):
+        return "view"
+    return "macro" if way.startswith("_") else "routed"
