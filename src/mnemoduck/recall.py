@@ -118,35 +118,6 @@ limit $limit
 
 
 @dataclass(frozen=True)
-class Recollection:
-    """A memory that answers a query. `score` is its BM25 score, above 0, comparable within one recall.
-
-    `support_count` tells how often the same words were remembered in the scope of the query;
-    `is_fresh` that the memory is not in a published build yet.
-    """
-
-    memory_id: UUID
-    user_id: str | None
-    agent_id: str | None
-    session_id: str | None
-    content: str
-    role: str | None
-    memory_type: str
-    tags: list[str]
-    metadata: dict[str, Any]
-    importance: float
-    occurred_at: datetime
-    recorded_at: datetime
-    score: float
-    matched_terms: list[str]
-    is_fresh: bool
-    support_count: int
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass(frozen=True)
 class StoredMemory:
     """A memory as it was remembered. `is_fresh` tells that it is not in a published build yet."""
 
@@ -166,6 +137,18 @@ class StoredMemory:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Recollection(StoredMemory):
+    """A memory that answers a query. `score` is its BM25 score, above 0, comparable within one recall.
+
+    `support_count` tells how often the same words were remembered in the scope of the query.
+    """
+
+    score: float
+    matched_terms: list[str]
+    support_count: int
 
 
 @dataclass(frozen=True)
