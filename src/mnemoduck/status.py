@@ -12,12 +12,10 @@ from mnemoduck.home import Home
 from mnemoduck.inbox import FreshEvents
 from mnemoduck.pipeline.lock import find_holder
 from mnemoduck.quarantine import count_quarantined
-from mnemoduck.warehouse import SnapshotReader
+from mnemoduck.warehouse import Snapshot, SnapshotReader
 
 _COUNTS = """
     select
-        (select count(*) from staging.stg_memories),
-        (select count(*) from consolidated_memories),
         (select count(*) from staging.int_forgotten_memories),
         (select count(*) from working_memory),
         (select max(ended_at) from meta.runs)
@@ -50,32 +48,48 @@ def read_status(home: Home) -> Status:
     try:
         snapshot = reader.get()
         waiting, _ = FreshEvents(home).read(snapshot.batch_seq)
-        counts: tuple[int, int, int, int] = (0, 0, 0, 0)
+        memories = consolidated_memories = forgotten_memories = working_memory_slots = 0
         published_at = None
         if snapshot.path is not None:
+            memories = _count_rows(snapshot, "staging", "stg_memories")
+            consolidated_memories = _count_rows(snapshot, "main", "consolidated_memories")
             row = snapshot.cursor().execute(_COUNTS).fetchone()
             assert row is not None
-            counts = (row[0], row[1], row[2], row[3])
-            published_at = row[4].replace(tzinfo=UTC) if row[4] else None
+            forgotten_memories, working_memory_slots = row[0], row[1]
+            published_at = row[2].replace(tzinfo=UTC) if row[2] else None
     finally:
         reader.close()
     return Status(
         home=str(home.path),
         snapshot=snapshot.path.name if snapshot.path else None,
         published_at=published_at,
-        memories=counts[0],
-        consolidated_memories=counts[1],
-        forgotten_memories=counts[2],
-        working_memory_slots=counts[3],
+        memories=memories,
+        consolidated_memories=consolidated_memories,
+        forgotten_memories=forgotten_memories,
+        working_memory_slots=working_memory_slots,
         waiting_events=len(waiting),
         quarantined_lines=count_quarantined(home),
         running=find_holder(home),
         bytes={
             name: sum(_size_of(file) for file in path.rglob("*"))
-            for name, path in (("inbox", home.inbox), ("raw", home.raw), ("published", home.published))
+            for name, path in (
+                ("inbox", home.inbox),
+                ("raw", home.raw),
+                ("archive", home.archive),
+                ("published", home.published),
+            )
         }
         | {"warehouse": _size_of(home.warehouse)},
     )
+
+
+def _count_rows(snapshot: Snapshot, schema: str, model: str) -> int:
+    """Count by the catalog of the months, which is there also where the file of an archived one is not."""
+    partitions = snapshot.partitions(model)
+    if partitions is not None:
+        return partitions.row_count
+    row = snapshot.cursor().execute(f"select count(*) from {schema}.{model}").fetchone()
+    return row[0] if row else 0
 
 
 def _size_of(path: Path) -> int:

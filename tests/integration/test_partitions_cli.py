@@ -142,6 +142,13 @@ def test_a_changed_a_missing_and_a_moved_archive_are_told(sample: Workbench) -> 
     )
 
 
+def test_status_counts_what_is_archived_also_where_its_file_is_gone(sample: Workbench) -> None:
+    done_well(partitions(sample, "archive", "consolidated_memories", MONTH))
+    (file,) = (sample.home / "archive" / "consolidated_memories").iterdir()
+    file.unlink()
+    assert "240 consolidated memories" in done_well(sample.mnemoduck("status"))
+
+
 def test_dropping_says_what_is_lost_and_a_full_refresh_brings_it_back(sample: Workbench) -> None:
     before, rows = answers(sample), rows_of(sample)
     refused = partitions(sample, "drop", MODELS[0], "--before", "2026-05")

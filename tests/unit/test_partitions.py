@@ -77,6 +77,10 @@ def tables_in(relation: str) -> list[str]:
     return re.findall(r"m20\d\d_\d\d", relation)
 
 
+def test_the_rows_are_counted_by_the_catalog_without_what_was_dropped(partitions: Partitions) -> None:
+    assert partitions.row_count == len([*ROWS, STRAY, OTHER])
+
+
 # --- ranges of time ------------------------------------------------------------------------------------
 
 
