@@ -56,7 +56,7 @@ def _page(result: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield "## Targets"
     yield ""
-    yield from _table(["target", "limit", *names], list(_targets(sizes)))
+    yield from _table(["target", "limit", *names], [target.line(sizes) for target in _TARGETS])
     yield ""
     yield "## Questions"
     yield ""
@@ -117,11 +117,6 @@ class _Target:
         else:
             verdict = "met" if self.is_met(value, size["rows"]) else "**missed**"
         return f"{value:.2f} {self.unit}, {verdict}"
-
-
-def _targets(sizes: list[dict[str, Any]]) -> Iterator[list[str]]:
-    for target in _TARGETS:
-        yield target.line(sizes)
 
 
 def _changed(size: dict[str, Any]) -> dict[str, Any]:

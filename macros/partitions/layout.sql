@@ -100,8 +100,16 @@
             'The model ' ~ model_name ~ ' has not been built yet. Build it with `mnemoduck run`.'
         ) -%}
     {%- endif -%}
+    {%- set layout = stored_layout(relation) -%}
+    {%- do layout.update({'model_id': node.unique_id}) -%}
+    {{ return(layout) }}
+{% endmacro %}
+
+
+{#- The layout of a relation that has months, with the columns that they have. -#}
+{% macro stored_layout(relation) %}
     {%- set layout = partition_layout(relation, built_settings(relation)) -%}
-    {%- do layout.update({'columns': columns_of_months(layout), 'model_id': node.unique_id}) -%}
+    {%- do layout.update({'columns': columns_of_months(layout)}) -%}
     {{ return(layout) }}
 {% endmacro %}
 

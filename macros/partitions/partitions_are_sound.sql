@@ -7,8 +7,7 @@
 {%- if not is_partitioned(model) %}
 select cast(null as date) as month, 'it has no months' as fault
 {%- else %}
-{%- set layout = partition_layout(model, built_settings(model)) %}
-{%- do layout.update({'columns': columns_of_months(layout)}) %}
+{%- set layout = stored_layout(model) %}
 {%- set months = months_in(layout, ['hot', 'cold']) %}
 {%- set kept_in_files = columns_of_files(layout, months) %}
 {%- set read_columns = layout.access_columns or layout.key ~ ', ' ~ layout.time %}

@@ -24,11 +24,10 @@
 
 {% macro duckdb__partitions_between(relation, from_time, until_time) %}
     {%- if not is_partitioned(relation) -%}{{ return(relation) }}{%- endif -%}
-    {%- set layout = partition_layout(relation, built_settings(relation)) -%}
+    {%- set layout = stored_layout(relation) -%}
     {%- if model.config.materialized == 'view' -%}
         {{- return(layout.between ~ '(' ~ (from_time or 'null') ~ ', ' ~ (until_time or 'null') ~ ')') -}}
     {%- endif -%}
-    {%- do layout.update({'columns': columns_of_months(layout)}) -%}
     {%- set first, last, is_first_whole, is_last_whole = run_query(
         'select ' ~ month_name('from_time') ~ ', ' ~ month_name("until_time - interval '1 microsecond'")
         ~ ", isfinite(from_time) and from_time = date_trunc('month', from_time), isfinite(until_time) and "

@@ -17,7 +17,7 @@ from pathlib import Path
 import duckdb
 
 from mnemoduck.home import FILE_MODE, FOLDER_MODE, Home, sync_file, sync_folder
-from mnemoduck.partitions import partitioned_models
+from mnemoduck.partitions import months_schema, partitioned_models
 
 _TEMPORARY_SUFFIX = ".tmp"
 
@@ -71,7 +71,8 @@ def archived_files(connection: duckdb.DuckDBPyConnection, database: str) -> set[
     files: set[str] = set()
     for model in partitioned_models(connection, database):
         rows = connection.execute(
-            f'select archive_file from "{database}"."{model}__months".catalog where archive_file is not null'
+            f'select archive_file from "{database}"."{months_schema(model)}".catalog '
+            "where archive_file is not null"
         ).fetchall()
         files.update(file for (file,) in rows)
     return files

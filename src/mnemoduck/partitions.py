@@ -86,6 +86,11 @@ class _Entry:
         return datetime(self.month.year + self.month.month // 12, self.month.month % 12 + 1, 1)
 
 
+def months_schema(model: str) -> str:
+    """Return the name of the schema that holds the months of a model."""
+    return model + _SUFFIX
+
+
 def partitioned_models(cursor: duckdb.DuckDBPyConnection, database: str | None = None) -> list[str]:
     """Return the names of the partitioned models in a database, by default the cursor's own, in order."""
     rows = cursor.execute(
@@ -118,7 +123,7 @@ class Partitions:
         self.model = model
         self._cursor = cursor
         self._home = home
-        self._schema = _name(model + _SUFFIX)
+        self._schema = _name(months_schema(model))
         (text,) = self._row(f"select settings from {self._schema}.settings")
         self._months = [
             _Entry(*row)
