@@ -6,8 +6,8 @@
         compound_index=['scope_key', 'memory_type', 'occurred_at'],
         indexes=[{'columns': ['memory_id']}],
         merge_update_columns=[
-            'activity_id', 'activity_position', 'activity_started_at', 'activity_ended_at', 'forgotten_at',
-            'changed_batch_seq', 'row_hash', 'run_id',
+            'activity_id', 'activity_position', 'interference', 'activity_started_at', 'activity_ended_at',
+            'ready_at', 'forgotten_at', 'changed_batch_seq', 'row_hash', 'run_id',
         ],
     )
 }}
@@ -175,6 +175,7 @@ final as (
         coalesce(importance, {{ parameter('default_importance') }}) as importance,
         cast(null as double) as urgency,
         cast(null as double) as emotional_salience,
+        cast(0 as double) as interference,
         activity_position,
 
         -- timestamps
@@ -182,6 +183,7 @@ final as (
         recorded_at,
         activity_started_at,
         activity_ended_at,
+        activity_ended_at + {{ gap }} as ready_at,
         forgotten_at,
 
         -- provenance and change
@@ -189,7 +191,7 @@ final as (
         (select newest.batch_seq from newest) as changed_batch_seq,
         {{ hash_key([
             'importance', 'activity_id', 'activity_position', 'activity_started_at',
-            'activity_ended_at', 'forgotten_at',
+            'activity_ended_at', 'ready_at', 'interference', 'forgotten_at',
         ]) }} as row_hash,
         cast('{{ invocation_id }}' as uuid) as run_id
 

@@ -124,10 +124,27 @@ class ForgetPayload(BaseModel):
         return self
 
 
-_PAYLOADS: dict[str, type[BaseModel]] = {"memory": MemoryPayload, "forget": ForgetPayload}
+class RecallPayload(BaseModel):
+    """What a `recall` event carries: the memories that were used together, and what was asked.
+
+    Each of them is reinforced, and they are associated with each other.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    memory_ids: list[UUID] = Field(min_length=1, max_length=1000)
+    query: str | None = None
+
+
+_PAYLOADS: dict[str, type[BaseModel]] = {
+    "memory": MemoryPayload,
+    "forget": ForgetPayload,
+    "recall": RecallPayload,
+}
 _RESPELLED: dict[str, set[str]] = {
     "memory": {"importance", "tags"},
     "forget": {"memory_ids", "is_whole_scope", "occurred_before"},
+    "recall": {"memory_ids"},
 }
 
 

@@ -21,6 +21,8 @@ TABLES = (
     "staging.raw_batches",
     "staging.stg_memories",
     "staging.stg_forgets",
+    "staging.stg_recalls",
+    "staging.int_texts",
     "staging.int_forgotten_memories",
     "retrieval.search_documents",
     "retrieval.search_postings",
