@@ -1,6 +1,6 @@
--- A returned row is a scope whose slots are not numbered from 1 without a gap, or hold more than its
--- capacity, or whose capacity is not between 5 and 9. Looked at now, and at the moment of the newest
--- memory, when all memories count as one mind.
+-- A returned row is a mind whose slots are not numbered from 1 without a gap, or hold more than its
+-- capacity, or whose capacity is not between 5 and 9. Looked at now, in each of the three ways to part minds,
+-- and at the moment of the newest memory, when all memories count as one mind.
 with
 
 newest as (
@@ -13,10 +13,8 @@ newest as (
 slots as (
 
     select
-        'now' as looked_at,
-        user_id,
-        agent_id,
-        session_id,
+        'of a session' as mind,
+        concat_ws('/', coalesce(user_id, '-'), coalesce(agent_id, '-'), coalesce(session_id, '-')) as whose,
         slot,
         memory_id,
         capacity
@@ -26,10 +24,30 @@ slots as (
     union all
 
     select
-        'newest' as looked_at,
-        null as user_id,
-        null as agent_id,
-        null as session_id,
+        'of a user' as mind,
+        user_id as whose,
+        slot,
+        memory_id,
+        capacity
+
+    from {{ ref('working_memory_by_user') }}
+
+    union all
+
+    select
+        'of an agent' as mind,
+        agent_id as whose,
+        slot,
+        memory_id,
+        capacity
+
+    from {{ ref('working_memory_by_agent') }}
+
+    union all
+
+    select
+        'of everyone, at the newest memory' as mind,
+        'everyone' as whose,
         slot,
         memory_id,
         capacity
@@ -39,10 +57,8 @@ slots as (
 )
 
 select
-    looked_at,
-    user_id,
-    agent_id,
-    session_id,
+    mind,
+    whose,
     count(*) as held,
     count(distinct slot) as slots,
     count(distinct memory_id) as memories,
@@ -52,9 +68,10 @@ select
     max(capacity) as capacity
 
 from slots
-group by looked_at, user_id, agent_id, session_id
+group by mind, whose
 having
-    held > 9
+    whose is null
+    or held > 9
     or held > least_capacity
     or least_capacity < 5
     or capacity > 9
