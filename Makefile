@@ -60,6 +60,11 @@ bench-partitions: $(READY) ## Measure monthly partitions at 10k, 1M and 10M rows
 	$(BIN)/python -m benchmarks.partitions run --rows 10000 --rows 1000000 --rows 10000000
 	$(BIN)/python -m benchmarks.partitions report
 
+.PHONY: bench-layers
+bench-layers: $(READY) ## Measure each layer at 10k, 100k and 1M memories, full and incremental (15 minutes, 5 GB of disk)
+	$(BIN)/python -m benchmarks.layers run --rows 10000 --rows 100000 --rows 1000000
+	$(BIN)/python -m benchmarks.layers report
+
 .PHONY: lock
 lock: ## Pin the dependencies anew (needs uv)
 	uv pip compile pyproject.toml $(LOCK_OPTIONS) --output-file requirements.lock

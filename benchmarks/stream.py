@@ -105,7 +105,8 @@ def generate(memories: int, folder: Path, seed: int = 1) -> Stream:
     """Write the stream of `memories` memories (at least 100) to a folder and return where it is."""
     folder.mkdir(parents=True, exist_ok=True)
     plan = _Plan.draw(memories, seed)
-    stream = Stream(memories, memory_counts={part: last - first for part, (first, last) in plan.parts.items()})
+    counts = {part: last - first for part, (first, last) in plan.parts.items()}
+    stream = Stream(memories, memory_counts=counts)
     connection = duckdb.connect()
     for part in PARTS:
         for chunk, (low, high) in enumerate(_chunks(*plan.parts[part])):
@@ -281,7 +282,7 @@ class _Plan:
         anchor = dice.pick("late", run, memories)
         late_session = session[anchor]
         late_occurred = occurred[anchor] + (1 + late_numbers % LATE_RUN) * 2 * _SECOND + 7
-        late_recorded = recorded.max() + (1 + late_numbers) * 1_000
+        late_recorded = recorded.max() + _SECOND + late_numbers * 1_000
         session = np.concatenate([session, late_session])
         turn = np.concatenate([turn, turn[anchor] + 1 + late_numbers % LATE_RUN])
         user, topic, agent = user[session], topic[session], agent[session]
@@ -496,7 +497,8 @@ def _words(plan: _Plan, texts: Numbers, counts: Numbers, positions: Numbers | No
 def _texts(plan: _Plan, numbers: Numbers) -> Any:
     """Return what the memories say.
 
-    A word is one of four spellings: plain, with a capital, before a comma, at the end of a sentence.
+    A word has one of five spellings: plain, with a capital, before a comma, before a full stop, and before an
+    exclamation mark.
     """
     dice, sources, repeat = plan.dice, plan.text[numbers], plan.repeat[numbers]
     lengths = _lengths(dice, sources)
@@ -522,9 +524,11 @@ def _texts(plan: _Plan, numbers: Numbers) -> Any:
     other = np.repeat(punctuated, counts)
     comma = ((mark > 0.94) | (other & (mark > 0.75))) & ~ends
     starts = np.concatenate([[True], ends[:-1]])
-    spelling = np.where(ends, 3, np.where(comma, 2, np.where(starts, 1, 0)))
-    return _join(_spellings().take(pa.array(ranks * 4 + spelling)), counts)
+    spelling = np.where((left == 0) & other, 4, np.where(ends, 3, np.where(comma, 2, np.where(starts, 1, 0))))
+    return _join(_spellings().take(pa.array(ranks * 5 + spelling)), counts)
 
 
 def _spellings() -> Any:
-    return pa.array([text for word in words() for text in (word, word.capitalize(), f"{word},", f"{word}.")])
+    return pa.array(
+        [text for word in words() for text in (word, word.capitalize(), f"{word},", f"{word}.", f"{word}!")]
+    )

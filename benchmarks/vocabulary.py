@@ -9,21 +9,26 @@ from __future__ import annotations
 
 from functools import cache
 
-FUNCTION_WORDS = (
-    "the of and to a in is it you that for was on are with as i be at by not have this from or had but what "
-    "all were we when your can there an each which she do how their if will up about out many then them "
-    "these so some her would make like him into has two more no way could my than been who its now did get "
-    "may over after also back only just should any our new before here through where much too very because"
-).split()
+FUNCTION_WORDS = tuple(
+    word
+    for line in (
+        "the of and to a in is it you that for was on are with as i be at by not have this from or had",
+        "but what all were we when your can there an each which she do how their if will up about out",
+        "many then them these so some her would make like him into has two more no way could my than been",
+        "who its now did get may over after also back only just should any our new before here through",
+        "where much too very because",
+    )
+    for word in line.split()
+)
 
 VOCABULARY = 50_000
 """Distinct words. Their frequency falls as 1 / (rank + 2.7) (Zipf 1949, Mandelbrot 1953), so that a
 stream of any size keeps meeting words that it has not met before (Heaps 1978)."""
 
-_ONSETS = (
-    "b bl br c ch cl cr d dr f fl fr g gl gr h j k l m n p pl pr qu r s sc sh sl sp st str t th tr v w y z"
-).split()
-_VOWELS = "a e i o u ai ea ee oa ou".split()
+_ONSETS = [*"bcdfghjklmnprstvwyz", "qu"]
+_ONSETS += [first + second for first in "bcfgps" for second in "lr" if first + second != "sr"]
+_ONSETS += ["dr", "tr", "sc", "sh", "sp", "st", "str", "th"]
+_VOWELS = [*"aeiou", "ai", "ea", "ee", "oa", "ou"]
 _CODAS = ["", "n", "r", "l", "s", "t", "m", "nd", "st", "ck", "rn", "lt"]
 _SUFFIXES = ["", "", "", "s", "ing", "ed", "er", "tion", "ment", "ly", "ness", "able", "al", "ive"]
 

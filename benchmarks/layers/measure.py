@@ -179,7 +179,7 @@ def _check_all_were_built(home: Home, stream: Stream) -> None:
         row = connection.execute("select count(*) from staging.stg_memories").fetchone()
     expected = sum(stream.memory_counts[part] for part in PARTS)
     if row != (expected,):
-        raise RuntimeError(f"the stream has {expected:,} memories, and staging {row}: times are worth nothing")
+        raise RuntimeError(f"the stream has {expected:,} memories, staging {row}: the times say nothing")
 
 
 def _warehouse_bytes(home: Home) -> int:
