@@ -47,26 +47,33 @@ from benchmarks.vocabulary import FUNCTION_WORDS, VOCABULARY, words
 
 Numbers: TypeAlias = NDArray[np.int64]
 
-FIRST_DAY = datetime(2023, 1, 1, tzinfo=UTC)
-LAST_DAY = datetime(2026, 1, 1, tzinfo=UTC)
-"""The base lies in these 36 months."""
-
 BASE, NEWEST, LATE = "base", "newest", "late"
 PARTS = (BASE, NEWEST, LATE)
 
-NEW_SHARE = 0.01
-LATE_SHARE = 0.01
 
-EXACT_REPEATS = 0.02
-NEAR_REPEATS = 0.02
-LATE_SESSIONS = 0.01
+@dataclass(frozen=True)
+class Shape:
+    """The time that the base lies in, and shares that a test may want to be higher than life has them."""
+
+    first_day: datetime = datetime(2023, 1, 1, tzinfo=UTC)
+    last_day: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    newest: float = 0.01
+    late: float = 0.01
+    exact_repeats: float = 0.02
+    near_repeats: float = 0.02
+    late_sessions: float = 0.01
+    facts: float = 0.01
+    recalls: float = 0.02
+    forgets: float = 0.0005
+    whole_session_forgets: float = 0.05
+    """Of the forgets."""
+
+
+LIFELIKE = Shape()
+
 INTERRUPTED_SESSIONS = 0.01
 TOPIC_WORDS = 0.3
 TOOL_TURNS = 0.11
-FACTS = 0.01
-RECALLS = 0.02
-FORGETS = 0.0005
-WHOLE_SESSION_FORGETS = 0.05
 RATED = 0.1
 """Of the memories: their importance is the caller's."""
 
@@ -101,10 +108,10 @@ class Stream:
     event_counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PARTS, 0))
 
 
-def generate(memories: int, folder: Path, seed: int = 1) -> Stream:
+def generate(memories: int, folder: Path, seed: int = 1, shape: Shape = LIFELIKE) -> Stream:
     """Write the stream of `memories` memories (at least 100) to a folder and return where it is."""
     folder.mkdir(parents=True, exist_ok=True)
-    plan = _Plan.draw(memories, seed)
+    plan = _Plan.draw(memories, seed, shape)
     counts = {part: last - first for part, (first, last) in plan.parts.items()}
     stream = Stream(memories, memory_counts=counts)
     connection = duckdb.connect()
@@ -211,7 +218,7 @@ class _Plan:
     """Who says what when: an array element for each memory, its number being its index."""
 
     dice: _Dice
-    users: int
+    shape: Shape
     parts: dict[str, tuple[int, int]]
     user: Numbers
     agent: Numbers
@@ -231,10 +238,10 @@ class _Plan:
     """How many memories of the same user come before, in `of_user`."""
 
     @classmethod
-    def draw(cls, memories: int, seed: int) -> _Plan:
+    def draw(cls, memories: int, seed: int, shape: Shape) -> _Plan:
         dice = _Dice(seed)
         users = max(8, math.isqrt(memories // 40))
-        new, late = max(1, round(memories * NEW_SHARE)), max(1, round(memories * LATE_SHARE))
+        new, late = max(1, round(memories * shape.newest)), max(1, round(memories * shape.late))
         parts = {
             BASE: (0, memories),
             NEWEST: (memories, memories + new),
@@ -243,7 +250,7 @@ class _Plan:
         base_sessions, turns = _sessions(dice, 0, memories)
         sessions = base_sessions
         new_sessions, new_turns = _sessions(dice, sessions, new)
-        first, last = _microseconds(FIRST_DAY), _microseconds(LAST_DAY)
+        first, last = _microseconds(shape.first_day), _microseconds(shape.last_day)
 
         # What is said in order: each session's turns, one after the other.
         turns = np.concatenate([turns, new_turns])
@@ -258,14 +265,13 @@ class _Plan:
         gaps += np.where(has_pause[session] & (turn == pause_turn[session]), 3_600 * _SECOND, 0)
         waited = np.cumsum(gaps)
         began = (every + dice.roll("start", every)) * ((last - first - _DAY) / sessions)
+        began += np.where(every >= sessions, _DAY, 0)  # the last session of the base ends before `newest`
         day, rest = np.divmod(began.astype(np.int64), _DAY)
         began = first + day * _DAY + 7 * _DAY // 24 + rest * 16 // 24  # from 7 to 23 o'clock
         occurred = began[session] + waited - waited[starts[session]]
-        # The days of the base end before those of `newest` begin.
         is_base = numbers < memories
-        occurred = np.where(is_base, np.minimum(occurred, last - _SECOND), np.maximum(occurred, last))
         delay = (dice.quantile("delay", every, HOURS_OF_DELAY) * 3_600 * _SECOND).astype(np.int64)
-        delay = np.where(dice.roll("is late", every) < LATE_SESSIONS, delay, 0)
+        delay = np.where(dice.roll("is late", every) < shape.late_sessions, delay, 0)
         ends = np.where(is_base, last, np.int64(0))
         ends[~is_base] = occurred[~is_base].max() + 60 * _SECOND
         prompt = occurred + 200_000 + dice.pick("latency", numbers, 2 * _SECOND)
@@ -295,13 +301,13 @@ class _Plan:
 
         everything = np.arange(len(user))
         source = of_user[first_of_user[user] + dice.pick("source", everything, np.maximum(place, 1))]
-        chance = dice.roll("repeat", everything)
-        repeat = np.where(chance < EXACT_REPEATS, 1, np.where(chance < EXACT_REPEATS + NEAR_REPEATS, 2, 0))
+        chance, exact = dice.roll("repeat", everything), shape.exact_repeats
+        repeat = np.where(chance < exact, 1, np.where(chance < exact + shape.near_repeats, 2, 0))
         # Nothing to repeat at first; and what is repeated was new, so that it has been said.
         repeat = np.where((place == 0) | (repeat[source] != 0), 0, repeat).astype(np.int8)
         return cls(
             dice=dice,
-            users=users,
+            shape=shape,
             parts=parts,
             user=user,
             agent=agent,
@@ -337,8 +343,8 @@ def _sessions(dice: _Dice, first_session: int, memories: int) -> tuple[int, Numb
 def _events(plan: _Plan, part: str, low: int, high: int) -> dict[str, pa.Table]:
     """Return the events of the memories from `low` to `high` as tables, one for each type."""
     numbers = np.arange(low, high)
-    recalls = numbers[plan.dice.roll("recall", numbers) < RECALLS]
-    forgets = numbers[plan.dice.roll("forget", numbers) < FORGETS]
+    recalls = numbers[plan.dice.roll("recall", numbers) < plan.shape.recalls]
+    forgets = numbers[plan.dice.roll("forget", numbers) < plan.shape.forgets]
     if part == LATE:
         recalls, forgets = recalls[:0], forgets[:0]
     elif low == plan.parts[part][0] and not len(forgets):
@@ -359,7 +365,7 @@ def _memories(plan: _Plan, numbers: Numbers) -> pa.Table:
     )
     kind = np.array(["episodic"] * 17 + ["semantic"] * 2 + ["procedural"])[dice.pick("type", numbers, 20)]
     is_rated = dice.roll("rated", numbers) < RATED
-    states = dice.roll("fact", numbers) < FACTS
+    states = dice.roll("fact", numbers) < plan.shape.facts
     predicate = np.array(PREDICATES)[dice.pick("predicate", numbers, len(PREDICATES))]
     thing = _topic_words(dice, plan.topic[numbers], dice.pick("object", numbers, WORDS_OF_A_TOPIC))
     return _envelope(plan, numbers, "memory").append_column(
@@ -402,7 +408,9 @@ def _forgets(plan: _Plan, numbers: Numbers) -> pa.Table:
     return (
         _envelope(plan, numbers, "forget")
         .append_column("memory_ids", _lists(_memory_ids(plan, named), counts))
-        .append_column("is_whole_scope", pa.array(dice.roll("whole", numbers) < WHOLE_SESSION_FORGETS))
+        .append_column(
+            "is_whole_scope", pa.array(dice.roll("whole", numbers) < plan.shape.whole_session_forgets)
+        )
     )
 
 

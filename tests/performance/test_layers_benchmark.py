@@ -100,6 +100,9 @@ def test_late_memories_lie_in_sessions_of_the_past_and_newest_ones_behind_it(str
     assert all(event.session_id in sessions and event.recorded_at > last for event in stream[LATE])
     assert len({event.occurred_at.date().replace(day=1) for event in stream[LATE]}) > 6
     assert all(event.occurred_at > end for event in memories_of(stream[NEWEST]))
+    for events in stream.values():
+        moments = {(event.session_id, event.occurred_at) for event in memories_of(events)}
+        assert len(moments) == len(memories_of(events))
     assert all(event.recorded_at >= event.occurred_at for events in stream.values() for event in events)
 
 
@@ -125,20 +128,24 @@ def test_the_same_seed_is_the_same_stream_and_another_seed_another_one(tmp_path:
 
 
 def test_times_are_taken_from_what_dbt_writes_for_whatever_models_there_are(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text(
-        json.dumps({"nodes": {"model.p.b": {"name": "b", "original_file_path": "models/dreams/deep/b.sql"}}})
-    )
-    (tmp_path / "run_results.json").write_text(
-        json.dumps(
-            {
-                "results": [
-                    {"unique_id": "model.p.b", "execution_time": 1.5},
-                    {"unique_id": "operation.p.p-on-run-end-0", "execution_time": 9.0},
-                ]
-            }
-        )
-    )
-    assert read_model_times(tmp_path) == [ModelTime("b", "dreams", 1.5)]
+    kept = {"schema": "main", "alias": "b", "config": {"materialized": "incremental"}}
+    seen = {"schema": "main", "alias": "a", "config": {"materialized": "view"}}
+    model = {"resource_type": "model"}
+    nodes = {
+        "model.p.a": {"name": "a", "original_file_path": "models/dreams/a.sql", **seen, **model},
+        "model.p.b": {"name": "b", "original_file_path": "models/dreams/deep/b.sql", **kept, **model},
+    }
+    results = [
+        {"unique_id": "model.p.b", "execution_time": 1.5},
+        {"unique_id": "model.p.a", "execution_time": 0.5},
+        {"unique_id": "operation.p.p-on-run-end-0", "execution_time": 9.0},
+    ]
+    (tmp_path / "manifest.json").write_text(json.dumps({"nodes": nodes}))
+    (tmp_path / "run_results.json").write_text(json.dumps({"results": results}))
+    assert read_model_times(tmp_path) == [
+        ModelTime("b", "dreams", 1.5, '"main"."b"'),
+        ModelTime("a", "dreams", 0.5),
+    ]
 
 
 def _size(rows: int, **seconds: tuple[float, float, float, float]) -> dict[str, Any]:
@@ -157,6 +164,7 @@ def _size(rows: int, **seconds: tuple[float, float, float, float]) -> dict[str, 
             "wall_seconds": 9.0,
             "peak_mb": 500,
             "warehouse_bytes": 10**6,
+            "rows_written": {name: [rows // 50, rows] for name in seconds},
             "models": [
                 {"name": name, "layer": f"{name}_layer", "seconds": times[place]}
                 for name, times in seconds.items()
@@ -195,7 +203,8 @@ def test_the_page_and_the_plot_are_made_of_the_result(tmp_path: Path) -> None:
     page = (tmp_path / PAGE).read_text()
     assert "| only_layer | 1.00 s | 10.00 s | 1.00 | 1,000 |" in page
     assert "| only_layer | 1 % late | 0.30 s, 30 % | 0.90 s, 9.0 % | 0.48 |" in page
-    assert "only_layer/only: 1 % late" in page
+    assert "- only_layer/only: 1 % late" in page
+    assert "| only_layer/only | 10,000 | 200 (2.0 %) |" in page
     assert (tmp_path / PLOT).read_text().startswith("<?xml")
 
 
