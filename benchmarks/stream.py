@@ -109,7 +109,11 @@ class Stream:
 
 
 def generate(memories: int, folder: Path, seed: int = 1, shape: Shape = LIFELIKE) -> Stream:
-    """Write the stream of `memories` memories (at least 100) to a folder and return where it is."""
+    """Write the stream of `memories` memories (at least 100) to a folder and return where it is.
+
+    Segments are sealed segments of an inbox but for their names: `mnemoduck ingest` reads them, and so does
+    the loader of a home that they are put into.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     plan = _Plan.draw(memories, seed, shape)
     counts = {part: last - first for part, (first, last) in plan.parts.items()}
@@ -122,7 +126,7 @@ def generate(memories: int, folder: Path, seed: int = 1, shape: Shape = LIFELIKE
             connection.register("memories", events["memory"])
             connection.register("recalls", events["recall"])
             connection.register("forgets", events["forget"])
-            row = connection.execute(_WRITE.format(path=path)).fetchone()
+            row = connection.execute(_WRITE.format(path=str(path).replace("'", "''"))).fetchone()
             assert row is not None
             stream.event_counts[part] += row[0]
             stream.segments[part].append(path)

@@ -36,8 +36,6 @@ STEPS = (FULL, NOTHING_NEW, NEWEST_PERCENT, LATE_PERCENT)
 IDLE_RUNS = 3
 """Of runs with nothing new, the quickest counts."""
 
-_WITHOUT_ROWS = ("view", "ephemeral", "table_function")
-
 _ARRIVES = {FULL: BASE, NEWEST_PERCENT: NEWEST, LATE_PERCENT: LATE}
 
 
@@ -45,7 +43,7 @@ _ARRIVES = {FULL: BASE, NEWEST_PERCENT: NEWEST, LATE_PERCENT: LATE}
 class ModelTime:
     """Seconds that dbt took for a model, compiling it included; `layer` is the folder of models/.
 
-    `relation` is its table, None if it is a view or a macro, which hold no rows.
+    `relation` is what holds its rows, None if it is a view, which holds none.
     """
 
     name: str
@@ -193,7 +191,7 @@ def read_model_times(target: Path) -> list[ModelTime]:
             layer=Path(node["original_file_path"]).parts[1],
             seconds=result["execution_time"],
             relation=None
-            if node["config"]["materialized"] in _WITHOUT_ROWS
+            if node["config"]["materialized"] == "view"
             else f'"{node["schema"]}"."{node["alias"]}"',
         )
         for result in results
@@ -205,11 +203,15 @@ def _rows_written(home: Home, run: DbtRun) -> dict[str, list[int]]:
     """Return for each model whose rows name the run that wrote them: rows of this run, and all rows."""
     found = {}
     with duckdb.connect(str(home.warehouse), read_only=True) as connection:
+        naming = {
+            f'"{schema}"."{table}"'
+            for schema, table in connection.execute(
+                "select schema_name, table_name from duckdb_columns() "
+                "where column_name = 'run_id' and database_name = current_database()"
+            ).fetchall()
+        }
         for model in run.models:
-            if model.relation is None:
-                continue
-            columns = [row[0] for row in connection.execute(f"describe {model.relation}").fetchall()]
-            if "run_id" in columns:
+            if model.relation in naming:
                 row = connection.execute(
                     "select count(*) filter (where cast(run_id as varchar) = $1), count(*) "
                     f"from {model.relation}",
