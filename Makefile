@@ -17,7 +17,7 @@ DEMO_AS_OF := 2026-03-15T18:30:00Z
 
 .PHONY: help
 help: ## Say what there is to make
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 .PHONY: setup
 setup: $(READY) ## Set up .venv with the pinned dependencies
@@ -59,6 +59,11 @@ test: $(READY) ## Run all tests
 bench-partitions: $(READY) ## Measure monthly partitions at 10k, 1M and 10M rows (ten minutes, 10 GB of disk)
 	$(BIN)/python -m benchmarks.partitions run --rows 10000 --rows 1000000 --rows 10000000
 	$(BIN)/python -m benchmarks.partitions report
+
+.PHONY: bench-layers
+bench-layers: $(READY) ## Measure each layer at 10k, 100k and 1M memories, full and incremental (15 minutes, 5 GB of disk)
+	$(BIN)/python -m benchmarks.layers run --rows 10000 --rows 100000 --rows 1000000
+	$(BIN)/python -m benchmarks.layers report
 
 .PHONY: lock
 lock: ## Pin the dependencies anew (needs uv)

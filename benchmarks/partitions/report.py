@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-
+from benchmarks.page import plt, table
 from benchmarks.partitions.questions import (
     LATEST_OF_USER,
     LOOKUP,
@@ -16,11 +15,6 @@ from benchmarks.partitions.questions import (
     USER_AND_TYPE,
     WORKING_MEMORY,
 )
-
-mpl.use("svg")
-mpl.rcParams["svg.hashsalt"] = "mnemoduck"  # the same result gives the same file
-mpl.rcParams["svg.fonttype"] = "none"
-import matplotlib.pyplot as plt  # noqa: E402  (after the backend was chosen)
 
 PAGE, PLOT = "partitions-benchmark.md", "partitions-benchmark.svg"
 
@@ -56,7 +50,7 @@ def _page(result: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield "## Targets"
     yield ""
-    yield from _table(["target", "limit", *names], [target.line(sizes) for target in _TARGETS])
+    yield from table(["target", "limit", *names], [target.line(sizes) for target in _TARGETS])
     yield ""
     yield "## Questions"
     yield ""
@@ -69,7 +63,7 @@ def _page(result: dict[str, Any]) -> Iterator[str]:
     for question in _QUESTIONS:
         yield f"**{question[0].upper()}{question[1:]}**"
         yield ""
-        yield from _table(["layout", "asked through", *names, "rows read"], list(_answers(sizes, question)))
+        yield from table(["layout", "asked through", *names, "rows read"], list(_answers(sizes, question)))
         yield ""
     yield "## Building and changing"
     yield ""
@@ -79,20 +73,13 @@ def _page(result: dict[str, Any]) -> Iterator[str]:
         "and still have their place in their table and every value."
     )
     yield ""
-    yield from _table(["", "layout", *names], list(_builds(sizes)))
+    yield from table(["", "layout", *names], list(_builds(sizes)))
     yield ""
     yield "## Life cycle of one month"
     yield ""
     yield ("Seconds that the database worked, the start of dbt left out. A month has a 36th of the rows.")
     yield ""
-    yield from _table(["", *names], list(_life_cycle(sizes)))
-
-
-def _table(head: list[str], rows: list[list[str]]) -> Iterator[str]:
-    yield "| " + " | ".join(head) + " |"
-    yield "|" + "---|" * len(head)
-    for row in rows:
-        yield "| " + " | ".join(row) + " |"
+    yield from table(["", *names], list(_life_cycle(sizes)))
 
 
 @dataclass(frozen=True)

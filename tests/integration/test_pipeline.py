@@ -18,6 +18,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from benchmarks.stream import Shape, generate
 
 from mnemoduck import Memory
 from mnemoduck.events import Event, new_event, parse_event
@@ -36,6 +37,30 @@ def write(home: Path, events: list[Event]) -> None:
 
 def sample_events() -> list[Event]:
     return [parse_event(line) for line in SAMPLE_STREAM.read_bytes().splitlines()]
+
+
+def lifelike_events(folder: Path) -> list[Event]:
+    """Sessions with recalls, facts, forgets, repeated texts and late arrivals, more of each than in life."""
+    shape = Shape(
+        first_day=datetime(2026, 2, 20, tzinfo=UTC),
+        last_day=datetime(2026, 3, 12, tzinfo=UTC),
+        newest=0.1,
+        late=0.1,
+        exact_repeats=0.1,
+        near_repeats=0.1,
+        late_sessions=0.2,
+        facts=0.3,
+        recalls=0.3,
+        forgets=0.05,
+        whole_session_forgets=0.3,
+    )
+    stream = generate(200, folder, shape=shape)
+    return [
+        parse_event(line)
+        for paths in stream.segments.values()
+        for path in paths
+        for line in path.read_bytes().splitlines()
+    ]
 
 
 def test_plain_dbt_build_loads_builds_tests_and_publishes(bench: Workbench) -> None:
@@ -98,9 +123,16 @@ def test_a_failing_test_leaves_readers_on_the_last_good_snapshot_and_says_so(
         assert [item.is_fresh for item in memory.recall("kiln degrees", user_id="maya")] == [False]
 
 
-def test_the_order_and_batching_of_arrival_do_not_change_what_is_built(bench: Workbench) -> None:
-    """Incremental equals full: in three batches, out of order, then rebuilt, then in one batch."""
-    events = sample_events()
+def test_the_order_and_batching_of_arrival_do_not_change_what_is_built(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    """Incremental equals full: in three batches, out of order, then rebuilt, then in one batch.
+
+    Orders to forget and recalls arrive before what they name, and memories before and after others of
+    their session.
+    """
+    events = sample_events() + lifelike_events(tmp_path / "stream")
+    assert {event.event_type for event in events} == {"memory", "recall", "forget"}
     chunks = [events[1::3], events[::3], events[2::3]]
     for chunk in chunks:
         write(bench.home, list(reversed(chunk)))

@@ -1,0 +1,1 @@
+"""How the time of each layer grows: with all that is stored, and with what has changed."""
