@@ -55,7 +55,7 @@ class Mechanisms:
     def __init__(self, project: Path | None = None) -> None:
         self.project = find_project(project)
         self.parameters = variables(self.project)
-        self._connection = duckdb.connect()
+        self._connection = duckdb.connect(config={"threads": 1})  # small questions, many of them
         load_extension(self._connection, "fts")  # `stem`, where a macro takes the stems of words
         self._connection.execute(f"create table said ({', '.join(_columns(self.project))})")
 

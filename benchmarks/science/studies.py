@@ -271,27 +271,24 @@ def _tested(
 
 # --- serial position -----------------------------------------------------------------------------------
 
-LISTS = 200
+LISTS = 100
 FILLER_SECONDS = 30.0
-SPREADS = (0.0, 0.02, 0.05, 0.1, 0.25)
+SPREADS = (0.0, 0.02, 0.1, 0.25)
 
 
 def serial_position(mechanisms: Mechanisms) -> Figures:
     """Which words of a list are in mind after it, averaged over lists whose words differ in importance."""
+    fillers = ("none", "silent", "spoken")
+    asked = [
+        (1.0, False, "none", 0.05),
+        *((2.0, False, filler, 0.05) for filler in fillers),
+        (5.0, False, "none", 0.05),
+        *((5.0, True, filler, 0.05) for filler in fillers),
+        *((2.0, False, "none", spread) for spread in SPREADS),
+    ]
     conditions: list[Figures] = [
-        {"pace": pace, "rehearsed": False, "filler": filler, "spread": 0.05}
-        for pace in (1.0, 2.0)
-        for filler in ("none", "silent", "spoken")
-    ]
-    conditions += [
-        {"pace": 5.0, "rehearsed": rehearsed, "filler": filler, "spread": 0.05}
-        for rehearsed in (False, True)
-        for filler in ("none", "silent", "spoken")
-    ]
-    conditions += [
-        {"pace": 2.0, "rehearsed": False, "filler": "none", "spread": spread}
-        for spread in SPREADS
-        if spread != 0.05
+        {"pace": pace, "rehearsed": rehearsed, "filler": filler, "spread": spread}
+        for pace, rehearsed, filler, spread in asked
     ]
     return {
         "lists": LISTS,
@@ -416,7 +413,7 @@ def capacity(mechanisms: Mechanisms) -> Figures:
 # --- the tail of older uses ----------------------------------------------------------------------------
 
 YEAR = 365 * DAY
-HISTORIES = 60
+HISTORIES = 30
 LENGTHS = (12, 30, 100, 300, 1000)
 
 
