@@ -60,6 +60,11 @@ bench-partitions: $(READY) ## Measure monthly partitions at 10k, 1M and 10M rows
 	$(BIN)/python -m benchmarks.partitions run --rows 10000 --rows 1000000 --rows 10000000
 	$(BIN)/python -m benchmarks.partitions report
 
+.PHONY: bench-science
+bench-science: $(READY) ## Run the studies of memory anew and write docs/science.md (seconds)
+	$(BIN)/python -m benchmarks.science run
+	$(BIN)/python -m benchmarks.science report
+
 .PHONY: lock
 lock: ## Pin the dependencies anew (needs uv)
 	uv pip compile pyproject.toml $(LOCK_OPTIONS) --output-file requirements.lock

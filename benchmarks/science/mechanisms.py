@@ -219,5 +219,5 @@ def _columns(project: Path) -> list[str]:
     document = yaml.safe_load(
         (project / "models" / "short_term" / "short_term_memories.yml").read_text("utf-8")
     )
-    (model,) = document["models"]
+    (model,) = (model for model in document["models"] if model["name"] == "short_term_memories")
     return [f"{column['name']} {column['data_type']}" for column in model["columns"]]

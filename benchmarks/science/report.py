@@ -31,8 +31,9 @@ def _page(result: dict[str, Any]) -> Iterator[str]:
         "Each mechanism of memory is one macro in macros/memory. Here each of them is run as it is, through "
         "the experiments that its source is known for, and its figures stand beside what people did. Where "
         "they differ the page says so. Made by `python -m benchmarks.science report` from "
-        "benchmarks/science/result.json, and that by `python -m benchmarks.science run`: a few seconds, no "
-        "clock and no chance in it. tests/unit/test_science.py holds the macros to these findings, with "
+        "benchmarks/science/result.json, and that by `python -m benchmarks.science run` "
+        "(`make bench-science` does both): a few seconds, no clock and no chance in it. "
+        "tests/unit/test_science.py holds the macros to these findings, with "
         "tolerances, and result and page to each other."
     )
     yield ""
@@ -150,8 +151,8 @@ def _activation(result: dict[str, Any]) -> Iterator[str]:
     )
     yield ""
     yield (
-        "*Deviation.* It is the odds that are a power function, not the probability: that stays near 1 "
-        f"until about {found['threshold_age_days']:.0f} days (one use), where it is 0.5, and from ten "
+        "*Deviation.* It is the odds that are a power function, not the probability: that falls slowly "
+        f"at first, is 0.5 at {found['threshold_age_days']:.0f} days (one use), and from ten "
         f"times that age on is itself a power function (slope {found['late_probability_slope']:.2f}). Over "
         f"the whole range a power function explains {found['probability_as_power']['r2']:.0%} of the "
         "variance of ln p. With s = 0.4 the odds fall more steeply than those of Ebbinghaus's savings do "
@@ -173,7 +174,7 @@ def _retention(result: dict[str, Any]) -> Iterator[str]:
         "*Source.* Two components of long-term memory, retrievability and stability (Wozniak, "
         "Gorzelanczyk & Murakowski 1995). That one memory is lost exponentially is their model, not "
         "Ebbinghaus's: he fitted a logarithmic function, and averaged data are nearer to a power function "
-        "(Wixted & Ebbesen 1991). Arithmetic means of exponentials look like a power function even though "
+        "(Wixted & Ebbesen 1991). Arithmetic means of exponentials can look like a power function though "
         "none of them is one, geometric means do not (Anderson & Tweney 1997); single subjects follow "
         "power functions all the same (Wixted & Ebbesen 1997)."
     )
@@ -636,7 +637,7 @@ def _plot_forgetting(panel: Any, result: dict[str, Any]) -> None:
             one["retention"],
             style,
             color="tab:orange",
-            label=f"mean retention, {one['share_reinforced_again']:.0%} reinforced again",
+            label=f"mean, {one['share_reinforced_again']:.0%} reinforced again",
         )
     panel.plot(
         found["odds_days"],
