@@ -65,6 +65,11 @@ bench-layers: $(READY) ## Measure each layer at 10k, 100k and 1M memories, full 
 	$(BIN)/python -m benchmarks.layers run --rows 10000 --rows 100000 --rows 1000000
 	$(BIN)/python -m benchmarks.layers report
 
+.PHONY: bench-science
+bench-science: $(READY) ## Run the studies of memory anew and write docs/science.md (seconds)
+	$(BIN)/python -m benchmarks.science run
+	$(BIN)/python -m benchmarks.science report
+
 .PHONY: lock
 lock: ## Pin the dependencies anew (needs uv)
 	uv pip compile pyproject.toml $(LOCK_OPTIONS) --output-file requirements.lock

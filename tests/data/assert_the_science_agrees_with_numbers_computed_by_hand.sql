@@ -17,6 +17,8 @@ used (name, use_count, first_age, recent_ages, expected) as (
     -- ln(1 + 0.1), in any order
     ('two uses', 2, 100, [1, 100], 0.095310179804),
     ('two uses in another order', 2, 100, [100, 1], 0.095310179804),
+    -- relearned a day after it was learned: ln(86400^-0.5 + 3600^-0.5)
+    ('a use an hour and one a day ago', 2, 86400, [3600, 86400], -3.908592109993),
     -- ages are at least a second: ln(1 + 1)
     ('two uses at the moment', 2, 0, [0, 0], 0.693147180560),
     -- ln(0.1): the use in the future does not exist yet
@@ -65,6 +67,45 @@ recalled (above, expected) as (
 
 ),
 
+-- The power law: the odds p / (1 - p) of ten times the age, as a share of those of the age. 10^(-0.5 / 0.4)
+ages (age, expected) as (
+
+    values (86400, 0.056234132519), (864000, 0.056234132519)
+
+),
+
+aged as (
+
+    select
+        *,
+        {{ noon }} - to_seconds(age) as used_at,
+        {{ noon }} - to_seconds(10 * age) as used_earlier_at
+
+    from ages
+
+),
+
+decayed as (
+
+    select
+        *,
+        {{ retrieval_probability(activation('1', 'used_at', '[used_at]', noon), '-7.5') }} as sooner,
+        {{ retrieval_probability(
+            activation('1', 'used_earlier_at', '[used_earlier_at]', noon), '-7.5'
+        ) }} as later
+
+    from aged
+
+),
+
+-- The spacing effect: what is left a time after two spaced uses as a multiple of what is left after two
+-- massed ones, S being 14 and 7 days: e^(t / 14)
+respaced (days, expected) as (
+
+    values (14, 2.718281828459), (0, 1)
+
+),
+
 compared as (
 
     select
@@ -100,6 +141,25 @@ compared as (
         expected
 
     from recalled
+
+    union all
+
+    select
+        'odds of retrieval at ten times an age of ' || age || ' seconds' as name,
+        (later / (1 - later)) / (sooner / (1 - sooner)) as actual,
+        expected
+
+    from decayed
+
+    union all
+
+    select
+        'advantage of spaced uses after ' || days || ' days' as name,
+        {{ retention(noon ~ ' - to_days(days)', stability_days('1'), noon) }}
+        / {{ retention(noon ~ ' - to_days(days)', stability_days('0'), noon) }} as actual,
+        expected
+
+    from respaced
 
 )
 

@@ -1,0 +1,1 @@
+"""The mechanisms of memory against what experiments on people have found."""
