@@ -145,7 +145,7 @@ openings as (
 
     select
         memory_id,
-        {{ brief('content') }} as words
+        {{ brief('content') }} as first_sentence
 
     from placed
     where memory_id in (
@@ -206,8 +206,8 @@ joined as (
         in_play.memory_type,
         in_play.tags,
         in_play.metadata,
-        coalesce(organised.named_goal, goal_openings.words) as goal,
-        coalesce(organised.named_task, task_openings.words) as task,
+        coalesce(organised.named_goal, goal_openings.first_sentence) as goal,
+        coalesce(organised.named_task, task_openings.first_sentence) as task,
         organised.hierarchy_level,
         organised.hierarchy_method,
         case when in_play.importance is null then 'default' else 'caller' end as importance_method,
@@ -250,16 +250,17 @@ joined as (
 
 ),
 
+-- The hash holds what the rest follows from. Nothing that arrived goes away, so the same first memory and the
+-- same place mean the same memories before it, and with them goal, task, attention and interference; the same
+-- number of recalls means the same recalls. What does not follow from these has to be added.
 final as (
 
     select
         *,
         (select newest.batch_seq from newest) as changed_batch_seq,
         {{ hash_key([
-            'importance', 'activity_id', 'activity_position', 'stretch_started_at', 'activity_started_at',
-            'activity_ended_at', 'ready_at', 'goal_id', 'task_id', 'goal', 'task', 'hierarchy_level',
-            'hierarchy_method', 'task_number', 'action_number', 'interference', 'recall_count',
-            'spaced_reinforcements', 'co_activation_count', 'recent_use_times', 'forgotten_at',
+            'importance', 'activity_id', 'activity_position', 'stretch_started_at', 'activity_ended_at',
+            'recall_count', 'forgotten_at',
         ]) }} as row_hash,
         cast('{{ invocation_id }}' as uuid) as run_id
 
