@@ -43,6 +43,8 @@
         ('stability_growth', 1, none, none, none, 'of at least 1'),
         ('spacing_hours', none, 0, none, none, 'of hours above 0'),
         ('session_gap_minutes', none, 0, none, none, 'of minutes above 0'),
+        ('session_max_hours', none, 0, none, none, 'of hours above 0'),
+        ('session_lateness_minutes', 0, none, none, none, 'of minutes, at least 0'),
         ('default_importance', 0, none, 1, none, 'from 0 to 1'),
         ('partition_months_ahead', 0, none, 120, none, 'of months from 0 to 120'),
         ('partition_tail_rows', 0, none, none, none, 'of rows, at least 0'),
@@ -89,7 +91,8 @@
 {#- The variables that stored rows depend on. Changing one of them takes a --full-refresh. -#}
 {% macro stored_parameters() %}
     {{ return([
-        'session_gap_minutes', 'initial_stability_days', 'stability_growth', 'spacing_hours',
+        'session_gap_minutes', 'session_max_hours', 'session_lateness_minutes',
+        'attention_window_minutes', 'capacity_maximum', 'initial_stability_days', 'stability_growth', 'spacing_hours',
         'activation_recent_uses', 'default_importance',
     ]) }}
 {% endmacro %}

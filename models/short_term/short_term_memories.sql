@@ -6,19 +6,26 @@
         compound_index=['scope_key', 'memory_type', 'occurred_at'],
         indexes=[{'columns': ['memory_id']}],
         merge_update_columns=[
-            'activity_id', 'activity_position', 'interference', 'activity_started_at', 'activity_ended_at',
-            'ready_at', 'forgotten_at', 'changed_batch_seq', 'row_hash', 'run_id',
+            'activity_id', 'goal_id', 'task_id', 'goal', 'task', 'hierarchy_level', 'hierarchy_method',
+            'activity_position', 'task_number', 'action_number', 'recall_count', 'spaced_reinforcements',
+            'co_activation_count', 'interference', 'stretch_started_at', 'activity_started_at',
+            'activity_ended_at', 'ready_at', 'last_recalled_at', 'recent_use_times', 'forgotten_at',
+            'changed_batch_seq', 'row_hash', 'run_id',
         ],
     )
 }}
-
-{%- set gap = "interval '" ~ parameter('session_gap_minutes') ~ " minutes'" %}
 
 with
 
 memories as (
 
     select * from {{ ref('stg_memories') }}
+
+),
+
+recalls as (
+
+    select * from {{ ref('stg_recalls') }}
 
 ),
 
@@ -34,6 +41,7 @@ newest as (
     select
         greatest(
             (select coalesce(max(memories.batch_seq), 0) from memories),
+            (select coalesce(max(recalls.batch_seq), 0) from recalls),
             (select coalesce(max(forgotten.changed_batch_seq), 0) from forgotten)
         ) as batch_seq
 
@@ -57,37 +65,37 @@ newest as (
 
     ),
 
-    -- A session changes if a memory arrives within the gap of it. The other sessions of the scope stay
-    -- as they are: what lies between two sessions is still longer than the gap.
-    touched_sessions as (
+    -- Recalls of memories that are still on their way wait: whatever arrives is joined with all recalls.
+    used_or_forgotten as (
 
-        select distinct known.activity_id
-        from {{ this }} as known
-        inner join new_memories
-            on
-                known.scope_key = new_memories.scope_key
-                and new_memories.occurred_at >= known.activity_started_at - {{ gap }}
-                and new_memories.occurred_at <= known.activity_ended_at + {{ gap }}
+        select memory_id from recalls
+        where batch_seq > (select watermark.batch_seq from watermark)
+        union
+        select memory_id from forgotten
+        where changed_batch_seq > (select watermark.batch_seq from watermark)
 
     ),
 
     affected as (
 
-        select memory_id from new_memories
+        select memory_id from ({{ affected_memories(this, 'new_memories') }}) as moved
         union
-        select known.memory_id
-        from {{ this }} as known
-        inner join touched_sessions on known.activity_id = touched_sessions.activity_id
-        union
-        select known.memory_id
-        from {{ this }} as known
+        select known.memory_id from {{ this }} as known
         where
             known.activity_id in (
-                select changed.activity_id
-                from {{ this }} as changed
-                inner join forgotten on changed.memory_id = forgotten.memory_id
-                where forgotten.changed_batch_seq > (select watermark.batch_seq from watermark)
+                select used.activity_id from {{ this }} as used
+                where used.memory_id in (select used_or_forgotten.memory_id from used_or_forgotten)
             )
+
+    ),
+
+    known_stretches as (
+
+        select
+            memory_id,
+            stretch_started_at
+        from {{ this }}
+        where memory_id in (select affected.memory_id from affected)
 
     ),
 {% endif %}
@@ -96,106 +104,167 @@ in_play as (
 
     select
         memories.*,
-        forgotten.forgotten_at
+        {{ 'known_stretches.stretch_started_at' if is_incremental() else 'cast(null as timestamp)' }}
+            as known_stretch_started_at
 
     from memories
-    left join forgotten on memories.memory_id = forgotten.memory_id
     {% if is_incremental() %}
+        left join known_stretches on memories.memory_id = known_stretches.memory_id
         where memories.memory_id in (select affected.memory_id from affected)
     {% endif %}
 
 ),
 
--- A silence longer than the gap begins another activity session.
-begun as (
-
-    select
-        *,
-        coalesce(
-            occurred_at - lag(occurred_at) over (
-                partition by scope_key order by occurred_at, memory_id
-            ) > {{ gap }},
-            true
-        ) as is_first_of_activity
-
-    from in_play
-
-),
-
-counted as (
-
-    select
-        *,
-        sum(case when is_first_of_activity then 1 else 0 end) over (
-            partition by scope_key order by occurred_at, memory_id
-            rows between unbounded preceding and current row
-        ) as activity_number
-
-    from begun
-
-),
-
 sessionised as (
 
-    select
-        *,
-        first_value(memory_id) over activity as activity_id,
-        min(occurred_at) over (partition by scope_key, activity_number) as activity_started_at,
-        max(occurred_at) over (partition by scope_key, activity_number) as activity_ended_at,
-        cast(row_number() over activity as integer) as activity_position
+    {{ activity_sessions('in_play') }}
 
-    from counted
-    window activity as (
-        partition by scope_key, activity_number order by occurred_at, memory_id
+),
+
+placed as (
+
+    select
+        sessionised.*,
+        in_play.role,
+        in_play.content,
+        in_play.metadata
+
+    from sessionised
+    inner join in_play on sessionised.memory_id = in_play.memory_id
+
+),
+
+-- Said by the caller, or read off the order of speakers.
+organised as (
+
+    {{ goals_and_tasks('placed') }}
+
+),
+
+openings as (
+
+    select
+        memory_id,
+        {{ brief('content') }} as first_sentence
+
+    from placed
+    where memory_id in (
+        select organised.memory_id from organised
+        where organised.hierarchy_level <> 'action'
     )
 
 ),
 
-final as (
+attended as (
+
+    {{ attended_with('placed') }}
+
+),
+
+interfered as (
+
+    {{ interference_of('placed') }}
+
+),
+
+recalled as (
+
+    {{ recalls_of('in_play', 'recalls') }}
+
+),
+
+used as (
+
+    select
+        in_play.memory_id,
+        recalled.recall_times,
+        {{ use_times('in_play.occurred_at', 'recalled.recall_times') }} as use_times,
+        coalesce(recalled.recalled_with, 0) as recalled_with
+
+    from in_play
+    left join recalled on in_play.memory_id = recalled.memory_id
+
+),
+
+joined as (
 
     select
         -- ids
-        memory_id,
-        user_id,
-        agent_id,
-        session_id,
-        scope_key,
-        activity_id,
+        in_play.memory_id,
+        in_play.user_id,
+        in_play.agent_id,
+        in_play.session_id,
+        in_play.scope_key,
+        sessionised.activity_id,
+        organised.goal_id,
+        organised.task_id,
 
         -- strings
-        content,
-        content_hash,
-        role,
-        memory_type,
-        tags,
-        metadata,
-        case when importance is null then 'default' else 'caller' end as importance_method,
+        in_play.content,
+        in_play.content_hash,
+        in_play.role,
+        in_play.memory_type,
+        in_play.tags,
+        in_play.metadata,
+        coalesce(organised.named_goal, goal_openings.first_sentence) as goal,
+        coalesce(organised.named_task, task_openings.first_sentence) as task,
+        organised.hierarchy_level,
+        organised.hierarchy_method,
+        case when in_play.importance is null then 'default' else 'caller' end as importance_method,
 
         -- numbers
-        coalesce(importance, {{ parameter('default_importance') }}) as importance,
+        coalesce(in_play.importance, {{ parameter('default_importance') }}) as importance,
         cast(null as double) as urgency,
         cast(null as double) as emotional_salience,
-        cast(0 as double) as interference,
-        activity_position,
+        coalesce(interfered.interference, 0) as interference,
+        sessionised.activity_position,
+        organised.task_number,
+        organised.action_number,
+        cast(len(used.use_times) - 1 as integer) as recall_count,
+        {{ spaced_uses('used.use_times') }} as spaced_reinforcements,
+        cast(attended.attended + used.recalled_with as bigint) as co_activation_count,
 
         -- timestamps
-        occurred_at,
-        recorded_at,
-        activity_started_at,
-        activity_ended_at,
-        activity_ended_at + {{ gap }} as ready_at,
-        forgotten_at,
+        in_play.occurred_at,
+        in_play.recorded_at,
+        sessionised.stretch_started_at,
+        sessionised.activity_started_at,
+        sessionised.activity_ended_at,
+        {{ session_ready_at('sessionised.stretch_started_at', 'sessionised.activity_ended_at') }} as ready_at,
+        list_max(used.recall_times) as last_recalled_at,
+        {{ recent_uses('used.use_times') }} as recent_use_times,
+        forgotten.forgotten_at,
 
-        -- provenance and change
-        batch_seq,
+        -- change
+        in_play.batch_seq
+
+    from in_play
+    inner join sessionised on in_play.memory_id = sessionised.memory_id
+    inner join organised on in_play.memory_id = organised.memory_id
+    inner join attended on in_play.memory_id = attended.memory_id
+    inner join used on in_play.memory_id = used.memory_id
+    left join openings as goal_openings on organised.goal_opened_by = goal_openings.memory_id
+    left join openings as task_openings on organised.task_id = task_openings.memory_id
+    left join interfered on in_play.memory_id = interfered.memory_id
+    left join forgotten on in_play.memory_id = forgotten.memory_id
+
+),
+
+-- The hash holds what the rest follows from. Nothing that arrived goes away, so the same first memory and the
+-- same place mean the same memories before it, and with them goal, task, attention and interference; the same
+-- number of recalls means the same recalls. What does not follow from these has to be added.
+final as (
+
+    select
+        *,
         (select newest.batch_seq from newest) as changed_batch_seq,
         {{ hash_key([
-            'importance', 'activity_id', 'activity_position', 'activity_started_at',
-            'activity_ended_at', 'ready_at', 'interference', 'forgotten_at',
+            'importance', 'activity_id', 'activity_position', 'stretch_started_at', 'activity_ended_at',
+            'recall_count', 'forgotten_at',
         ]) }} as row_hash,
         cast('{{ invocation_id }}' as uuid) as run_id
 
-    from sessionised
+    from joined
 
 )
 

@@ -164,6 +164,51 @@ class Memory:
         self._writer.append([event.to_line()], durable=durable)
         return event.event_id
 
+    def reinforce(
+        self,
+        memory_ids: Iterable[UUID | str],
+        *,
+        query: str | None = None,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        session_id: str | None = None,
+        occurred_at: datetime | None = None,
+        durable: bool = False,
+    ) -> UUID:
+        """Record that memories were used together, and return the id of the recall event.
+
+        With the next run, the use raises the activation of each of them (one more term of ACT-R's sum,
+        Anderson & Schooler 1991), the stability of those whose last use was at least `spacing_hours`
+        before (the spacing effect), and what associates them with each other (Hebb 1949).
+
+        Args:
+            memory_ids: what was used, 1 to 1,000 memories, each counting once; one that nobody knows yet
+                is reinforced when it arrives.
+            query: what was asked for; kept with the event.
+            user_id, agent_id, session_id: who used them, where; kept with the event.
+            occurred_at: when it was (naive means UTC); default now. A use that is dated before its memory
+                happened does not count.
+            durable: also survive a loss of power (waits for fsync).
+
+        Raises:
+            UsageError: no memory is named.
+            InvalidEventError: an id is not a UUID, there are more than 1,000, or a value breaks the rules.
+            StorageError: the disk refused; nothing was recorded.
+        """
+        ids = list(dict.fromkeys(str(memory_id) for memory_id in memory_ids))
+        if not ids:
+            raise UsageError("Nothing says what was used: give memory ids, such as `recall` answers with.")
+        event = new_event(
+            "recall",
+            {"memory_ids": ids, "query": query},
+            occurred_at=occurred_at,
+            user_id=user_id,
+            agent_id=agent_id,
+            session_id=session_id,
+        )
+        self._writer.append([event.to_line()], durable=durable)
+        return event.event_id
+
     def recall(
         self,
         query: str,

@@ -99,6 +99,7 @@ def test_output_into_a_closed_pipe_is_no_error(read_only_sample: Workbench) -> N
         (["remember", "   "], "content: must not be empty"),
         (["remember", "x", "--importance", "7"], "7.0 is not in the range"),
         (["remember", "x", "--occurred-at", "1950-01-01"], "out of range"),
+        (["reinforce", "not-an-id"], "memory_ids.0"),
         (["forget"], "Nothing says what to forget"),
         (["forget", "not-an-id"], "memory_ids.0"),
         (["forget", "--user", "maya"], "add --yes"),

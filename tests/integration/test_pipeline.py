@@ -35,6 +35,22 @@ def write(home: Path, events: list[Event]) -> None:
     writer.close()
 
 
+def with_recalls(events: list[Event]) -> list[Event]:
+    """Add recalls of pairs of memories: days later, in the same moment, and before one of them was."""
+    memories = [event for event in events if event.event_type == "memory"]
+    pairs = list(zip(memories[::16], memories[8::16], strict=True))
+    return events + [
+        new_event(
+            "recall",
+            {"memory_ids": [str(event.event_id) for event in pair]},
+            occurred_at=pair[0].occurred_at + timedelta(days=days),
+            recorded_at=pair[0].occurred_at + timedelta(days=days),
+        )
+        for pair in pairs
+        for days in (0, 3, 3, 5)
+    ]
+
+
 def sample_events() -> list[Event]:
     return [parse_event(line) for line in SAMPLE_STREAM.read_bytes().splitlines()]
 
@@ -131,7 +147,7 @@ def test_the_order_and_batching_of_arrival_do_not_change_what_is_built(
     Orders to forget and recalls arrive before what they name, and memories before and after others of
     their session.
     """
-    events = sample_events() + lifelike_events(tmp_path / "stream")
+    events = with_recalls(sample_events()) + lifelike_events(tmp_path / "stream")
     assert {event.event_type for event in events} == {"memory", "recall", "forget"}
     chunks = [events[1::3], events[::3], events[2::3]]
     for chunk in chunks:

@@ -124,6 +124,48 @@ def test_a_refusing_disk_is_told_and_nothing_is_remembered(memory: Memory) -> No
         memory.recall("x")
 
 
+# --- reinforce -----------------------------------------------------------------------------------------
+
+
+def test_memories_that_were_used_together_are_named_in_one_recall_event(memory: Memory) -> None:
+    ids = [memory.remember(f"duck {number}") for number in range(2)]
+    unknown = uuid4()  # it may be on its way
+    event_id = memory.reinforce(
+        [ids[1], str(ids[0]).upper(), ids[1], unknown],
+        query="ducks?",
+        user_id="maya",
+        occurred_at=datetime(2026, 3, 1, 13, 0, tzinfo=timezone(timedelta(hours=1))),
+        durable=True,
+    )
+    *_, event = FreshEvents(Home(memory.home)).read(0)[0]
+    assert (event.event_id, event.event_type, event.user_id) == (event_id, "recall", "maya")
+    assert event.occurred_at == datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+    assert event.payload["query"] == "ducks?"
+    named = event.payload["memory_ids"]
+    assert isinstance(named, list)
+    assert {UUID(str(item)) for item in named} == {*ids, unknown}
+    assert len(found(memory, "duck")) == 2, "a use is no memory"
+
+
+@pytest.mark.parametrize(
+    ("used", "error", "sentence"),
+    [
+        ({"memory_ids": []}, UsageError, "Nothing says what was used"),
+        ({"memory_ids": ["not an id"]}, InvalidEventError, "memory_ids.0: Input should be a valid UUID"),
+        ({"memory_ids": [uuid4() for _ in range(1001)]}, InvalidEventError, "memory_ids"),
+        ({"memory_ids": [uuid4()], "user_id": ""}, InvalidEventError, "user_id"),
+        ({"memory_ids": [uuid4()], "query": "\ud800"}, InvalidEventError, "UTF-8"),
+        ({"memory_ids": [uuid4()], "occurred_at": datetime(1900, 1, 1)}, InvalidEventError, "out of range"),
+    ],
+)
+def test_a_use_of_nothing_or_nonsense_is_refused(
+    memory: Memory, used: dict[str, object], error: type[MnemoduckError], sentence: str
+) -> None:
+    with pytest.raises(error, match=sentence):
+        memory.reinforce(**used)  # type: ignore[arg-type]
+    assert FreshEvents(Home(memory.home)).read(0)[0] == []
+
+
 # --- forget --------------------------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ from mnemoduck.cli.read import (
     status_command,
     working_memory_command,
 )
-from mnemoduck.cli.write import forget_command, ingest_command, remember_command
+from mnemoduck.cli.write import forget_command, ingest_command, reinforce_command, remember_command
 from mnemoduck.errors import MnemoduckError
 
 DEBUG_VARIABLE = "MNEMODUCK_DEBUG"
@@ -42,6 +42,7 @@ for _command in (
     init_command,
     ingest_command,
     remember_command,
+    reinforce_command,
     forget_command,
     run_command,
     recall_command,

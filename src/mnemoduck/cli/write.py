@@ -70,6 +70,37 @@ def remember_command(
     click.echo(str(memory_id))
 
 
+@click.command("reinforce")
+@click.argument("memory_ids", nargs=-1, required=True, metavar="MEMORY_ID...")
+@home_option
+@scope_options
+@click.option("--query", help="What was asked for; kept with the event.")
+@click.option("--occurred-at", type=Moment(), help="When it was, ISO 8601 in UTC. Default: now.")
+@click.option("--durable", is_flag=True, help="Return only when it also survives a loss of power.")
+def reinforce_command(
+    memory_ids: tuple[str, ...],
+    home: Path | None,
+    user_id: str | None,
+    agent_id: str | None,
+    session_id: str | None,
+    query: str | None,
+    occurred_at: datetime | None,
+    durable: bool,
+) -> None:
+    """Record that memories were used together. The next run makes them stronger, and associates them."""
+    with Memory(home) as memory:
+        event_id = memory.reinforce(
+            memory_ids,
+            query=query,
+            user_id=user_id,
+            agent_id=agent_id,
+            session_id=session_id,
+            occurred_at=occurred_at,
+            durable=durable,
+        )
+    click.echo(str(event_id))
+
+
 @click.command("forget")
 @click.argument("memory_ids", nargs=-1, metavar="[MEMORY_ID]...")
 @home_option
