@@ -1,5 +1,5 @@
-{#- A late statement can join two periods into one, and an order to forget can take a fact away: such a row comes
-    as one without a row_hash, and is deleted. -#}
+{#- A late statement can join two periods into one, and an order to forget can take a fact away: such a row
+    comes as one without a row_hash, and is deleted. -#}
 {{
     config(
         materialized='incremental',
@@ -85,7 +85,7 @@ hashed as (
     ),
 {% endif %}
 
-final as (
+written as (
 
     select * from hashed
     {% if is_incremental() %}
@@ -95,5 +95,38 @@ final as (
 
 )
 
-select * from final
+select
+    -- ids
+    fact_id,
+    group_key,
+    user_id,
+    agent_id,
+    memory_ids,
+    superseded_by,
+
+    -- strings
+    subject,
+    predicate,
+    object,
+    subject_key,
+    predicate_key,
+    method,
+
+    -- numbers and booleans
+    support_count,
+    is_functional,
+
+    -- timestamps
+    valid_from,
+    valid_to,
+    recorded_at,
+    last_said_at,
+    superseded_at,
+
+    -- change and provenance
+    changed_batch_seq,
+    row_hash,
+    run_id
+
+from written
 order by user_id, agent_id, subject_key, predicate_key, valid_from, fact_id

@@ -22,4 +22,7 @@ select * from (
 ) as intervals
 where
     world_time is null
-    or (valid_from <= cast(world_time as timestamp) and (valid_to is null or valid_to > cast(world_time as timestamp)))
+    or (
+        valid_from <= cast(world_time as timestamp)
+        and (valid_to is null or valid_to > cast(world_time as timestamp))
+    )

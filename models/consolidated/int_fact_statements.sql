@@ -151,7 +151,7 @@ new_statements as (
     ),
 {% endif %}
 
-final as (
+written as (
 
     select * from new_statements
     {% if is_incremental() %}
@@ -161,5 +161,37 @@ final as (
 
 )
 
-select * from final
+select
+    -- ids
+    statement_id,
+    memory_id,
+    ordinal,
+    user_id,
+    agent_id,
+    group_key,
+    object_key,
+
+    -- strings
+    subject,
+    predicate,
+    object,
+    subject_key,
+    predicate_key,
+    method,
+
+    -- booleans
+    is_functional,
+    is_listed,
+
+    -- timestamps
+    valid_from,
+    valid_to,
+    said_at,
+    recorded_at,
+    forgotten_at,
+
+    -- change
+    changed_batch_seq
+
+from written
 order by user_id, agent_id, subject_key, predicate_key, valid_from

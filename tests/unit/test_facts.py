@@ -367,7 +367,7 @@ def test_a_memory_counts_as_superseded_exactly_when_the_history_until_then_says_
     shared.tell(told)
     query = render(PROJECT, "fact_intervals", "int_fact_statements")
     superseded_at = {
-        memory.int: NEVER if moment is None else day(moment)
+        memory.int: NEVER if moment is None else (moment - DAY_0).days
         for moment, memory in shared.connection.execute(
             f"select superseded_at, unnest(memory_ids) from ({query})"
         ).fetchall()
@@ -376,7 +376,8 @@ def test_a_memory_counts_as_superseded_exactly_when_the_history_until_then_says_
         for periods in expected_periods([s for s in told if s.said_at <= today]).values():
             for period in periods:
                 is_superseded = period.is_superseded and (period.valid_to or 0) <= today
-                assert {superseded_at[memory] <= today for memory in period.memories} == {is_superseded}
+                says_so = {superseded_at[memory] <= today for memory in period.memories}
+                assert says_so == {is_superseded}
 
 
 @settings(max_examples=20)
@@ -430,7 +431,8 @@ def merge(facts: Facts) -> list[tuple[Any, ...]]:
 
 def test_times_may_be_subqueries_and_a_subject_is_found_in_any_spelling(facts: Facts) -> None:
     facts.tell([Statement(1, "Rome", 1), Statement(2, "Oslo", 5, user="bob")])
-    count = "select list(object order by object) from facts_as_of((select max(valid_from) from int_fact_statements), {})"
+    moment = "(select max(valid_from) from int_fact_statements)"
+    count = f"select list(object order by object) from facts_as_of({moment}, {{}})"
     ask = facts.connection.execute
     assert ask(count.format("(select max(recorded_at) from int_fact_statements)")).fetchone() == (
         ["Oslo", "Rome"],
@@ -516,7 +518,7 @@ def published(home: Home, memory: Memory) -> Memory:
         ]
     )
     path = write_snapshot(home, 1)
-    rows = told.connection.execute("select * from int_fact_statements").fetch_arrow_table()
+    rows = told.connection.execute("select * from int_fact_statements").to_arrow_table()
     with duckdb.connect(str(path)) as connection:
         connection.register("rows", rows)
         connection.execute(STATEMENTS + "; insert into int_fact_statements select * from rows")
