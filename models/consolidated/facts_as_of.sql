@@ -18,7 +18,7 @@
     )
 {%- endset %}
 select * from (
-    {{ fact_intervals(known) }}
+    {{ fact_intervals(known, false) }}
 ) as intervals
 where
     world_time is null

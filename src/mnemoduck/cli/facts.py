@@ -55,34 +55,30 @@ def facts_command(
             "`mnemoduck run`."
         )
         return
-    moment = "all of history" if history else format_time(as_of) if as_of else "this moment"
-    known = f", as known at {format_time(known_at)}" if known_at else ""
+    title = "History of facts" if history else f"Facts at {format_time(as_of) if as_of else 'this moment'}"
+    if known_at:
+        title += f", as known at {format_time(known_at)}"
+    columns = {
+        "from": [format_time(fact.valid_from) for fact in facts],
+        "to": [format_time(fact.valid_to) for fact in facts],
+        "known since": [format_time(fact.recorded_at) for fact in facts],
+        "whose": [format_scope(fact.user_id, fact.agent_id) for fact in facts],
+        "memory": [_source(fact) for fact in facts],
+        "fact": [one_line(f"{fact.subject} {fact.predicate} {fact.object}") for fact in facts],
+    }
+    if not any(fact.valid_to for fact in facts):
+        del columns["to"]
+    if len(set(columns["whose"])) == 1:
+        title += f" of {columns.pop('whose')[0]}"
     print_table(
-        f"Facts at {moment}{known}" if not history else f"Facts in {moment}{known}",
-        [
-            ("valid from", "left"),
-            ("to", "left"),
-            ("known since", "left"),
-            ("whose", "left"),
-            ("memory", "left"),
-            ("fact", "left"),
-        ],
-        [
-            (
-                format_time(fact.valid_from),
-                format_time(fact.valid_to),
-                format_time(fact.recorded_at),
-                format_scope(fact.user_id, fact.agent_id),
-                _source(fact),
-                " ".join(one_line(part) for part in (fact.subject, fact.predicate, fact.object)),
-            )
-            for fact in facts
-        ],
+        title,
+        [(name, "left") for name in columns],
+        zip(*columns.values(), strict=True),
         note=f"{len(facts):,} fact{'' if len(facts) == 1 else 's'}; --json has the whole ids",
     )
 
 
 def _source(fact: FactRecord) -> str:
-    """The last digits of an id tell memories apart that were made in one moment."""
+    """The end of an id tells memories apart; they begin with the time at which they were made."""
     more = f" +{fact.support_count - 1}" if fact.support_count > 1 else ""
-    return f"…{str(fact.memory_ids[0])[-12:]}{more}"
+    return f"…{str(fact.memory_ids[-1])[-6:]}{more}"
