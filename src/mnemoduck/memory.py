@@ -14,6 +14,7 @@ import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -329,7 +330,7 @@ class _Readers:
         self._mutex = threading.Lock()
         self._memory: MemoryReader | None = None
 
-    @property
+    @cached_property
     def facts(self) -> FactReader:
         return FactReader(self.snapshots, find_project())
 

@@ -5,6 +5,7 @@ The SQL under test is that of the project: the macro `fact_intervals` and the mo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from jinja2 import Environment
 
 from mnemoduck.errors import InvalidEventError, SnapshotError, UsageError
-from mnemoduck.events import new_event
+from mnemoduck.events import MemoryPayload, new_event
 from mnemoduck.facts import FactRecord
 from mnemoduck.home import Home
 from mnemoduck.inbox import FreshEvents
@@ -329,7 +330,7 @@ def test_what_was_known_then_does_not_change_when_more_is_told_or_forgotten_late
     shared: Facts, told: list[Statement], system_day: int
 ) -> None:
     earlier = [
-        replace(s, forgotten_at=s.forgotten_at if (s.forgotten_at or NEVER) <= system_day else None)
+        s if s.forgotten_at is not None and s.forgotten_at <= system_day else replace(s, forgotten_at=None)
         for s in told
         if s.recorded_at <= system_day
     ]
@@ -551,6 +552,15 @@ def test_history_shows_what_is_over_and_what_took_over(published: Memory) -> Non
     assert (oslo.memory_ids, oslo.support_count, oslo.is_functional) == ([UUID(int=2)], 1, True)
     (rome_then,) = published.facts(predicate="lives in", history=True, known_at=at(6))
     assert rome_then == replace(rome, valid_to=None, superseded_by=None)
+
+
+def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (PROJECT / "docs" / "facts.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    (event,), _ = FreshEvents(Home(tmp_path / "my-agent-home")).read(0)
+    (fact,) = MemoryPayload.model_validate(event.payload).facts
+    assert fact.valid_from == datetime(2026, 4, 1, tzinfo=UTC)
 
 
 def test_before_the_first_build_there_are_no_facts_and_an_older_build_says_what_to_do(
