@@ -68,6 +68,14 @@
 {% endmacro %}
 
 
+{#- The objects of a JSON list, each as JSON text. -#}
+{% macro json_objects(column) %}{{ return(adapter.dispatch('json_objects', 'mnemoduck')(column)) }}{% endmacro %}
+
+{% macro duckdb__json_objects(column) %}
+    {{- return("cast(json_extract(" ~ column ~ ", '$[*]') as varchar[])") -}}
+{% endmacro %}
+
+
 {#- The words of a text, lower case: runs of letters and digits of any script. -#}
 {% macro words(column) %}{{ return(adapter.dispatch('words', 'mnemoduck')(column)) }}{% endmacro %}
 

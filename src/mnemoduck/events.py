@@ -60,6 +60,13 @@ def _without_control_characters(value: str) -> str:
     return value
 
 
+def _says_something(value: str) -> str:
+    """A predicate is compared without these characters (macro predicate_key), so it needs others."""
+    if not value.replace("_", " ").replace("-", " ").strip():
+        raise ValueError("must have a letter or another sign besides blanks, underscores and hyphens")
+    return value
+
+
 def _within_content_limit(value: str) -> str:
     if not value.strip():
         raise ValueError("must not be empty")
@@ -79,14 +86,34 @@ Tag = Annotated[str, StringConstraints(min_length=1, max_length=256, strip_white
 Content = Annotated[str, AfterValidator(_within_content_limit)]
 
 
+Words = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+
+
 class Fact(BaseModel):
-    """A statement that the caller vouches for, such as ("Ada", "lives in", "London")."""
+    """A statement that the caller vouches for, such as ("Ada", "lives in", "London").
+
+    It holds in the world from `valid_from`, by default when the memory happened, until `valid_to`
+    (exclusive), by default until something else is said. `is_functional` tells whether the subject has one
+    value of the predicate at a time; left out, a list of usual predicates decides.
+    """
 
     model_config = ConfigDict(extra="allow")
 
-    subject: Annotated[str, StringConstraints(min_length=1)]
-    predicate: Annotated[str, StringConstraints(min_length=1)]
-    object: Annotated[str, StringConstraints(min_length=1)]
+    subject: Words
+    predicate: Annotated[Words, AfterValidator(_says_something)]
+    object: Words
+    valid_from: UtcDatetime | None = None
+    valid_to: UtcDatetime | None = None
+    is_functional: bool | None = None
+
+    @model_validator(mode="after")
+    def _ends_after_it_begins(self) -> Fact:
+        if self.valid_from and self.valid_to and self.valid_to <= self.valid_from:
+            raise ValueError(
+                f"valid_to is {self.valid_to.isoformat()}; it must be later than valid_from, "
+                f"{self.valid_from.isoformat()}"
+            )
+        return self
 
 
 class MemoryPayload(BaseModel):
@@ -142,10 +169,20 @@ _PAYLOADS: dict[str, type[BaseModel]] = {
     "recall": RecallPayload,
 }
 _RESPELLED: dict[str, set[str]] = {
-    "memory": {"importance", "tags"},
+    "memory": {"importance", "tags", "facts"},
     "forget": {"memory_ids", "is_whole_scope", "occurred_before"},
     "recall": {"memory_ids"},
 }
+
+
+def _check_ends(facts: list[Fact], occurred_at: datetime) -> None:
+    """Raise ValueError for a fact without valid_from that ends before the memory that states it."""
+    for number, fact in enumerate(facts):
+        if fact.valid_to and not fact.valid_from and fact.valid_to <= occurred_at:
+            raise ValueError(
+                f"payload.facts.{number}: valid_to is {fact.valid_to.isoformat()}, but the fact would begin "
+                f"when the memory happened, {occurred_at.isoformat()}; give its valid_from"
+            )
 
 
 class Event(BaseModel):
@@ -171,7 +208,9 @@ class Event(BaseModel):
             # seconds) and drops the zone of a time: what is stored has one spelling.
             spelled = _RESPELLED[self.event_type] & self.payload.keys()
             if spelled:
-                self.payload.update(checked.model_dump(mode="json", include=spelled))
+                self.payload.update(checked.model_dump(mode="json", include=spelled, exclude_unset=True))
+            if isinstance(checked, MemoryPayload):
+                _check_ends(checked.facts, self.occurred_at)
         return self
 
     def to_line(self) -> bytes:

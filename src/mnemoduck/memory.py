@@ -14,6 +14,7 @@ import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +24,7 @@ import duckdb
 
 from mnemoduck.errors import QueryError, UsageError
 from mnemoduck.events import Event, new_event
+from mnemoduck.facts import FactReader, FactRecord
 from mnemoduck.fresh import FreshReader
 from mnemoduck.home import Home, open_home
 from mnemoduck.inbox import InboxWriter
@@ -73,7 +75,7 @@ class Memory:
         tags: Sequence[str] = (),
         importance: float | None = None,
         metadata: Mapping[str, Any] | None = None,
-        facts: Sequence[Mapping[str, str]] = (),
+        facts: Sequence[Mapping[str, Any]] = (),
         durable: bool = False,
     ) -> UUID:
         """Remember a text and return its memory id.
@@ -86,7 +88,8 @@ class Memory:
             occurred_at: when it happened (naive means UTC); default now.
             importance: 0 to 1; left out, the pipeline assumes a neutral one.
             metadata: anything that JSON can hold.
-            facts: mappings with `subject`, `predicate` and `object`.
+            facts: what the text states: mappings with `subject`, `predicate` and `object`, and if need be
+                `valid_from`, `valid_to` (datetimes or ISO 8601) and `is_functional`; see docs/facts.md.
             durable: also survive a loss of power (waits for fsync).
 
         Raises:
@@ -102,7 +105,7 @@ class Memory:
                 "tags": list(tags) or None,
                 "importance": importance,
                 "metadata": dict(metadata) if metadata else None,
-                "facts": [dict(fact) for fact in facts] or None,
+                "facts": [_to_json(fact) for fact in facts] or None,
             },
             occurred_at=occurred_at,
             user_id=user_id,
@@ -269,6 +272,41 @@ class Memory:
         scope = Scope(user_id, agent_id, session_id)
         return self._readers.memory.long_term(scope, limit=limit, as_of=_as_utc(as_of))
 
+    def facts(
+        self,
+        *,
+        subject: str | None = None,
+        predicate: str | None = None,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        as_of: datetime | None = None,
+        known_at: datetime | None = None,
+        history: bool = False,
+    ) -> list[FactRecord]:
+        """Return the facts that hold now, or at `as_of`, as they are known now, or were at `known_at`.
+
+        Reads the last build whose tests passed: a fact that was remembered since appears after the next
+        `mnemoduck run`, and one whose memory was forgotten since disappears then.
+
+        Args:
+            subject: only facts about this, whatever the case of its letters.
+            predicate: only facts that say this; "lives_in", "Lives in" and "lives-in" are the same.
+            as_of: the moment of the world (naive means UTC); default now.
+            known_at: the moment of knowledge (naive means UTC); default all that is known.
+            history: return every period of each fact instead, also those that are over or to come.
+
+        Returns:
+            Sorted by user, agent, subject, predicate and valid_from; empty if nothing was published yet.
+        """
+        return self._readers.facts.read(
+            Scope(user_id, agent_id),
+            subject=subject,
+            predicate=predicate,
+            as_of=_as_utc(as_of),
+            known_at=_as_utc(known_at),
+            history=history,
+        )
+
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Return the result of a SELECT on the published snapshot as a DataFrame.
 
@@ -337,6 +375,10 @@ class _Readers:
         self._mutex = threading.Lock()
         self._memory: MemoryReader | None = None
 
+    @cached_property
+    def facts(self) -> FactReader:
+        return FactReader(self.snapshots, find_project())
+
     @property
     def memory(self) -> MemoryReader:
         with self._mutex:
@@ -374,6 +416,14 @@ def _check_is_select(cursor: duckdb.DuckDBPyConnection, query: str) -> None:
             f"The query must be one SELECT (or EXPLAIN, SHOW, DESCRIBE, SUMMARIZE); got {names}. The "
             "snapshot is read-only: memories are added with remember() and taken back with forget()."
         )
+
+
+def _to_json(fact: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value.isoformat() if isinstance(value, datetime) else value
+        for key, value in fact.items()
+        if value is not None
+    }
 
 
 def _as_utc(moment: datetime | None) -> datetime | None:

@@ -46,6 +46,23 @@ def test_recall_working_memory_long_term_and_status_show_the_sample(read_only_sa
     assert status["waiting_events"] == 0
 
 
+def test_facts_show_what_held_then_as_it_was_known_then(read_only_sample: Workbench) -> None:
+    def objects(*arguments: str) -> list[str]:
+        done = read_only_sample.mnemoduck("facts", "--predicate", "Flies_to Lisbon on", "--json", *arguments)
+        assert done.code == 0, done.err
+        return [fact["object"] for fact in json.loads(done.out)]
+
+    assert objects("--history") == ["2026-03-28", "2026-03-25"]
+    assert objects("--as-of", "2026-03-05") == ["2026-03-28"]
+    assert objects("--as-of", SAMPLE_END, "--known-at", "2026-03-05") == ["2026-03-28"]
+    shown = read_only_sample.mnemoduck("facts", "--user", "maya", "--as-of", "2026-03-03")
+    assert "Facts at 2026-03-03 00:00 of maya / otter" in shown.out
+    assert "Maya is allergic to hazelnuts" in shown.out
+    # Whoever opens the file with DuckDB and nothing of ours can ask as well.
+    known = "select subject from facts_as_of('2026-03-05', '2026-03-05', for_user := 'jonas')"
+    assert read_only_sample.query(known) == [("Frieda",)]
+
+
 def test_nothing_in_mind_says_how_to_look_from_another_moment(read_only_sample: Workbench) -> None:
     done = read_only_sample.mnemoduck("working-memory", "--user", "maya", "--as-of", "2026-03-20")
     assert done.code == 0
@@ -127,7 +144,7 @@ def test_a_mistake_of_the_user_ends_in_a_sentence_and_exit_code_2(
 
 @pytest.mark.parametrize(
     "command",
-    [["recall", "x"], ["working-memory"], ["long-term"], ["status"], ["sql", "select 1"]],
+    [["recall", "x"], ["working-memory"], ["long-term"], ["facts"], ["status"], ["sql", "select 1"]],
     ids=lambda command: command[0],
 )
 class TestAHomeThatIsNone:

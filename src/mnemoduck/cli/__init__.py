@@ -10,6 +10,7 @@ import click
 
 from mnemoduck import __version__
 from mnemoduck.cli.build import init_command, run_command
+from mnemoduck.cli.facts import facts_command
 from mnemoduck.cli.output import escape_controls
 from mnemoduck.cli.partitions import partitions_group
 from mnemoduck.cli.read import (
@@ -48,6 +49,7 @@ for _command in (
     recall_command,
     working_memory_command,
     long_term_command,
+    facts_command,
     show_command,
     sql_command,
     partitions_group,
