@@ -1,0 +1,208 @@
+"""Near-duplicate texts: what is merged, what is not, and that neither order nor batches nor the future matter."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import uuid
+from datetime import datetime, timedelta
+from typing import Any
+
+import duckdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.near_duplicates.layer import Saying, TextLayer, macro
+from benchmarks.near_duplicates.stream import labelled
+
+START = datetime(2026, 3, 1)
+LOOSE = {"near_duplicate_similarity": 0.3, "near_duplicate_additions": 0.2, "minhash_bands": 3, "minhash_rows": 1}
+"""Parameters with which nearly all texts meet, some do not, and chains of additions grow long."""
+
+
+def saying(number: int, content: str, *, at: int | None = None, user: str | None = "maya") -> Saying:
+    moment = START + timedelta(minutes=number if at is None else at)
+    return uuid.UUID(int=number), user, None, None, content, moment
+
+
+def merged(*contents: str) -> list[int]:
+    """Return for each content, said in this order, the position of the one that it was merged into."""
+    layer = TextLayer()
+    layer.add(saying(number, content) for number, content in enumerate(contents))
+    layer.build()
+    rows = layer.connection.execute(
+        "select root.first_memory_id from stg_memories as memories "
+        "inner join int_texts as texts using (content_hash) "
+        "inner join int_texts as root on root.text_id = texts.consolidated_id order by memories.memory_id"
+    ).fetchall()
+    return [row[0].int for row in rows]
+
+
+LONG = (
+    "I moved to a small flat above the bakery with my sister and our two cats after the old landlord "
+    "had sold the house behind the station to a construction company from the north of the country"
+)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Thanks, Nate! Your support is appreciated.", "Thanks Nate - your support is appreciated"),
+        ("I have been to the dentist", "I've been to the dentist."),
+        ("You're welcome! Don't hesitate to ask.", "You're welcome! Please don't hesitate to ask."),
+        ("The appointment is on Monday at the clinic", "The appoinment is on Monday at the clinic"),
+        (LONG, LONG.replace("I moved", "I finally moved")),
+        ("我们明天去北京。", "我们明天去北京！"),
+        ("a a a a a a a", "a a a a"),
+    ],
+)
+def test_texts_that_say_the_same_in_nearly_the_same_words_are_merged(one: str, other: str) -> None:
+    assert merged(one, other) == [0, 0]
+    assert merged(other, one) == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("The flight to Lisbon leaves at 10 on Monday", "The flight to Lisbon leaves at 11 on Monday"),
+        ("I met Anna in the park near the river", "I met Clara in the park near the river"),
+        ("I eat meat with every meal I cook", "I don't eat meat with every meal I cook"),
+        ("I eat meat with every meal I cook", "I never eat meat with every meal I cook"),
+        ("You have booked the table for tonight.", "You have booked the table for tonight?"),
+        ("I bought a red car from my uncle last week", "I bought a blue car from my uncle last week"),
+        ("I love my new job at the library in town", "I hate my new job at the library in town"),
+        ("My sister told my brother about the house", "My brother told my sister about the house"),
+        ("I learned to write programs in C++ this year", "I learned to write programs in C# this year"),
+        ("It was -5 degrees in the morning when I left", "It was 5 degrees in the morning when I left"),
+        ("The exam results came in this morning 😀", "The exam results came in this morning 😢"),
+        ("I am allergic to nuts and to the dust at home", "I am allergic to pine nuts and to the dust at home"),
+        ("He was treated for his addition problem here", "He was treated for his addiction trouble here"),
+        ("I was planning the garden all day long", "I was panning the garden all day long"),
+        (LONG, f"{LONG} with Anna"),
+        (LONG, f"{LONG} in 2019"),
+        (LONG, f"{LONG} without asking"),
+        ("👍", "👎"),
+        ("👍", "👍👍"),
+        ("?!", "..."),
+        ("我们明天去北京。", "我们后天去北京。"),
+        ("मैंने किताब ली", "मैंने किताब ला"),
+    ],
+)
+def test_texts_that_say_something_else_are_not_merged(one: str, other: str) -> None:
+    assert merged(one, other) == [0, 1]
+    assert merged(other, one) == [0, 1]
+
+
+def test_the_same_words_of_another_speaker_are_another_text() -> None:
+    layer = TextLayer()
+    identity = uuid.uuid4
+    scopes = [("maya", None, None), ("maya", "a", None), ("maya", None, "user"), (None, "maya", None)]
+    layer.add(
+        (identity(), user, agent, role, content, START)
+        for user, agent, role in scopes
+        for content in ("Good morning, world", "good morning world!")
+    )
+    layer.build()
+    assert layer.connection.execute("select count(distinct consolidated_id) from int_texts").fetchone() == (4,)
+
+
+def test_a_very_long_text_is_merged_like_any_other() -> None:
+    rng = random.Random(1)
+    words = [f"word{rng.randrange(5_000)}" for _ in range(100_000)]
+    text = " ".join(words)
+    assert merged(text, text.upper() + ".", text + " and more", text.replace("word7 ", "word8 ")) == [0, 0, 0, 3]
+
+
+BASE = [f"{letter}{letter}" for letter in "bcdefghijklmnopqrstuvwxyz"]
+contents = st.one_of(
+    st.integers(6, 25).map(lambda length: " ".join(BASE[:length])),
+    st.integers(0, 15).map(lambda start: " ".join(BASE[start:])),
+    st.lists(st.sampled_from(["bb", "cc", "dd", "the", "oh", "Anna", "7", "no"]), max_size=6).map(" ".join),
+).flatmap(lambda text: st.sampled_from([text, text.capitalize(), f"Oh, {text}!", f"{text}?", f"{text}."]))
+sayings = st.lists(
+    st.tuples(contents, st.integers(0, 20), st.sampled_from(["maya", "jonas"])), min_size=1, max_size=30
+).map(
+    lambda said: [saying(number, text, at=at, user=user) for number, (text, at, user) in enumerate(said)]
+)
+
+
+@settings(max_examples=20, deadline=None)
+@given(said=sayings, order=st.randoms(use_true_random=False), batches=st.integers(2, 5))
+def test_order_and_batches_of_arrival_do_not_change_the_texts_and_every_change_can_be_found(
+    said: list[Saying], order: random.Random, batches: int
+) -> None:
+    shuffled = said[:]
+    order.shuffle(shuffled)
+    layer = TextLayer(**LOOSE)
+    for number in range(batches):
+        before = _memories(layer) if number else {}
+        layer.add(shuffled[number::batches])
+        layer.build()
+        if number:
+            found = layer.connection.execute(
+                f"select text_id, consolidated_id from int_texts where changed_batch_seq > {number}"
+            ).fetchall()
+            after = _memories(layer)
+            changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+            assert changed <= set(itertools.chain.from_iterable(found))
+        assert layer.build() == {"int_text_buckets": 0, "int_texts": 0}
+    at_once = TextLayer(**LOOSE)
+    at_once.add(said)
+    at_once.build()
+    assert layer.rows() == at_once.rows()
+
+
+@settings(max_examples=10, deadline=None)
+@given(said=sayings, until=st.integers(0, 20))
+def test_what_was_said_later_does_not_change_the_texts_of_before(said: list[Saying], until: int) -> None:
+    moment = START + timedelta(minutes=until)
+    whole, then = TextLayer(**LOOSE), TextLayer(**LOOSE)
+    whole.add(said)
+    then.add(entry for entry in said if entry[-1] <= moment)
+    for layer in (whole, then):
+        layer.build()
+    assert [row for row in whole.rows() if row[-2] <= moment] == then.rows()
+
+
+def _memories(layer: TextLayer) -> dict[Any, Any]:
+    """Return for each consolidated memory the texts that it is made of, with their times."""
+    rows = layer.connection.execute(
+        "select consolidated_id, list((text_id, first_seen_at) order by text_id) from int_texts group by all"
+    ).fetchall()
+    return dict(rows)
+
+
+def test_nearly_all_pairs_that_repeat_each_other_are_found_and_no_others() -> None:
+    layer = TextLayer()
+    layer.add(
+        saying(number, said.content, user=said.user_id) for number, said in enumerate(labelled(2_000, seed=7))
+    )
+    layer.build()
+    rows = layer.rows("text_id, parent_text_id, consolidated_id")
+    pairs = _all_pairs(layer.connection)
+    has_earlier = {later for later, _ in pairs}
+    found = {(text, parent) for text, parent, _ in rows if parent is not None}
+    assert len(has_earlier) > 200
+    assert found <= pairs
+    assert len(found) >= 0.95 * len(has_earlier)
+
+
+def _all_pairs(connection: duckdb.DuckDBPyConnection) -> set[tuple[Any, Any]]:
+    """Return every pair that the exact rule merges: the same rule, without buckets."""
+    connection.execute(
+        "create temp table contents as select text_id, int_texts.user_id, first_seen_at, content, "
+        f"{macro('near_duplicate_guard', macro('words', 'content'), 'content')} as guard "
+        "from int_texts inner join stg_memories on first_memory_id = memory_id"
+    )
+    connection.execute(
+        "create temp table pairs as select later.text_id, earlier.text_id as earlier_text_id "
+        "from contents as earlier inner join contents as later on earlier.user_id = later.user_id "
+        "and earlier.guard = later.guard "
+        "and (earlier.first_seen_at, earlier.text_id) < (later.first_seen_at, later.text_id)"
+    )
+    return set(
+        connection.execute(
+            f"select text_id, earlier_text_id from ({macro('near_duplicate_pairs', 'pairs', 'contents')})"
+        ).fetchall()
+    )
