@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from datetime import datetime
 from functools import cache
@@ -39,8 +40,7 @@ class TextLayer:
         """Let a batch of memories arrive; nothing is built yet."""
         self.add_table(
             pa.table(
-                list(zip(*((str(saying[0]), *saying[1:]) for saying in sayings), strict=True))
-                or [[]] * 6,
+                list(zip(*((str(saying[0]), *saying[1:]) for saying in sayings), strict=True)) or [[]] * 6,
                 names=["memory_id", "user_id", "agent_id", "role", "content", "occurred_at"],
             )
         )
@@ -58,8 +58,12 @@ class TextLayer:
 
     def build(self, *, full_refresh: bool = False) -> dict[str, int]:
         """Build both models, incrementally where they exist. Return how many rows each one wrote."""
-        written = {}
+        return {model: written for model, (written, _) in self._build(full_refresh=full_refresh).items()}
+
+    def _build(self, *, full_refresh: bool) -> dict[str, tuple[int, float]]:
+        done = {}
         for model in MODELS:
+            started = time.perf_counter()
             exists = self.connection.execute(
                 "select count(*) from duckdb_tables() where table_name = ?", [model]
             ).fetchone() != (0,)
@@ -76,8 +80,12 @@ class TextLayer:
                     f"when matched {update} then update when not matched then insert"
                 ).fetchone()
             assert row is not None
-            written[model] = int(row[0])
-        return written
+            done[model] = (int(row[0]), time.perf_counter() - started)
+        return done
+
+    def build_timed(self) -> dict[str, float]:
+        """Build both models and return the seconds of each."""
+        return {model: round(seconds, 3) for model, (_, seconds) in self._build(full_refresh=False).items()}
 
     def rows(self, columns: str = "* exclude (changed_batch_seq)") -> list[tuple[Any, ...]]:
         """Return the rows of int_texts in the order of text_id."""

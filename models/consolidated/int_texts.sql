@@ -47,15 +47,32 @@ memories as (
 
     ),
 
-    met as materialized (
+    in_buckets as not materialized (
 
         select
             text_id,
             first_seen_at,
-            bucket
+            unnest(buckets) as bucket
 
-        from (select text_id, first_seen_at, unnest(buckets) as bucket from texts)
+        from texts
+
+    ),
+
+    met as materialized (
+
+        select * from in_buckets
         where bucket in (select arrived_buckets.bucket from arrived_buckets)
+
+    ),
+
+    leaders as (
+
+        select
+            bucket,
+            min_by(text_id, (first_seen_at, text_id)) as leader_id
+
+        from met
+        group by bucket
 
     ),
 
@@ -63,28 +80,25 @@ memories as (
     overtaken as materialized (
 
         select distinct met.text_id
+
         from met
-        inner join (
-            select
-                bucket,
-                min_by(text_id, (first_seen_at, text_id)) as text_id
-            from met
-            group by bucket
-        ) as earliest
-            on met.bucket = earliest.bucket
+        inner join leaders on met.bucket = leaders.bucket
         where
-            earliest.text_id in (select arrived.text_id from arrived)
+            leaders.leader_id in (select arrived.text_id from arrived)
             and met.text_id not in (select arrived.text_id from arrived)
+
+    ),
+
+    their_buckets as (
+
+        select unnest(buckets) as bucket from texts
+        where text_id in (select overtaken.text_id from overtaken)
 
     ),
 
     overtaken_buckets as materialized (
 
-        select distinct bucket
-        from (
-            select unnest(buckets) as bucket from texts
-            where text_id in (select overtaken.text_id from overtaken)
-        )
+        select distinct bucket from their_buckets
         where bucket not in (select arrived_buckets.bucket from arrived_buckets)
 
     ),
@@ -100,20 +114,9 @@ memories as (
 
     occupants as materialized (
 
-        select
-            text_id,
-            first_seen_at,
-            bucket
-        from met
-
+        select * from met
         union all
-
-        select
-            text_id,
-            first_seen_at,
-            bucket
-
-        from (select text_id, first_seen_at, unnest(buckets) as bucket from texts)
+        select * from in_buckets
         where bucket in (select overtaken_buckets.bucket from overtaken_buckets)
 
     ),
@@ -124,7 +127,8 @@ memories as (
             text_id,
             row_number() over (order by first_seen_at, text_id) as place
 
-        from (select distinct text_id, first_seen_at from occupants)
+        from occupants
+        group by text_id, first_seen_at
 
     ),
 
@@ -295,7 +299,7 @@ evaluated as materialized (
         left join known on affected.parent_text_id = known.text_id
         where
             affected.parent_text_id is null
-            or affected.parent_text_id not in (select others.text_id from affected as others)
+            or affected.parent_text_id not in (select inside.text_id from affected as inside)
 
     ),
 {% else %}
@@ -389,8 +393,9 @@ consolidated as (
     inner join texts on affected.text_id = texts.text_id
     cross join newest
 
-){% if is_incremental() %},
+),
 
+{% if is_incremental() %}
     moved as (
 
         select
@@ -426,12 +431,35 @@ consolidated as (
             )
             and known.text_id not in (select changed.text_id from changed)
 
+    ),
+
+    final as (
+
+        select * from changed
+        union all by name
+        select * from touched
+
     )
-
-    select * from changed
-    union all by name
-    select * from touched
 {% else %}
+    final as (
 
-    select * from consolidated
+        select * from consolidated
+
+    )
 {% endif %}
+
+select
+    text_id,
+    user_id,
+    agent_id,
+    role,
+    content_hash,
+    first_memory_id,
+    parent_text_id,
+    consolidated_id,
+    similarity,
+    first_seen_at,
+    changed_batch_seq,
+    row_hash
+
+from final
