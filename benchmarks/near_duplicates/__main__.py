@@ -41,7 +41,7 @@ def run(sizes: tuple[int, ...], sayings: int, questions: int, data: Path | None,
     layer = measure.build(said)
     result["labels"] = measure.against_labels(layer, said)
     result["all_pairs"] = {"generated": measure.against_all_pairs(layer)}
-    result["drift"] = {"generated": measure.drift(layer)}
+    result["drift"] = {"generated": measure.drift(layer, values["near_duplicate_similarity"])}
     if data is not None:
         for name, turns in (
             ("LoCoMo dev", measure.locomo(data)),
@@ -49,7 +49,7 @@ def run(sizes: tuple[int, ...], sayings: int, questions: int, data: Path | None,
         ):
             layer = measure.build(turns)
             result["all_pairs"][name] = measure.against_all_pairs(layer)
-            result["drift"][name] = measure.drift(layer)
+            result["drift"][name] = measure.drift(layer, values["near_duplicate_similarity"])
     click.echo(json.dumps(result, indent=2))
     result["settings"] = list(measure.settings(sayings, seed=5))
     result["template"] = measure.template(max(sayings * 5, 10))

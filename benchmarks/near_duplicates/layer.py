@@ -103,6 +103,7 @@ def _model_sql(model: str, is_incremental: bool, parameters: tuple[tuple[str, fl
     context = {
         **{name: value for name, value in vars(_macros(parameters)).items() if not name.startswith("_")},
         "config": lambda **_: "",
+        "parameter": _values(parameters).__getitem__,
         "ref": lambda name: name,
         "this": model,
         "is_incremental": lambda: is_incremental,
@@ -112,7 +113,6 @@ def _model_sql(model: str, is_incremental: bool, parameters: tuple[tuple[str, fl
 
 @cache
 def _macros(parameters: tuple[tuple[str, float], ...]) -> Any:
-    values = {**variables(PROJECT), **dict(parameters)}
     source = "\n".join(
         (PROJECT / "macros" / path).read_text("utf-8")
         for path in ("cross_db/expressions.sql", "memory/near_duplicates.sql")
@@ -124,11 +124,15 @@ def _macros(parameters: tuple[tuple[str, float], ...]) -> Any:
             {
                 "return": lambda value: value,
                 "adapter": SimpleNamespace(dispatch=lambda name, _: getattr(module, f"duckdb__{name}")),
-                "parameter": values.__getitem__,
+                "parameter": _values(parameters).__getitem__,
             }
         )
     )
     return module
+
+
+def _values(parameters: tuple[tuple[str, float], ...]) -> dict[str, Any]:
+    return {**variables(PROJECT), **dict(parameters)}
 
 
 @cache

@@ -140,10 +140,9 @@ def against_labels(layer: TextLayer, said: list[Said]) -> dict[str, Any]:
     }
 
 
-def drift(layer: TextLayer) -> dict[str, Any]:
+def drift(layer: TextLayer, threshold: float) -> dict[str, Any]:
     """Return how many merged texts lie below the threshold from the first of their memory."""
     words = macro("words", "content")
-    threshold = variables(PROJECT)["near_duplicate_similarity"]
     row = layer.connection.execute(
         f"""
         with contents as (
@@ -151,14 +150,22 @@ def drift(layer: TextLayer) -> dict[str, Any]:
             from int_texts inner join stg_memories on first_memory_id = memory_id
         )
         select count(*), count(*) filter (where member.parent_text_id <> member.consolidated_id),
-            count(*) filter (where shared < {threshold} * (len(member.shingles) + len(root.shingles) - shared))
+            count(*) filter (
+                where shared < {threshold} * (len(member.shingles) + len(root.shingles) - shared)
+            ),
+            (select count(*) from int_texts where repeated_text_id is not null and parent_text_id is null)
         from contents as member inner join contents as root on member.consolidated_id = root.text_id,
             lateral (select len(list_intersect(member.shingles, root.shingles)) as shared) as overlap
         where member.parent_text_id is not null
         """
     ).fetchone()
     assert row is not None
-    return {"merged": row[0], "not_into_the_first": row[1], "below_the_threshold_from_the_first": row[2]}
+    return {
+        "merged": row[0],
+        "not_into_the_first": row[1],
+        "below_the_threshold_from_the_first": row[2],
+        "not_merged_because_of_drift": row[3],
+    }
 
 
 def settings(count: int, seed: int) -> Iterator[dict[str, Any]]:

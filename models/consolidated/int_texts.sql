@@ -8,6 +8,8 @@
     )
 }}
 
+{%- set farthest = 1 - parameter('near_duplicate_similarity') %}
+
 with
 
 texts as (
@@ -234,12 +236,12 @@ repeated as (
 
 ),
 
-parents as (
+earliest_repeated as (
 
     select
         pairs.text_id,
-        min_by(pairs.earlier_text_id, pairs.earlier_place) as parent_text_id,
-        min_by(repeated.similarity, pairs.earlier_place) as similarity
+        min_by(pairs.earlier_text_id, pairs.earlier_place) as repeated_text_id,
+        min_by(repeated.similarity, pairs.earlier_place) as repeated_similarity
 
     from pairs
     inner join repeated
@@ -252,22 +254,22 @@ evaluated as materialized (
 
     select
         compared.text_id,
-        parents.parent_text_id,
-        parents.similarity
+        earliest_repeated.repeated_text_id,
+        earliest_repeated.repeated_similarity
 
     from compared
-    left join parents on compared.text_id = parents.text_id
+    left join earliest_repeated on compared.text_id = earliest_repeated.text_id
 
 ),
 
 {% if is_incremental() %}
-    -- Where a text has another parent, all that follow it are in the consolidated memory it was in.
-    regrouped as (
+    -- Where a text repeats another one than it did, all that follow it are in the chain that it was in.
+    rehung as (
 
-        select distinct known.consolidated_id
+        select distinct coalesce(known.chain_id, known.text_id) as chain_id
         from evaluated
         inner join known on evaluated.text_id = known.text_id
-        where evaluated.parent_text_id is distinct from known.parent_text_id
+        where evaluated.repeated_text_id is distinct from known.repeated_text_id
 
     ),
 
@@ -279,27 +281,32 @@ evaluated as materialized (
 
         select
             text_id,
-            parent_text_id,
-            similarity
+            repeated_text_id,
+            repeated_similarity
 
         from known
         where
-            consolidated_id in (select regrouped.consolidated_id from regrouped)
+            (
+                chain_id in (select rehung.chain_id from rehung)
+                or text_id in (select rehung.chain_id from rehung)
+            )
             and text_id not in (select evaluated.text_id from evaluated)
 
     ),
 
-    tops as (
+    -- What the affected texts hang on and is not affected itself.
+    firm as (
 
         select
-            affected.text_id,
-            coalesce(known.consolidated_id, affected.text_id) as consolidated_id
+            text_id,
+            coalesce(chain_id, text_id) as chain_id,
+            consolidated_id,
+            drift
 
-        from affected
-        left join known on affected.parent_text_id = known.text_id
+        from known
         where
-            affected.parent_text_id is null
-            or affected.parent_text_id not in (select inside.text_id from affected as inside)
+            text_id in (select affected.repeated_text_id from affected)
+            and text_id not in (select affected.text_id from affected)
 
     ),
 {% else %}
@@ -308,51 +315,85 @@ evaluated as materialized (
         select * from evaluated
 
     ),
-
-    tops as (
-
-        select
-            text_id,
-            text_id as consolidated_id
-
-        from affected
-        where parent_text_id is null
-
-    ),
 {% endif %}
 
-followers as materialized (
+heads as (
 
     select
         text_id,
-        parent_text_id
+        text_id as chain_id,
+        text_id as consolidated_id,
+        cast(0 as double) as drift
 
     from affected
-    where parent_text_id is not null
+    where repeated_text_id is null
+
+    {% if is_incremental() %}
+        union all
+        select * from firm
+    {% endif %}
 
 ),
 
-grouped as (
+followers as materialized (
 
-    with recursive descended as (
+    select * from affected
+    where repeated_text_id is not null
+
+),
+
+-- Down the chains. Jaccard distance keeps the triangle inequality, so a text is at most as far from the
+-- first of its memory as the steps on the way are together. Where that would pass what the threshold
+-- allows, the text begins a memory of its own.
+descended as (
+
+    with recursive chained as (
 
         select
             text_id,
-            consolidated_id
-        from tops
+            chain_id,
+            consolidated_id,
+            drift
+        from heads
 
         union all
 
         select
             followers.text_id,
-            descended.consolidated_id
+            chained.chain_id,
+            if(
+                chained.drift + (1 - followers.repeated_similarity) > {{ farthest }},
+                followers.text_id,
+                chained.consolidated_id
+            ) as consolidated_id,
+            if(
+                chained.drift + (1 - followers.repeated_similarity) > {{ farthest }},
+                0,
+                chained.drift + (1 - followers.repeated_similarity)
+            ) as drift
 
-        from descended
-        inner join followers on descended.text_id = followers.parent_text_id
+        from chained
+        inner join followers on chained.text_id = followers.repeated_text_id
 
     )
 
-    select * from descended
+    select * from chained
+
+),
+
+grouped as (
+
+    select
+        affected.text_id,
+        affected.repeated_text_id,
+        affected.repeated_similarity,
+        descended.consolidated_id,
+        descended.drift,
+        case when affected.repeated_text_id is not null then descended.chain_id end as chain_id,
+        descended.consolidated_id <> affected.text_id as is_merged
+
+    from affected
+    inner join descended on affected.text_id = descended.text_id
 
 ),
 
@@ -372,11 +413,15 @@ consolidated as (
         texts.role,
         texts.content_hash,
         texts.first_memory_id,
-        affected.parent_text_id,
+        case when grouped.is_merged then grouped.repeated_text_id end as parent_text_id,
         grouped.consolidated_id,
+        grouped.repeated_text_id,
+        grouped.chain_id,
 
         -- numbers
-        affected.similarity,
+        case when grouped.is_merged then grouped.repeated_similarity end as similarity,
+        grouped.repeated_similarity,
+        grouped.drift,
 
         -- timestamps
         texts.first_seen_at,
@@ -384,13 +429,12 @@ consolidated as (
         -- change
         newest.batch_seq as changed_batch_seq,
         {{ hash_key([
-            'texts.first_seen_at', 'texts.first_memory_id', 'affected.parent_text_id', 'affected.similarity',
-            'grouped.consolidated_id',
+            'texts.first_seen_at', 'texts.first_memory_id', 'grouped.repeated_text_id',
+            'grouped.repeated_similarity', 'grouped.consolidated_id', 'grouped.chain_id', 'grouped.drift',
         ]) }} as row_hash
 
-    from affected
-    inner join grouped on affected.text_id = grouped.text_id
-    inner join texts on affected.text_id = texts.text_id
+    from grouped
+    inner join texts on grouped.text_id = texts.text_id
     cross join newest
 
 ),
@@ -457,7 +501,11 @@ select
     first_memory_id,
     parent_text_id,
     consolidated_id,
+    repeated_text_id,
+    chain_id,
     similarity,
+    repeated_similarity,
+    drift,
     first_seen_at,
     changed_batch_seq,
     row_hash
