@@ -45,6 +45,10 @@
         ('session_gap_minutes', none, 0, none, none, 'of minutes above 0'),
         ('session_max_hours', none, 0, none, none, 'of hours above 0'),
         ('session_lateness_minutes', 0, none, none, none, 'of minutes, at least 0'),
+        ('near_duplicate_similarity', 0.3, none, 1, none, 'from 0.3 to 1'),
+        ('near_duplicate_additions', 0, none, 0.2, none, 'from 0 to 0.2'),
+        ('minhash_bands', 1, none, 64, none, 'from 1 to 64'),
+        ('minhash_rows', 1, none, 8, none, 'from 1 to 8'),
         ('default_importance', 0, none, 1, none, 'from 0 to 1'),
         ('partition_months_ahead', 0, none, 120, none, 'of months from 0 to 120'),
         ('partition_tail_rows', 0, none, none, none, 'of rows, at least 0'),
@@ -94,5 +98,6 @@
         'session_gap_minutes', 'session_max_hours', 'session_lateness_minutes',
         'attention_window_minutes', 'capacity_maximum', 'initial_stability_days', 'stability_growth', 'spacing_hours',
         'activation_recent_uses', 'default_importance',
+        'near_duplicate_similarity', 'near_duplicate_additions', 'minhash_bands', 'minhash_rows',
     ]) }}
 {% endmacro %}

@@ -22,6 +22,7 @@ TABLES = (
     "staging.stg_memories",
     "staging.stg_forgets",
     "staging.stg_recalls",
+    "staging.int_text_buckets",
     "staging.int_texts",
     "staging.int_forgotten_memories",
     "retrieval.search_documents",

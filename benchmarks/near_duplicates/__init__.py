@@ -1,0 +1,1 @@
+"""Near-duplicates: what MinHash finds against all pairs, what is merged, and what it costs."""
