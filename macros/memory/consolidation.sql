@@ -30,7 +30,8 @@ recalled as (
     select distinct
         said.consolidated_id,
         recalls.event_id,
-        recalls.occurred_at
+        recalls.occurred_at,
+        recalls.batch_seq
 
     from {{ recalls }} as recalls
     inner join said on recalls.memory_id = said.memory_id
@@ -43,7 +44,8 @@ uses as (
     select
         consolidated_id,
         occurred_at as used_at,
-        0 as is_recall
+        0 as is_recall,
+        changed_batch_seq
 
     from said
 
@@ -52,7 +54,8 @@ uses as (
     select
         consolidated_id,
         occurred_at as used_at,
-        1 as is_recall
+        1 as is_recall,
+        batch_seq as changed_batch_seq
 
     from recalled
 
@@ -64,6 +67,7 @@ spaced as (
         consolidated_id,
         used_at,
         is_recall,
+        changed_batch_seq,
         coalesce(
             used_at - lag(used_at) over (partition by consolidated_id order by used_at)
             >= interval '{{ parameter("spacing_hours") }} hours',
@@ -83,7 +87,8 @@ used as (
         cast(count(*) as integer) as use_count,
         {{ stability_days('count(*) filter (where is_spaced_reinforcement)') }} as stability_days,
         max(used_at) as last_used_at,
-        list(used_at order by used_at desc) filter (where age_rank <= {{ kept_uses }}) as recent_use_times
+        list(used_at order by used_at desc) filter (where age_rank <= {{ kept_uses }}) as recent_use_times,
+        max(changed_batch_seq) as changed_batch_seq
 
     from spaced
     group by consolidated_id
@@ -120,10 +125,7 @@ merged as (
         min(ready_at) as consolidated_at,
         case when count(forgotten_at) = count(*) then max(forgotten_at) end as forgotten_at,
         cast(null as timestamp) as superseded_at,
-        greatest(max(ready_at), coalesce(max(forgotten_at), max(ready_at))) as last_ready_or_forgotten_at,
-
-        -- change
-        max(changed_batch_seq) as changed_batch_seq
+        greatest(max(ready_at), coalesce(max(forgotten_at), max(ready_at))) as last_ready_or_forgotten_at
 
     from said
     group by consolidated_id, user_id, agent_id, role
@@ -192,7 +194,7 @@ select
     ) as settled_at,
 
     -- change
-    merged.changed_batch_seq
+    used.changed_batch_seq
 
 from merged
 inner join used on merged.consolidated_id = used.consolidated_id
@@ -314,6 +316,16 @@ at_moment as (
 
     from {{ source }}
 
+),
+
+active as (
+
+    select
+        *,
+        {{ activation('use_count', 'first_seen_at', 'recent_use_times', 'as_of') }} as activation
+
+    from at_moment
+
 )
 
 select
@@ -341,11 +353,9 @@ select
     importance,
     interference,
     stability_days,
-    {{ activation('use_count', 'first_seen_at', 'recent_use_times', 'as_of') }} as activation,
+    activation,
     {{ retention('last_used_at', 'stability_days', 'as_of') }} as retention,
-    {{ retrieval_probability(
-        activation('use_count', 'first_seen_at', 'recent_use_times', 'as_of'), parameter('retrieval_threshold')
-    ) }} as strength,
+    {{ retrieval_probability('activation', parameter('retrieval_threshold')) }} as strength,
 
     -- timestamps
     first_seen_at,
@@ -361,7 +371,7 @@ select
     -- provenance
     run_id
 
-from at_moment
+from active
 {%- endmacro %}
 
 

@@ -42,7 +42,12 @@ recalls as (
             {{ hash_key(['user_id', 'agent_id', 'role', 'content_hash']) }} as text_id
 
         from memories
-        where changed_batch_seq > (select watermark.batch_seq from watermark)
+        where
+            changed_batch_seq > (select watermark.batch_seq from watermark)
+            or memory_id in (
+                select recalls.memory_id from recalls
+                where recalls.batch_seq > (select watermark.batch_seq from watermark)
+            )
 
     ),
 
@@ -123,8 +128,8 @@ final as (
     select
         *,
         {{ hash_key([
-            'memory_ids', 'session_ids', 'content', 'gist', 'memory_type', 'tags', 'recall_count', 'use_count',
-            'importance', 'interference', 'stability_days', 'last_seen_at', 'recent_use_times',
+            'memory_ids', 'session_ids', 'content', 'gist', 'gist_method', 'memory_type', 'tags',
+            'recall_count', 'use_count', 'importance', 'interference', 'stability_days', 'last_seen_at', 'recent_use_times',
             'consolidated_at', 'forgotten_at', 'superseded_at', 'settled_at',
         ]) }} as row_hash,
         cast('{{ invocation_id }}' as uuid) as run_id,

@@ -56,7 +56,7 @@ missing as (
 
 {% endfor -%}
 
--- A consolidated memory is in the month in which the first of its texts was said; read if something is missing.
+-- A consolidated memory is in the month of the first of its texts; read if something is missing.
 texts as (
 
     select
