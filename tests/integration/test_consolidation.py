@@ -22,7 +22,7 @@ def happened_at(event: Event) -> datetime:
 
 
 def events_with_recalls_and_orders() -> list[Event]:
-    """Return the sample stream; one memory in ten is recalled, with the one before, one in thirty forgotten."""
+    """Return the sample stream; a tenth of it is recalled with the memory before, a thirtieth forgotten."""
     events = [parse_event(line) for line in SAMPLE_STREAM.read_bytes().splitlines()]
     memories = [event for event in events if event.event_type == "memory"]
     for number, (before, event) in enumerate(itertools.pairwise(memories)):
