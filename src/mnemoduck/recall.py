@@ -389,25 +389,26 @@ class MemoryReader:
         )
         statement = f"""
             with
-            there_were as (
-                select *, {forgets_at} as forgets_at from {{memories}}
+            there_were as materialized (  -- or each month would compute for itself, and be planned for it
+                select * from {{memories}}
                 where consolidated_at <= $as_of and {_IN_LONG_TERM_SCOPE}
             ),
-            ranked as materialized (
+            ranked as (
                 select
-                    consolidated_id, first_seen_at, importance, settled_at > $as_of as is_unsettled,
-                    {render(project, "fate", "$as_of")} as fate,
-                    case when settled_at <= $as_of then {activation} end as activation
-                from there_were
+                    consolidated_id, first_seen_at, importance, {activation} as activation,
+                    {render(project, "fate", "$as_of")} as fate
+                from (select *, {forgets_at} as forgets_at from there_were)
+                where settled_at <= $as_of
             )
             (
-                select consolidated_id, first_seen_at, is_unsettled from ranked
-                where not is_unsettled and {_IS_HELD}
+                select consolidated_id, first_seen_at, false as is_unsettled from ranked
+                where {_IS_HELD}
                 order by activation desc, importance desc, consolidated_id
                 limit $limit
             )
             union all
-            select consolidated_id, first_seen_at, is_unsettled from ranked where is_unsettled
+            select consolidated_id, first_seen_at, true as is_unsettled from there_were
+            where settled_at > $as_of
         """
         return self._ask(
             statement,
