@@ -42,6 +42,8 @@
         ('initial_stability_days', none, 0, none, none, 'of days above 0'),
         ('stability_growth', 1, none, none, none, 'of at least 1'),
         ('spacing_hours', none, 0, none, none, 'of hours above 0'),
+        ('forgetting_floor', none, 0, none, 1, 'above 0 and below 1'),
+        ('forgetting_interference_weight', 0, none, none, 1, 'from 0 to below 1'),
         ('session_gap_minutes', none, 0, none, none, 'of minutes above 0'),
         ('session_max_hours', none, 0, none, none, 'of hours above 0'),
         ('session_lateness_minutes', 0, none, none, none, 'of minutes, at least 0'),

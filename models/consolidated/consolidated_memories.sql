@@ -5,11 +5,9 @@
         partition_by='first_seen_at',
         compound_index=['user_id', 'memory_type', 'first_seen_at'],
         indexes=[{'columns': ['consolidated_id']}],
+        deleted_column='is_deleted',
     )
 }}
-
-{%- set kept_uses = parameter('activation_recent_uses') | int %}
-{%- set gap = "interval '" ~ parameter('session_gap_minutes') ~ " minutes'" %}
 
 with
 
@@ -19,89 +17,138 @@ memories as (
 
 ),
 
--- What the same user and agent said in the same words is one long-term memory, across sessions; each
--- time it was said is a use of it. Where one of them changed, all with its words are read again (of
--- other users too, which changes nothing: the id is hashed for these few only).
-members as (
+texts as (
+
+    select * from {{ ref('int_texts') }}
+
+),
+
+recalls as (
+
+    select * from {{ ref('stg_recalls') }}
+
+),
+
+{% if is_incremental() %}
+    watermark as (
+
+        select coalesce(max(changed_batch_seq), 0) as batch_seq from {{ this }}
+
+    ),
+
+    changed_memories as (
+
+        select
+            {{ hash_key(['user_id', 'agent_id', 'role', 'content_hash']) }} as text_id
+
+        from memories
+        where
+            changed_batch_seq > (select watermark.batch_seq from watermark)
+            or memory_id in (
+                select recalls.memory_id from recalls
+                where recalls.batch_seq > (select watermark.batch_seq from watermark)
+            )
+
+    ),
+
+    -- A text that was moved names where it is now, and itself, which may have been the root of what it left.
+    affected as (
+
+        select texts.consolidated_id
+        from texts
+        inner join changed_memories on texts.text_id = changed_memories.text_id
+        union
+        select unnest([consolidated_id, text_id]) as consolidated_id
+        from texts
+        where changed_batch_seq > (select watermark.batch_seq from watermark)
+
+    ),
+
+    texts_in_play as (
+
+        select * from texts
+        where consolidated_id in (select affected.consolidated_id from affected)
+
+    ),
+{% else %}
+    texts_in_play as (
+
+        select * from texts
+
+    ),
+{% endif %}
+
+-- Only what has the words of a text in play can belong to it; so the key is hashed for these few.
+said as (
 
     select
         *,
-        {{ hash_key(['user_id', 'agent_id', 'content_hash']) }} as consolidated_id
+        {{ hash_key(['user_id', 'agent_id', 'role', 'content_hash']) }} as text_id
 
     from memories
     {% if is_incremental() %}
-        where
-            content_hash in (
-                select changed.content_hash from memories as changed
-                where
-                    changed.changed_batch_seq
-                    > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
-            )
+        where content_hash in (select texts_in_play.content_hash from texts_in_play)
     {% endif %}
 
 ),
 
-spaced as (
+members as (
 
     select
-        *,
-        coalesce(
-            occurred_at - lag(occurred_at) over (
-                partition by consolidated_id order by occurred_at, memory_id
-            ) >= interval '{{ parameter("spacing_hours") }} hours',
-            false
-        ) as is_spaced_reinforcement,
-        row_number() over (
-            partition by consolidated_id order by occurred_at desc, memory_id desc
-        ) as age_rank
+        texts_in_play.consolidated_id,
+        said.memory_id,
+        said.user_id,
+        said.agent_id,
+        said.session_id,
+        said.content,
+        said.content_hash,
+        said.role,
+        said.memory_type,
+        said.tags,
+        said.importance,
+        said.interference,
+        said.occurred_at,
+        said.ready_at,
+        said.forgotten_at,
+        greatest(said.changed_batch_seq, texts_in_play.changed_batch_seq) as changed_batch_seq
 
-    from members
+    from said
+    inner join texts_in_play on said.text_id = texts_in_play.text_id
 
 ),
 
-merged as (
+summarised as (
+
+    {{ consolidation_summary('members', 'recalls') }}
+
+),
+
+final as (
 
     select
-        -- ids
-        consolidated_id,
-        user_id,
-        agent_id,
-        list(memory_id order by occurred_at, memory_id) as memory_ids,
-        list_sort(list_distinct(list(session_id))) as session_ids,
+        *,
+        {{ hash_key([
+            'memory_ids', 'session_ids', 'content', 'gist', 'gist_method', 'memory_type', 'tags',
+            'recall_count', 'use_count', 'importance', 'interference', 'stability_days', 'last_seen_at', 'recent_use_times',
+            'consolidated_at', 'forgotten_at', 'superseded_at', 'settled_at',
+        ]) }} as row_hash,
+        cast('{{ invocation_id }}' as uuid) as run_id,
+        false as is_deleted
 
-        -- strings
-        max_by(content, age_rank * -1) as content,
-        max_by(role, age_rank * -1) as role,
-        max_by(memory_type, age_rank * -1) as memory_type,
-        list_sort(list_distinct(flatten(list(tags)))) as tags,
+    from summarised
 
-        -- numbers
-        cast(count(*) as integer) as support_count,
-        max(importance) as importance,
-        {{ stability_days("count(*) filter (where is_spaced_reinforcement)") }} as stability_days,
+    {% if is_incremental() %}
+        union all by name
 
-        -- timestamps
-        min(occurred_at) as first_seen_at,
-        max(occurred_at) as last_seen_at,
-        list(occurred_at order by occurred_at desc) filter (where age_rank <= {{ kept_uses }})
-            as recent_use_times,
-        min(activity_ended_at) + {{ gap }} as consolidated_at,
-        case when count(forgotten_at) = count(*) then max(forgotten_at) end as forgotten_at,
-
-        -- change
-        max(changed_batch_seq) as changed_batch_seq
-
-    from spaced
-    group by consolidated_id, user_id, agent_id
+        -- What has no member any more is no memory.
+        select
+            affected.consolidated_id,
+            true as is_deleted
+        from affected
+        left join summarised on affected.consolidated_id = summarised.consolidated_id
+        where summarised.consolidated_id is null
+    {% endif %}
 
 )
 
-select
-    *,
-    {{ hash_key([
-        'memory_ids', 'content', 'role', 'memory_type', 'tags', 'importance', 'stability_days',
-        'consolidated_at', 'forgotten_at',
-    ]) }} as row_hash,
-    cast('{{ invocation_id }}' as uuid) as run_id
-
-from merged
+select * from final

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -50,13 +50,25 @@ _MINDED = (
     *_RANKED, "content", "role", "memory_type", "importance", "urgency", "emotional_salience",
 )  # fmt: skip
 _LONG_TERM_RANKED = (
-    "consolidated_id", "user_id", "agent_id", "session_ids", "support_count", "importance",
-    "first_seen_at", "last_seen_at", "recent_use_times", "stability_days", "consolidated_at", "forgotten_at",
+    "consolidated_id", "user_id", "agent_id", "session_ids", "support_count", "recall_count", "use_count",
+    "importance", "interference", "stability_days", "first_seen_at", "last_seen_at", "last_used_at",
+    "recent_use_times", "consolidated_at", "forgotten_at", "superseded_at", "settled_at",
 )  # fmt: skip
-_LONG_TERM_SHOWN = (
-    "consolidated_id", "user_id", "agent_id", "memory_ids", "session_ids", "content", "role", "memory_type",
-    "tags", "support_count", "importance", "stability_days", "first_seen_at", "last_seen_at",
+_LONG_TERM_EVALUATED = (
+    *_LONG_TERM_RANKED, "memory_ids", "content", "gist", "gist_method", "role", "memory_type", "tags",
+    "run_id",
 )  # fmt: skip
+_LONG_TERM_UNSETTLED = (
+    "consolidated_id", "user_id", "agent_id", "memory_ids", "run_id", "consolidated_at", "settled_at",
+)  # fmt: skip
+_MEMBERS = (
+    "memory_id", "user_id", "agent_id", "session_id", "content", "content_hash", "role", "memory_type",
+    "tags", "importance", "interference", "occurred_at", "ready_at", "forgotten_at", "changed_batch_seq",
+)  # fmt: skip
+
+_OF_OWNER = "($user_id is null or user_id = $user_id) and ($agent_id is null or agent_id = $agent_id)"
+_IN_LONG_TERM_SCOPE = f"{_OF_OWNER} and ($session_id is null or list_contains(session_ids, $session_id))"
+_IS_HELD = "fate in ('retained', 'reinforced')"
 
 _RECALL = """
 with
@@ -184,10 +196,15 @@ class WorkingMemorySlot:
 
 @dataclass(frozen=True)
 class LongTermMemory:
-    """A consolidated memory: what was said in the same words, with how well it is held at a moment.
+    """A consolidated memory: what one speaker said in nearly the same words, and how well it is held at a
+    moment.
 
-    `strength` is the probability of retrieval (0..1) from the activation of all its uses, `retention`
-    exp(-t / S) since the last one; `fate` is retained, reinforced or forgotten.
+    `content` is as it was last said, `gist` the most central sentence of all that was said. `support_count`
+    tells how often it was said, `recall_count` how often it was recalled, `use_count` both. `strength` is
+    the probability of retrieval (0..1) from the activation of all its uses, `retention` exp(-t / S) since
+    the last one, with S = `stability_days`. `fate` is retained or reinforced (a memory that is forgotten or
+    superseded is not among the long-term memories), since `fate_at`, for `fate_reason`; `forgets_at` is when
+    it is forgotten if it is not used again, None if never.
     """
 
     consolidated_id: UUID
@@ -196,18 +213,27 @@ class LongTermMemory:
     memory_ids: list[UUID]
     session_ids: list[str]
     content: str
+    gist: str
+    gist_method: str
     role: str | None
     memory_type: str
     tags: list[str]
     fate: str
+    fate_reason: str
     support_count: int
+    recall_count: int
+    use_count: int
     importance: float
+    interference: float
     activation: float
     strength: float
     retention: float
     stability_days: float
     first_seen_at: datetime
     last_seen_at: datetime
+    last_used_at: datetime
+    fate_at: datetime
+    forgets_at: datetime | None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -330,64 +356,109 @@ class MemoryReader:
     ) -> list[LongTermMemory]:
         """Return the strongest consolidated memories of the last build, strongest first.
 
+        They are those that a build of `as_of` would have: what was said, recalled or ordered later does not
+        count. What is forgotten or superseded by then is left out.
+
         Raises:
             UsageError: the limit is not between 0 and 10,000.
         """
         _check_limit(limit)
         if self._fresh.get()[0].path is None:
             return []
-        activation = render(
-            self._project, "activation", "support_count", "first_seen_at", "recent_use_times", "$as_of"
-        )
-        threshold = variables(self._project)["retrieval_threshold"]
-        statement = f"""
-            select
-                consolidated_id, first_seen_at,
-                case when support_count > 1 then 'reinforced' else 'retained' end as fate,
-                {activation} as activation,
-                {render(self._project, "retrieval_probability", activation, threshold)} as strength,
-                {render(self._project, "retention", "last_seen_at", "stability_days", "$as_of")}
-                    as retention
-            from {{memories}}
-            where
-                consolidated_at <= $as_of
-                and (forgotten_at is null or forgotten_at > $as_of)
-                and ($user_id is null or user_id = $user_id)
-                and ($agent_id is null or agent_id = $agent_id)
-                and ($session_id is null or list_contains(session_ids, $session_id))
-            order by activation desc, importance desc, consolidated_id
-            limit $limit
+        moment = as_of or datetime.now(UTC)
+        ranked = self._rank_long_term(scope, limit, moment)
+        settled = [
+            (row["consolidated_id"], row["first_seen_at"]) for row in ranked if not row["is_unsettled"]
+        ]
+        unsettled_since = min((row["first_seen_at"] for row in ranked if row["is_unsettled"]), default=None)
+        rows = self._evaluate_settled(settled, moment) if settled else []
+        if unsettled_since is not None:
+            rows += self._evaluate_anew(scope, limit, moment, unsettled_since)
+            rows.sort(key=lambda row: (-row["activation"], -row["importance"], row["consolidated_id"]))
+        return [_to_long_term(row) for row in rows[:limit]]
+
+    def _rank_long_term(self, scope: Scope, limit: int, as_of: datetime) -> list[dict[str, Any]]:
+        """Return ids of the strongest memories of the scope that were settled by then, and of all others.
+
+        Reads few columns, and each month once.
         """
-        ranked = self._ask(
+        project = self._project
+        activation = render(project, "activation", "use_count", "first_seen_at", "recent_use_times", "$as_of")
+        forgets_at = render(
+            project, "forgets_at", "last_used_at", "stability_days", "interference", "importance"
+        )
+        statement = f"""
+            with
+            there_were as materialized (  -- or each month would compute for itself, and be planned for it
+                select * from {{memories}}
+                where consolidated_at <= $as_of and {_IN_LONG_TERM_SCOPE}
+            ),
+            ranked as (
+                select
+                    consolidated_id, first_seen_at, importance, {activation} as activation,
+                    {render(project, "fate", "$as_of")} as fate
+                from (select *, {forgets_at} as forgets_at from there_were)
+                where settled_at <= $as_of
+            )
+            (
+                select consolidated_id, first_seen_at, false as is_unsettled from ranked
+                where {_IS_HELD}
+                order by activation desc, importance desc, consolidated_id
+                limit $limit
+            )
+            union all
+            select consolidated_id, first_seen_at, true as is_unsettled from there_were
+            where settled_at > $as_of
+        """
+        return self._ask(
             statement,
             {"limit": limit},
             scope,
             as_of,
             lambda snapshot, _, __: _months(snapshot, _LONG_TERM, _LONG_TERM_RANKED) or "",
         )
-        if not ranked:
-            return []
-        places = [(row["consolidated_id"], row["first_seen_at"]) for row in ranked]
-        rows = self._ask(
-            f"select {', '.join(_LONG_TERM_SHOWN)} from {{memories}}",
+
+    def _evaluate_settled(
+        self, places: Sequence[tuple[UUID, datetime]], as_of: datetime
+    ) -> list[dict[str, Any]]:
+        """Return the memories at some places as they are stored, evaluated, strongest first."""
+        return self._ask(
+            f"""
+            select * from ({render(self._project, "evaluated_memories", "{memories}", "$as_of")})
+            order by activation desc, importance desc, consolidated_id
+            """,
             {},
-            scope,
+            Scope(),
             as_of,
-            lambda snapshot, _, __: _rows_at(snapshot, _LONG_TERM, _LONG_TERM_SHOWN, places) or "",
+            lambda snapshot, _, __: _rows_at(snapshot, _LONG_TERM, _LONG_TERM_EVALUATED, places) or "",
         )
-        shown = {row["consolidated_id"]: row for row in rows}
-        return [
-            LongTermMemory(
-                **{
-                    **row,
-                    **shown[row["consolidated_id"]],
-                    "first_seen_at": _aware(row["first_seen_at"]),
-                    "last_seen_at": _aware(shown[row["consolidated_id"]]["last_seen_at"]),
-                }
-            )
-            for row in ranked
-            if row["consolidated_id"] in shown  # a run may have merged it with another a moment ago
-        ]
+
+    def _evaluate_anew(
+        self, scope: Scope, limit: int, as_of: datetime, since: datetime
+    ) -> list[dict[str, Any]]:
+        """Return the memories that have changed after `as_of`, as they were then, strongest first.
+
+        Args:
+            since: when the first of them was first said; earlier months are not read.
+        """
+        anew = render(
+            self._project, "consolidated_anew", "{consolidated}", "{members}", "staging.stg_recalls", "$as_of"
+        )
+        statement = f"""
+            select * from ({render(self._project, "evaluated_memories", f"({anew})", "$as_of")})
+            where {_IS_HELD} and {_IN_LONG_TERM_SCOPE}
+            order by activation desc, importance desc, consolidated_id
+            limit $limit
+        """
+
+        def fill_in(snapshot: Snapshot, _: FreshTables, moment: datetime) -> str:
+            end = moment + _TICK if moment < datetime.max else None
+            consolidated = _months(snapshot, _LONG_TERM, _LONG_TERM_UNSETTLED, since, end) or ""
+            members = _months(snapshot, _MEMORIES, _MEMBERS, since, end) or ""
+            of_owner = f"(select * from {consolidated} where {_OF_OWNER})"
+            return statement.replace("{consolidated}", of_owner).replace("{members}", members)
+
+        return self._ask("{memories}", {"limit": limit}, scope, as_of, fill_in)
 
     def _ask(
         self,
@@ -516,6 +587,12 @@ def _to_memory(row: Mapping[str, Any]) -> StoredMemory:
             "recorded_at": _aware(row["recorded_at"]),
         }
     )
+
+
+def _to_long_term(row: Mapping[str, Any]) -> LongTermMemory:
+    values: dict[str, Any] = {field.name: row[field.name] for field in fields(LongTermMemory)}
+    moments = {name: _aware(value) for name, value in values.items() if isinstance(value, datetime)}
+    return LongTermMemory(**{**values, **moments})
 
 
 def _remembered(fresh: FreshTables, as_of: datetime | None) -> tuple[str, dict[str, Any]]:

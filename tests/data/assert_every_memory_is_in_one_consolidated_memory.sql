@@ -56,17 +56,33 @@ missing as (
 
 {% endfor -%}
 
--- A consolidated memory is in the month in which its words were said first; read if something is missing.
+-- A consolidated memory is in the month of the first of its texts; read if something is missing.
+texts as (
+
+    select
+        text_id,
+        date_trunc('month', min(first_seen_at) over (partition by consolidated_id)) as first_happened_in
+
+    from {{ ref('int_texts') }}
+    where exists (select 1 from missing)
+
+),
+
 staged as (
 
     select
-        memory_id,
-        date_trunc('month', occurred_at) as happened_in,
-        date_trunc('month', min(occurred_at) over same_words) as first_happened_in
+        memories.memory_id,
+        date_trunc('month', memories.occurred_at) as happened_in,
+        texts.first_happened_in
 
-    from {{ ref('stg_memories') }}
-    where exists (select 1 from missing)
-    window same_words as (partition by user_id, agent_id, content_hash)
+    from (
+        select
+            *,
+            {{ hash_key(['user_id', 'agent_id', 'role', 'content_hash']) }} as text_id
+        from {{ ref('stg_memories') }}
+        where exists (select 1 from missing)
+    ) as memories
+    left join texts on memories.text_id = texts.text_id
 
 ),
 

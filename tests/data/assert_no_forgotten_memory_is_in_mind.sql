@@ -1,5 +1,6 @@
 -- A returned row is a memory that is in working memory, or a long-term memory that does not count as
--- forgotten, although all of what it was said in was ordered forgotten before.
+-- forgotten by order, although all of what it was said in was ordered forgotten before, or one that does and
+-- was not.
 with
 
 forgotten as (
@@ -14,6 +15,7 @@ long_term as (
         consolidated_id,
         as_of,
         fate,
+        coalesce(forgotten_at <= as_of, false) as is_by_order,
         unnest(memory_ids) as memory_id
 
     from {{ ref('consolidated') }}
@@ -38,4 +40,6 @@ from long_term
 left join forgotten
     on long_term.memory_id = forgotten.memory_id and long_term.as_of >= forgotten.forgotten_at
 group by long_term.consolidated_id
-having (count(*) = count(forgotten.memory_id)) <> (max(long_term.fate) = 'forgotten')
+having
+    (count(*) = count(forgotten.memory_id)) <> bool_or(long_term.is_by_order)
+    or (bool_or(long_term.is_by_order) and max(long_term.fate) <> 'forgotten')

@@ -188,7 +188,7 @@ def test_before_the_first_run_recall_works_and_sql_says_what_to_do(bench: Workbe
     assert done.code == 2
     assert "mnemoduck run" in done.err
     assert bench.mnemoduck("status").code == 0
-    assert "Nothing has been consolidated yet" in bench.mnemoduck("long-term").out
+    assert "Nothing is in long-term memory at this moment" in bench.mnemoduck("long-term").out
 
 
 def test_a_run_on_an_empty_home_publishes_an_empty_memory(bench: Workbench) -> None:

@@ -161,7 +161,10 @@ def long_term_command(
     as_of: datetime | None,
     as_json: bool,
 ) -> None:
-    """Show the strongest consolidated memories of the last build."""
+    """Show the strongest consolidated memories of the last build, each by its gist.
+
+    What is forgotten or superseded is left out; the table consolidated has it, with its fate.
+    """
     with _existing(home) as memory:
         memories = memory.long_term(
             user_id=user_id, agent_id=agent_id, session_id=session_id, limit=limit, as_of=as_of
@@ -169,14 +172,19 @@ def long_term_command(
     if as_json:
         print_json(memories)
     elif not memories:
-        click.echo("Nothing has been consolidated yet. Build it with `mnemoduck run`.")
+        click.echo(
+            "Nothing is in long-term memory at this moment. It has not been consolidated yet, or it is "
+            "forgotten by now: build it with `mnemoduck run`, or look from another moment with --as-of."
+        )
     else:
+        has_recalls = any(item.recall_count for item in memories)
         print_table(
             f"Strongest long-term memories at {format_time(as_of) if as_of else 'this moment'}",
             [
                 ("strength", "right"),
                 ("retained", "right"),
                 ("seen", "right"),
+                *([("recalled", "right")] if has_recalls else []),
                 ("last", "left"),
                 ("whose", "left"),
                 ("memory", "left"),
@@ -186,9 +194,10 @@ def long_term_command(
                     f"{item.strength:.2f}",
                     f"{item.retention:.0%}",
                     f"{item.support_count}x",
-                    format_time(item.last_seen_at),
+                    *([f"{item.recall_count}x"] if has_recalls else []),
+                    format_time(item.last_used_at),
                     format_scope(item.user_id, item.agent_id),
-                    _with_role(item.role, item.content),
+                    _with_role(item.role, min(item.content, item.gist, key=len)),
                 )
                 for item in memories
             ],

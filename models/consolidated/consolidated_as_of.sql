@@ -1,0 +1,11 @@
+{{
+    config(
+        materialized='table_function',
+        persist_docs={'relation': false, 'columns': false},
+        parameters=['at_time'],
+    )
+}}
+
+{{ consolidated_at(
+    ref('consolidated_memories'), ref('short_term_memories'), ref('stg_recalls'), 'cast(at_time as timestamp)'
+) }}
