@@ -44,6 +44,7 @@
         ('spacing_hours', none, 0, none, none, 'of hours above 0'),
         ('session_gap_minutes', none, 0, none, none, 'of minutes above 0'),
         ('default_importance', 0, none, 1, none, 'from 0 to 1'),
+        ('concepts_per_memory', 2, none, 50, none, 'of concepts from 2 to 50'),
         ('partition_months_ahead', 0, none, 120, none, 'of months from 0 to 120'),
         ('partition_tail_rows', 0, none, none, none, 'of rows, at least 0'),
         ('partition_hot_hours', 0, none, none, none, 'of hours, at least 0'),
@@ -90,6 +91,6 @@
 {% macro stored_parameters() %}
     {{ return([
         'session_gap_minutes', 'initial_stability_days', 'stability_growth', 'spacing_hours',
-        'activation_recent_uses', 'default_importance',
+        'activation_recent_uses', 'default_importance', 'concepts_per_memory',
     ]) }}
 {% endmacro %}
