@@ -20,9 +20,9 @@ PROJECT = Path(__file__).resolve().parents[2]
 def connection() -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as opened:
         load_extension(opened, "fts")
+        found = render(PROJECT, "concept_mentions", "content")
         opened.execute(
-            "create macro mentions(content) as "
-            f"list_transform({render(PROJECT, 'concept_mentions', 'content')}, lambda one: [one.concept, one.form])"
+            f"create macro mentions(content) as list_transform({found}, lambda one: [one.concept, one.form])"
         )
         yield opened
 
