@@ -52,6 +52,13 @@
         ('minhash_bands', 1, none, 64, none, 'from 1 to 64'),
         ('minhash_rows', 1, none, 8, none, 'from 1 to 8'),
         ('default_importance', 0, none, 1, none, 'from 0 to 1'),
+        ('concepts_per_memory', 2, none, 50, none, 'of concepts from 2 to 50'),
+        ('association_concepts', 2, none, 50, none, 'of concepts from 2 to 50'),
+        ('association_learning_rate', none, 0, 1, none, 'above 0, at most 1'),
+        ('association_decay', none, 0, 1, none, 'above 0, at most 1'),
+        ('consolidation_cycle_hours', none, 0, none, none, 'of hours above 0'),
+        ('spreading_decay', none, 0, 1, none, 'above 0, at most 1'),
+        ('spreading_width', 1, none, 1000, none, 'of concepts from 1 to 1000'),
         ('partition_months_ahead', 0, none, 120, none, 'of months from 0 to 120'),
         ('partition_tail_rows', 0, none, none, none, 'of rows, at least 0'),
         ('partition_hot_hours', 0, none, none, none, 'of hours, at least 0'),
@@ -97,9 +104,10 @@
 {#- The variables that stored rows depend on. Changing one of them takes a --full-refresh. -#}
 {% macro stored_parameters() %}
     {{ return([
-        'session_gap_minutes', 'session_max_hours', 'session_lateness_minutes',
-        'attention_window_minutes', 'capacity_maximum', 'initial_stability_days', 'stability_growth', 'spacing_hours',
-        'activation_recent_uses', 'default_importance',
+        'attention_window_minutes', 'capacity_maximum', 'activation_recent_uses', 'initial_stability_days',
+        'stability_growth', 'spacing_hours', 'session_gap_minutes', 'session_max_hours',
+        'session_lateness_minutes', 'default_importance',
         'near_duplicate_similarity', 'near_duplicate_additions', 'minhash_bands', 'minhash_rows',
+        'concepts_per_memory', 'association_concepts', 'association_decay', 'consolidation_cycle_hours',
     ]) }}
 {% endmacro %}

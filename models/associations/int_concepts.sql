@@ -1,0 +1,142 @@
+{{
+    config(
+        schema='staging',
+        incremental_strategy='merge',
+        unique_key='concept_id',
+    )
+}}
+
+{#- Counts are added to, which is exact whatever the order of arrival: each row of memory_concepts is read once. -#}
+
+with
+
+mentions as (
+
+    select * from {{ ref('memory_concepts') }}
+    {% if is_incremental() %}
+        where batch_seq > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
+    {% endif %}
+
+),
+
+counted as (
+
+    select
+        concept_id,
+        user_id,
+        agent_id,
+        concept,
+        min(printf('%04d%d%s', length(form), cast(form <> lower(form) as integer), form)) as shortest,
+        list_distinct(list(lower(form))) as forms,
+        count(*) as memory_count,
+        min(occurred_at) as first_seen_at,
+        max(occurred_at) as last_seen_at,
+        max(batch_seq) as changed_batch_seq
+
+    from mentions
+    group by concept_id, user_id, agent_id, concept
+
+    union all
+
+    -- All memories of a scope that have a concept, for the inverse document frequency.
+    select
+        {{ clustered_key(['user_id', 'agent_id'], "''") }} as concept_id,
+        user_id,
+        agent_id,
+        '' as concept,
+        '' as shortest,
+        cast([] as varchar[]) as forms,
+        count(*) filter (where rank_in_memory = 1) as memory_count,
+        min(occurred_at) as first_seen_at,
+        max(occurred_at) as last_seen_at,
+        max(batch_seq) as changed_batch_seq
+
+    from mentions
+    group by user_id, agent_id
+
+),
+
+normed as (
+
+    select
+        source_id as concept_id,
+        {{ log_norm('log_potential', 'target_id') }} as log_norm,
+        max(changed_batch_seq) as changed_batch_seq
+
+    from {{ ref('int_associations') }}
+    {% if is_incremental() %}
+        where
+            source_id in (
+                select changed.source_id from {{ ref('int_associations') }} as changed
+                where
+                    changed.changed_batch_seq
+                    > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
+            )
+    {% endif %}
+    group by source_id
+
+),
+
+changed as (
+
+    select
+        coalesce(counted.concept_id, normed.concept_id) as concept_id,
+        counted.* exclude (concept_id, changed_batch_seq),
+        normed.log_norm,
+        normed.concept_id is not null as is_normed,
+        greatest(coalesce(counted.changed_batch_seq, 0), coalesce(normed.changed_batch_seq, 0)) as changed_batch_seq
+
+    from counted
+    full join normed on counted.concept_id = normed.concept_id
+
+)
+
+select
+    -- ids
+    changed.concept_id,
+    {% if is_incremental() %}
+        coalesce(changed.user_id, known.user_id) as user_id,
+        coalesce(changed.agent_id, known.agent_id) as agent_id,
+
+        -- strings
+        coalesce(changed.concept, known.concept) as concept,
+        least(coalesce(changed.shortest, known.shortest), coalesce(known.shortest, changed.shortest)) as shortest,
+        list_sort(list_distinct(list_concat(coalesce(changed.forms, []), coalesce(known.forms, [])))) as forms,
+
+        -- numbers
+        cast(coalesce(changed.memory_count, 0) + coalesce(known.memory_count, 0) as bigint) as memory_count,
+        case when changed.is_normed then changed.log_norm else known.log_norm end as log_norm,
+
+        -- timestamps
+        least(
+            coalesce(changed.first_seen_at, known.first_seen_at), coalesce(known.first_seen_at, changed.first_seen_at)
+        ) as first_seen_at,
+        greatest(
+            coalesce(changed.last_seen_at, known.last_seen_at), coalesce(known.last_seen_at, changed.last_seen_at)
+        ) as last_seen_at,
+    {% else %}
+        changed.user_id,
+        changed.agent_id,
+
+        -- strings
+        changed.concept,
+        changed.shortest,
+        list_sort(changed.forms) as forms,
+
+        -- numbers
+        cast(changed.memory_count as bigint) as memory_count,
+        changed.log_norm,
+
+        -- timestamps
+        changed.first_seen_at,
+        changed.last_seen_at,
+    {% endif %}
+
+    -- change
+    changed.changed_batch_seq
+
+from changed
+{% if is_incremental() %}
+    left join {{ this }} as known on changed.concept_id = known.concept_id
+{% endif %}
+order by changed.concept_id

@@ -1,0 +1,33 @@
+{{
+    config(
+        materialized='table_function',
+        persist_docs={'relation': false, 'columns': false},
+        parameters=['concepts', 'for_user := null', 'for_agent := null', 'most := 10'],
+    )
+}}
+
+with
+
+meant as (
+
+    {{ meant_concepts('concepts', ref('int_concepts')) }}
+
+)
+
+select
+    mentioned.memory_id,
+    list(mentioned.form order by mentioned.rank_in_memory) as concepts,
+    sum(concept.inverse_document_frequency order by mentioned.concept_id) as score,
+    any_value(mentioned.role) as role,
+    any_value(mentioned.occurred_at) as occurred_at
+
+from {{ ref('memory_concepts') }} as mentioned
+inner join {{ ref('concepts') }} as concept on mentioned.concept_id = concept.concept_id
+where
+    mentioned.concept_id in (select meant.concept_id from meant)
+    and mentioned.memory_id not in (
+        select forgotten.memory_id from {{ ref('int_forgotten_memories') }} as forgotten
+    )
+group by mentioned.memory_id
+order by score desc, occurred_at desc, mentioned.memory_id
+limit most
