@@ -289,12 +289,14 @@ from {{ source }}
     were open then.
 
     `source` and `recalls` are relations with the columns of short_term_memories and stg_recalls, `as_of` an
-    expression, the moment. (The relations are named where they are read, since a CTE that is used more than once
-    would be materialized, with all its columns and without the filters of whoever asks.) -#}
+    expression, the moment.
+
+    Nothing may be materialized: DuckDB would evaluate every column for whoever asks for one, and read every row
+    for whoever asks for some. So the relations are named where they are read, and what is used twice says so. -#}
 {% macro short_term_rows(source, recalls, as_of) -%}
 with
 
-recalled_later as (
+recalled_later as not materialized (
 
     select
         memory_id,
@@ -306,7 +308,7 @@ recalled_later as (
 
 ),
 
-recalls_by_then as (
+recalls_by_then as not materialized (
 
     select
         memory_id,
@@ -356,7 +358,10 @@ known as (
         cast({{ as_of }} as timestamp) as as_of,
         coalesce(open_then.ended_at, memories.activity_ended_at) as activity_ended_at,
         coalesce(memories.last_recalled_at > {{ as_of }}, false) as is_recalled_later,
-        {{ use_times('memories.occurred_at', 'recalled_by_then.recall_times') }} as use_times,
+        case
+            when memories.last_recalled_at > {{ as_of }}
+                then {{ use_times('memories.occurred_at', 'recalled_by_then.recall_times') }}
+        end as use_times,
         memories.recall_count as stored_recall_count,
         memories.spaced_reinforcements as stored_spaced_reinforcements,
         memories.recent_use_times as stored_recent_use_times,
