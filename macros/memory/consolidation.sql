@@ -1,8 +1,8 @@
 {#- One row per consolidated memory: what its memories and their uses come to. The one definition of it, for
     the table (of all that there is) and for any moment (of what there was).
 
-    `members`: the columns of short_term_memories with consolidated_id, changed_batch_seq being that of the row
-    or of its text, whichever is newer. `recalls`: the columns of stg_recalls. Both are relations that are read
+    `members`: the columns of short_term_memories with consolidated_id and, of memories_that_state, states_facts
+    and superseded_at, changed_batch_seq being that of the row or of its text, whichever is newer. `recalls`: the columns of stg_recalls. Both are relations that are read
     as they are: whoever asks about a moment leaves out what was not yet.
 
     Uses are sayings and recalls; of what was recalled in one event, members of one consolidated memory are
@@ -124,7 +124,11 @@ merged as (
         max(occurred_at) as last_seen_at,
         min(ready_at) as consolidated_at,
         case when count(forgotten_at) = count(*) then max(forgotten_at) end as forgotten_at,
-        cast(null as timestamp) as superseded_at,
+        case
+            when bool_or(states_facts)
+                and count(*) filter (where states_facts) = count(superseded_at)
+                then max(superseded_at)
+        end as superseded_at,
         greatest(max(ready_at), coalesce(max(forgotten_at), max(ready_at))) as last_ready_or_forgotten_at
 
     from said
@@ -202,14 +206,26 @@ left join condensed on merged.consolidated_id = condensed.group_id
 {%- endmacro %}
 
 
+{#- A query for the memories that state facts: memory_id and superseded_at, from when on later facts had taken the
+    place of all that the memory states; null as long as one of them holds. -#}
+{% macro memories_that_state(facts) -%}
+select
+    memory_id,
+    case when count(*) = count(superseded_at) then max(superseded_at) end as superseded_at
+
+from (select unnest(memory_ids) as memory_id, superseded_at from {{ facts }}) as stated
+group by memory_id
+{%- endmacro %}
+
+
 {#- The rows of consolidated_memories that were not settled at a moment, as they were then, with the columns of
     consolidation_summary: made anew from those of their memories that were ready by then, and the recalls and
     the orders to forget of before. Which memories are one is told by the stored row: a text belongs to
     an earlier one, so what was said later joins others and never parts or joins what was there.
 
-    `consolidated`, `memories`, `recalls`: relations with the columns of consolidated_memories,
-    short_term_memories and stg_recalls. `as_of`: an expression without columns. -#}
-{% macro consolidated_anew(consolidated, memories, recalls, as_of) -%}
+    `consolidated`, `memories`, `recalls`, `facts`: relations with the columns of consolidated_memories,
+    short_term_memories, stg_recalls and facts. `as_of`: an expression without columns. -#}
+{% macro consolidated_anew(consolidated, memories, recalls, facts, as_of) -%}
 with
 
 unsettled as (
@@ -252,10 +268,13 @@ members_then as (
         memories.occurred_at,
         memories.ready_at,
         case when memories.forgotten_at <= {{ as_of }} then memories.forgotten_at end as forgotten_at,
+        stated.memory_id is not null as states_facts,
+        case when stated.superseded_at <= {{ as_of }} then stated.superseded_at end as superseded_at,
         memories.changed_batch_seq
 
     from {{ memories }} as memories
     inner join their_memories on memories.memory_id = their_memories.memory_id
+    left join ({{ memories_that_state(facts) }}) as stated on memories.memory_id = stated.memory_id
     where memories.ready_at <= {{ as_of }}
 
 ),
@@ -279,7 +298,7 @@ inner join unsettled on anew.consolidated_id = unsettled.consolidated_id
 {#- What the view consolidated has of a moment: the long-term memories that there were, evaluated at it. A row
     that was settled by then is read as it is stored; the others, few at the present, are made anew. Arguments
     are those of consolidated_anew. -#}
-{% macro consolidated_at(consolidated, memories, recalls, as_of) -%}
+{% macro consolidated_at(consolidated, memories, recalls, facts, as_of) -%}
 {%- set columns = [
     'consolidated_id', 'user_id', 'agent_id', 'memory_ids', 'session_ids', 'content', 'gist', 'gist_method',
     'role', 'memory_type', 'tags', 'support_count', 'recall_count', 'use_count', 'importance', 'interference',
@@ -295,7 +314,7 @@ there_were as (
 
     union all
 
-    select {{ columns }} from ({{ consolidated_anew(consolidated, memories, recalls, as_of) }}) as anew
+    select {{ columns }} from ({{ consolidated_anew(consolidated, memories, recalls, facts, as_of) }}) as anew
 
 )
 

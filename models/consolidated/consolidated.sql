@@ -1,3 +1,3 @@
 {{ consolidated_at(
-    ref('consolidated_memories'), ref('short_term_memories'), ref('stg_recalls'), as_of()
+    ref('consolidated_memories'), ref('short_term_memories'), ref('stg_recalls'), ref('facts'), as_of()
 ) }}

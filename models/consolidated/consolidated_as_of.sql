@@ -7,5 +7,5 @@
 }}
 
 {{ consolidated_at(
-    ref('consolidated_memories'), ref('short_term_memories'), ref('stg_recalls'), 'cast(at_time as timestamp)'
+    ref('consolidated_memories'), ref('short_term_memories'), ref('stg_recalls'), ref('facts'), 'cast(at_time as timestamp)'
 ) }}

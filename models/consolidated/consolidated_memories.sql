@@ -29,6 +29,12 @@ recalls as (
 
 ),
 
+facts as (
+
+    select * from {{ ref('facts') }}
+
+),
+
 {% if is_incremental() %}
     watermark as (
 
@@ -92,6 +98,12 @@ said as (
 
 ),
 
+stated as (
+
+    {{ memories_that_state('facts') }}
+
+),
+
 members as (
 
     select
@@ -110,10 +122,13 @@ members as (
         said.occurred_at,
         said.ready_at,
         said.forgotten_at,
+        stated.memory_id is not null as states_facts,
+        stated.superseded_at,
         greatest(said.changed_batch_seq, texts_in_play.changed_batch_seq) as changed_batch_seq
 
     from said
     inner join texts_in_play on said.text_id = texts_in_play.text_id
+    left join stated on said.memory_id = stated.memory_id
 
 ),
 

@@ -442,7 +442,13 @@ class MemoryReader:
             since: when the first of them was first said; earlier months are not read.
         """
         anew = render(
-            self._project, "consolidated_anew", "{consolidated}", "{members}", "staging.stg_recalls", "$as_of"
+            self._project,
+            "consolidated_anew",
+            "{consolidated}",
+            "{members}",
+            "staging.stg_recalls",
+            "main.facts",
+            "$as_of",
         )
         statement = f"""
             select * from ({render(self._project, "evaluated_memories", f"({anew})", "$as_of")})

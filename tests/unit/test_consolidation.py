@@ -67,9 +67,15 @@ def build(connection: duckdb.DuckDBPyConnection, stream: Stream, *, backwards: b
         "create or replace table members (consolidated_id uuid, memory_id uuid, user_id varchar, agent_id "
         "varchar, session_id varchar, content varchar, content_hash uuid, role varchar, memory_type varchar, "
         "tags varchar[], importance double, interference double, occurred_at timestamp, ready_at timestamp, "
-        "forgotten_at timestamp, changed_batch_seq bigint);"
+        "forgotten_at timestamp, states_facts boolean, superseded_at timestamp, changed_batch_seq bigint);"
         "create or replace table recalls (event_id uuid, memory_id uuid, occurred_at timestamp, "
-        "batch_seq bigint)"
+        "batch_seq bigint);"
+        "create or replace table statements (group_key uuid, object_key uuid, memory_id uuid, ordinal integer, "
+        "valid_from timestamp, said_at timestamp, recorded_at timestamp, user_id varchar default 'u', "
+        "agent_id varchar, subject varchar default 'u', subject_key varchar default 'u', "
+        "predicate varchar default 'likes most', predicate_key varchar default 'likes most', object varchar, "
+        "method varchar default 'caller', is_functional boolean default true, is_listed boolean default true, "
+        "valid_to timestamp)"
     )
     rows = []
     orders: dict[int, datetime] = {}
@@ -84,7 +90,7 @@ def build(connection: duckdb.DuckDBPyConnection, stream: Stream, *, backwards: b
                 UUID(int=cluster + 1), UUID(int=100 + number), "u", None, session, content,
                 UUID(int=10 + text), "user", "semantic" if importance > 0.5 else "episodic",
                 [session, f"t{text}"], importance, importance / 3, said_at,
-                session_end(stream, session, said_at) + GAP, orders.get(number), number,
+                session_end(stream, session, said_at) + GAP, orders.get(number), False, None, number,
             ]
         )  # fmt: skip
     recalled = [
@@ -95,6 +101,22 @@ def build(connection: duckdb.DuckDBPyConnection, stream: Stream, *, backwards: b
     for table, values in (("members", rows), ("recalls", recalled)):
         for value in reversed(values) if backwards else values:
             connection.execute(f"insert into {table} values ({', '.join('?' * len(value))})", value)
+    # What a saying of a higher number states takes the place of what an earlier one has. (Without orders to
+    # forget: a fact that was superseded by one that is forgotten later counts as one that never was.)
+    for number, (text, _, said_at, _) in enumerate(stream.sayings):
+        if text % 2 == 0 and said_at != datetime.max and not stream.forgets:
+            connection.execute(
+                "insert into statements by name select $1::uuid as group_key, $2::uuid as object_key, "
+                "$3::uuid as memory_id, 1 as ordinal, $4::timestamp as valid_from, $4::timestamp as said_at, "
+                "$4::timestamp as recorded_at, $5 as object",
+                [UUID(int=1), UUID(int=text), UUID(int=100 + number), said_at, str(text)],
+            )
+    connection.execute(
+        f"create or replace table facts as {render(PROJECT, 'fact_intervals', 'statements')};"
+        f"update members set states_facts = true, superseded_at = stated.superseded_at "
+        f"from ({render(PROJECT, 'memories_that_state', 'facts')}) as stated "
+        "where members.memory_id = stated.memory_id"
+    )
     summary = render(PROJECT, "consolidation_summary", "members", "recalls")
     connection.execute(
         f"create or replace table consolidated as select *, uuid '{UUID(int=7)}' as run_id from ({summary})"
@@ -123,7 +145,7 @@ def stored(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
 
 
 def consolidated_as_of(connection: duckdb.DuckDBPyConnection, moment: datetime) -> list[dict[str, Any]]:
-    query = render(PROJECT, "consolidated_at", "consolidated", "members", "recalls", "$moment")
+    query = render(PROJECT, "consolidated_at", "consolidated", "members", "recalls", "facts", "$moment")
     return fetch(connection, f"select * from ({query}) order by consolidated_id", moment=moment)
 
 
@@ -183,7 +205,7 @@ def test_consolidating_again_or_in_another_order_changes_nothing(
 ) -> None:
     build(connection, stream)
     before = stored(connection)
-    anew = render(PROJECT, "consolidated_anew", "pretended", "members", "recalls", "$moment")
+    anew = render(PROJECT, "consolidated_anew", "pretended", "members", "recalls", "facts", "$moment")
     again = fetch(
         connection,
         "with pretended as (select * replace (timestamp 'infinity' as settled_at) from consolidated) "
@@ -248,9 +270,13 @@ def test_a_fate_has_a_date_that_has_come_and_its_conditions(
         assert row["fate_reason"].endswith(".")
         is_by_order = row["forgotten_at"] is not None
         is_by_time = row["forgets_at"] is not None and row["forgets_at"] <= moment
-        assert (row["fate"] == "forgotten") == (is_by_order or is_by_time)
-        if row["fate"] != "forgotten":
-            assert (row["fate"] == "reinforced") == (row["use_count"] > 1)
+        is_superseded = row["superseded_at"] is not None and row["last_seen_at"] <= row["superseded_at"]
+        if is_superseded and not is_by_order:
+            assert row["fate"] == "superseded"
+        elif is_by_order or is_by_time:
+            assert row["fate"] == "forgotten"
+        else:
+            assert row["fate"] == ("reinforced" if row["use_count"] > 1 else "retained")
         assert (row["forgets_at"] is None) == (row["importance"] == 1)
 
 

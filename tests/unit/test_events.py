@@ -87,7 +87,7 @@ def test_any_text_and_any_json_come_back_exactly(content: str, metadata: dict[st
 
 
 @given(
-    event_type=st.sampled_from(sorted(set(EVENT_TYPES) - {"memory", "forget"})),
+    event_type=st.sampled_from(sorted(set(EVENT_TYPES) - {"memory", "forget", "recall"})),
     payload=st.dictionaries(any_text, json_values, max_size=5),
 )
 def test_payloads_of_types_without_rules_come_back_exactly_but_for_nulls(
