@@ -285,20 +285,32 @@ joined as (
 ),
 
 {% if is_incremental() %}
+    placed_before as (
+
+        select
+            * exclude (
+                recall_count, spaced_reinforcements, co_activation_count, last_recalled_at, recent_use_times,
+                forgotten_at, changed_batch_seq, row_hash, run_id
+            )
+
+        from touched
+
+    ),
+
     refreshed as (
 
         select
-            touched.* exclude (
-                recall_count, spaced_reinforcements, co_activation_count, last_recalled_at, recent_use_times,
-                forgotten_at, changed_batch_seq, row_hash, run_id
-            ),
-            uses.* exclude (memory_id, recalled_with),
-            touched.attended_count + uses.recalled_with as co_activation_count,
+            placed_before.*,
+            uses.recall_count,
+            uses.spaced_reinforcements,
+            placed_before.attended_count + uses.recalled_with as co_activation_count,
+            uses.last_recalled_at,
+            uses.recent_use_times,
             forgotten.forgotten_at
 
-        from touched
-        inner join uses on touched.memory_id = uses.memory_id
-        left join forgotten on touched.memory_id = forgotten.memory_id
+        from placed_before
+        inner join uses on placed_before.memory_id = uses.memory_id
+        left join forgotten on placed_before.memory_id = forgotten.memory_id
 
     ),
 {% endif %}
@@ -331,4 +343,5 @@ final as (
 
 )
 
-select * from final
+-- The columns of what was built before are those of this model.
+select * from final  -- noqa: AM04
