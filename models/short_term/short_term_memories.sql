@@ -8,7 +8,7 @@
         merge_update_columns=[
             'activity_id', 'goal_id', 'task_id', 'goal', 'task', 'hierarchy_level', 'hierarchy_method',
             'activity_position', 'task_number', 'action_number', 'recall_count', 'spaced_reinforcements',
-            'co_activation_count', 'interference', 'stretch_started_at', 'activity_started_at',
+            'attended_count', 'co_activation_count', 'interference', 'stretch_started_at', 'activity_started_at',
             'activity_ended_at', 'ready_at', 'last_recalled_at', 'recent_use_times', 'forgotten_at',
             'changed_batch_seq', 'row_hash', 'run_id',
         ],
@@ -78,14 +78,17 @@ newest as (
 
     affected as (
 
-        select memory_id from ({{ affected_memories(this, 'new_memories') }}) as moved
-        union
-        select known.memory_id from {{ this }} as known
+        {{ affected_memories(this, 'new_memories') }}
+
+    ),
+
+    -- What was only used or forgotten keeps its place in its session.
+    touched as (
+
+        select * from {{ this }}
         where
-            known.activity_id in (
-                select used.activity_id from {{ this }} as used
-                where used.memory_id in (select used_or_forgotten.memory_id from used_or_forgotten)
-            )
+            memory_id in (select used_or_forgotten.memory_id from used_or_forgotten)
+            and memory_id not in (select affected.memory_id from affected)
 
     ),
 
@@ -167,22 +170,52 @@ interfered as (
 
 ),
 
+usable as (
+
+    select
+        memory_id,
+        occurred_at
+    from in_play
+    {% if is_incremental() %}
+        union all
+        select
+            memory_id,
+            occurred_at
+        from touched
+    {% endif %}
+
+),
+
 recalled as (
 
-    {{ recalls_of('in_play', 'recalls') }}
+    {{ recalls_of('usable', 'recalls') }}
 
 ),
 
 used as (
 
     select
-        in_play.memory_id,
+        usable.memory_id,
         recalled.recall_times,
-        {{ use_times('in_play.occurred_at', 'recalled.recall_times') }} as use_times,
+        {{ use_times('usable.occurred_at', 'recalled.recall_times') }} as use_times,
         coalesce(recalled.recalled_with, 0) as recalled_with
 
-    from in_play
-    left join recalled on in_play.memory_id = recalled.memory_id
+    from usable
+    left join recalled on usable.memory_id = recalled.memory_id
+
+),
+
+uses as (
+
+    select
+        memory_id,
+        cast(recalled_with as bigint) as recalled_with,
+        cast(len(use_times) - 1 as integer) as recall_count,
+        {{ spaced_uses('use_times') }} as spaced_reinforcements,
+        list_max(recall_times) as last_recalled_at,
+        {{ recent_uses('use_times') }} as recent_use_times
+
+    from used
 
 ),
 
@@ -220,9 +253,10 @@ joined as (
         sessionised.activity_position,
         organised.task_number,
         organised.action_number,
-        cast(len(used.use_times) - 1 as integer) as recall_count,
-        {{ spaced_uses('used.use_times') }} as spaced_reinforcements,
-        cast(attended.attended + used.recalled_with as bigint) as co_activation_count,
+        uses.recall_count,
+        uses.spaced_reinforcements,
+        cast(attended.attended as integer) as attended_count,
+        attended.attended + uses.recalled_with as co_activation_count,
 
         -- timestamps
         in_play.occurred_at,
@@ -231,8 +265,8 @@ joined as (
         sessionised.activity_started_at,
         sessionised.activity_ended_at,
         {{ session_ready_at('sessionised.stretch_started_at', 'sessionised.activity_ended_at') }} as ready_at,
-        list_max(used.recall_times) as last_recalled_at,
-        {{ recent_uses('used.use_times') }} as recent_use_times,
+        uses.last_recalled_at,
+        uses.recent_use_times,
         forgotten.forgotten_at,
 
         -- change
@@ -242,11 +276,52 @@ joined as (
     inner join sessionised on in_play.memory_id = sessionised.memory_id
     inner join organised on in_play.memory_id = organised.memory_id
     inner join attended on in_play.memory_id = attended.memory_id
-    inner join used on in_play.memory_id = used.memory_id
+    inner join uses on in_play.memory_id = uses.memory_id
     left join openings as goal_openings on organised.goal_opened_by = goal_openings.memory_id
     left join openings as task_openings on organised.task_id = task_openings.memory_id
     left join interfered on in_play.memory_id = interfered.memory_id
     left join forgotten on in_play.memory_id = forgotten.memory_id
+
+),
+
+{% if is_incremental() %}
+    placed_before as (
+
+        select
+            * exclude (
+                recall_count, spaced_reinforcements, co_activation_count, last_recalled_at, recent_use_times,
+                forgotten_at, changed_batch_seq, row_hash, run_id
+            )
+
+        from touched
+
+    ),
+
+    refreshed as (
+
+        select
+            placed_before.*,
+            uses.recall_count,
+            uses.spaced_reinforcements,
+            placed_before.attended_count + uses.recalled_with as co_activation_count,
+            uses.last_recalled_at,
+            uses.recent_use_times,
+            forgotten.forgotten_at
+
+        from placed_before
+        inner join uses on placed_before.memory_id = uses.memory_id
+        left join forgotten on placed_before.memory_id = forgotten.memory_id
+
+    ),
+{% endif %}
+
+changed as (
+
+    select * from joined
+    {% if is_incremental() %}
+        union all by name
+        select * from refreshed
+    {% endif %}
 
 ),
 
@@ -264,8 +339,9 @@ final as (
         ]) }} as row_hash,
         cast('{{ invocation_id }}' as uuid) as run_id
 
-    from joined
+    from changed
 
 )
 
-select * from final
+-- The columns of what was built before are those of this model.
+select * from final  -- noqa: AM04
