@@ -94,7 +94,7 @@
 
 {% macro duckdb__text_buckets(source) -%}
 {%- set prime = 2147483647 -%}
-{%- set bands, rows = parameter('minhash_bands'), parameter('minhash_rows') -%}
+{%- set bands, rows = parameter('minhash_bands') | int, parameter('minhash_rows') | int -%}
 {%- set state = namespace(x=20250301) -%}
 {%- set constants = [] -%}
 {%- for _ in range(2 * bands * rows) -%}
