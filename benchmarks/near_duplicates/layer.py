@@ -38,12 +38,10 @@ class TextLayer:
 
     def add(self, sayings: Iterable[Saying]) -> None:
         """Let a batch of memories arrive; nothing is built yet."""
-        self.add_table(
-            pa.table(
-                list(zip(*((str(saying[0]), *saying[1:]) for saying in sayings), strict=True)) or [[]] * 6,
-                names=["memory_id", "user_id", "agent_id", "role", "content", "occurred_at"],
-            )
-        )
+        columns = ["memory_id", "user_id", "agent_id", "role", "content", "occurred_at"]
+        rows = [dict(zip(columns, (str(saying[0]), *saying[1:]), strict=True)) for saying in sayings]
+        types = [(name, pa.string()) for name in columns[:-1]] + [(columns[-1], pa.timestamp("us"))]
+        self.add_table(pa.Table.from_pylist(rows, schema=pa.schema(types)))
 
     def add_table(self, arrived: pa.Table) -> None:
         """Let a batch arrive as a table with the columns of a saying."""

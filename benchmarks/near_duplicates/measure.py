@@ -205,7 +205,7 @@ def costs(count: int, seed: int) -> dict[str, Any]:
     nothing = _timed_build(layer)
     with tempfile.TemporaryDirectory() as folder:
         layer.connection.execute(f"attach '{folder}/stored.duckdb' as stored")
-        sizes = {}
+        sizes: dict[str, int] = {}
         for model in MODELS:
             layer.connection.execute(f"create table stored.{model} as select * from {model}")
             layer.connection.execute("checkpoint stored")
@@ -230,9 +230,7 @@ def template(count: int) -> dict[str, Any]:
         Said("user", f"The nightly backup of the customer database to host{number:x} finished well", 0, "")
         for number in range(count)
     ] + [
-        Said(
-            "user", f"The monthly invoice for {_spelled(number)} was sent to the accounting department", 0, ""
-        )
+        Said("user", f"The monthly invoice for {_spelled(number)} was sent to the accountants", 0, "")
         for number in range(count)
     ]
     layer.add_table(_table(said, 0))
@@ -247,9 +245,14 @@ def _spelled(number: int) -> str:
 
 
 def _timed_build(layer: TextLayer) -> dict[str, float]:
-    started = time.perf_counter()
+    """Return seconds of each model and of both, and the processor time, which does not grow under load."""
+    started, processor_started = time.perf_counter(), time.process_time()
     seconds = layer.build_timed()
-    return {**seconds, "both": round(time.perf_counter() - started, 3)}
+    return {
+        **seconds,
+        "both": round(time.perf_counter() - started, 3),
+        "processor": round(time.process_time() - processor_started, 3),
+    }
 
 
 def _table(said: list[Said], start: int) -> pa.Table:

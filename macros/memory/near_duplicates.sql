@@ -62,7 +62,10 @@
             lambda word: regexp_matches(word, '\p{N}') or list_contains({{ negation_words() }}, word)
         ), ' '),
         array_to_string(
-            regexp_extract_all(nfc_normalize(replace({{ content }}, chr(0), chr(65533))), '[\p{S}\p{M}#@%&/\\]|(?:^|\s)-[0-9]'),
+            regexp_extract_all(
+                nfc_normalize(replace({{ content }}, chr(0), chr(65533))),
+                '[\p{S}\p{M}#@%&/\\]|(?:^|\s)-[0-9]'
+            ),
             ''
         )
     )
@@ -80,8 +83,8 @@
 {%- endmacro %}
 
 
-{#- A query for the buckets of texts: text_id and `buckets`, a list of 64-bit hashes, one for each band and one
-    for the words that matter. Only texts with a bucket in common are compared; those with other
+{#- A query for the buckets of texts: text_id and `buckets`, a list of 64-bit hashes, the first for the words
+    that matter and one for each band. Only texts with a bucket in common are compared; those with other
     scopes or guards never have one. Texts without words are left out: they repeat nothing.
 
     The hash of a word is the lower half of its md5, which is the same in every version of every
@@ -94,7 +97,7 @@
 
 {% macro duckdb__text_buckets(source) -%}
 {%- set prime = 2147483647 -%}
-{%- set bands, rows = parameter('minhash_bands'), parameter('minhash_rows') -%}
+{%- set bands, rows = parameter('minhash_bands') | int, parameter('minhash_rows') | int -%}
 {%- set state = namespace(x=20250301) -%}
 {%- set constants = [] -%}
 {%- for _ in range(2 * bands * rows) -%}
