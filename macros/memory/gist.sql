@@ -61,10 +61,11 @@
     the first: what was corrected does not come back as the gist. Counts are whole numbers, so the result does
     not depend on any order, and the work is linear in the text.
 
-    `texts`: a relation with group_id, content and recency (1 is the text said last), of which the last 20 of a
-    group and the first 20,000 characters of each count. One row per group in which there is a word: group_id,
-    gist. -#}
-{% macro gists(texts) -%}
+    `texts`: a relation with group_id, content and recency (1 is the text said last), of which the first `most`
+    of a group and the first 20,000 characters of each count. `terms`: another list of words than the above, as an
+    expression over the column sentence. One row per group in which there is a word: group_id, gist and the
+    recency of its text. -#}
+{% macro gists(texts, terms=none, most=20) -%}
 with
 
 said_sentences as (
@@ -74,7 +75,11 @@ said_sentences as (
         recency,
         place,
         sentence,
+        {% if terms -%}
+        all_words as sentence_words
+        {%- else -%}
         coalesce(nullif(list_filter(all_words, lambda word: len(word) >= 4), []), all_words) as sentence_words
+        {%- endif %}
 
     from (
         select
@@ -82,7 +87,7 @@ said_sentences as (
             recency,
             place,
             sentence,
-            list_distinct({{ words('sentence') }}) as all_words
+            {{ terms or 'list_distinct(' ~ words('sentence') ~ ')' }} as all_words
         from (
             select
                 group_id,
@@ -95,7 +100,7 @@ said_sentences as (
                     recency,
                     {{ sentences('left(content, 20000)') }} as sentences
                 from {{ texts }}
-                where recency <= 20
+                where recency <= {{ most }}
             ) as split
         ) as unnested
     ) as worded
@@ -146,7 +151,8 @@ compared as (
 
 select
     group_id,
-    sentence as gist
+    sentence as gist,
+    recency
 
 from compared
 qualify row_number() over (partition by group_id order by centrality desc, recency, place) = 1

@@ -31,6 +31,7 @@ TABLES = (
     "main.consolidated_memories",
     "staging.int_fact_statements",
     "main.facts",
+    "main.session_gists",
 )
 BOOKKEEPING = ("batch_seq", "changed_batch_seq", "run_id", "segment", "line", "loaded_at", "files")
 """Columns that say how a row came to be, not what it says: they may differ between equal contents."""
