@@ -75,50 +75,32 @@
 {%- endmacro %}
 
 
-{#- The co-activations of concepts of memories that were recalled together, both ways. Of all their concepts, the
-    association_concepts that most of the memories have are bound, where the two are not of one memory only, which
-    bound them already.
+{#- The co-activations of concepts of memories that were recalled together, both ways: each two of them bind their first
+    recall_concepts to each other. What two memories add does not depend on the others, so a memory may arrive after its
+    recall.
 
-    Arguments: `mentions`, as above with event_id and recalled_at, one row for each recall and mention. -#}
-{% macro recall_coactivations(mentions) -%}
+    Arguments: `mentions`, as above with event_id, recalled_at and loaded_in (the batch by which event and memory were both
+    known); `since`, an expression: only what was not complete in that batch. -#}
+{% macro recall_coactivations(mentions, since=none) -%}
     select
         one.concept_id as source_id,
         other.concept_id as target_id,
         one.recalled_at as together_at,
-        case when one.ended_at is null or other.ended_at is null
-            then coalesce(one.ended_at, other.ended_at) else least(one.ended_at, other.ended_at) end as ended_at
+        least(
+            coalesce(one.forgotten_at, other.forgotten_at), coalesce(other.forgotten_at, one.forgotten_at)
+        ) as ended_at
 
-    from (
-        {{ recalled_concepts(mentions) }}
-    ) as one
-    inner join (
-        {{ recalled_concepts(mentions) }}
-    ) as other on one.event_id = other.event_id
+    from {{ mentions }} as one
+    inner join {{ mentions }} as other on one.event_id = other.event_id
     where
-        one.concept_id <> other.concept_id
-        and one.scope_half = other.scope_half
+        one.memory_id <> other.memory_id
+        and one.concept_id <> other.concept_id
+        and one.concept_id >> 43 = other.concept_id >> 43
         and not contains(' ' || one.concept || ' ', ' ' || other.concept || ' ')
         and not contains(' ' || other.concept || ' ', ' ' || one.concept || ' ')
-        and (len(one.memory_ids) > 1 or len(other.memory_ids) > 1 or one.memory_ids <> other.memory_ids)
-{%- endmacro %}
-
-
-{% macro recalled_concepts(mentions) -%}
-    select
-        event_id,
-        recalled_at,
-        concept_id,
-        concept,
-        concept_id >> 43 as scope_half,
-        list(memory_id order by memory_id) as memory_ids,
-        case when count(forgotten_at) = count(*) then max(forgotten_at) end as ended_at
-
-    from {{ mentions }}
-    group by event_id, recalled_at, concept_id, concept
-    qualify
-        row_number() over (
-            partition by event_id, scope_half order by count(*) desc, min(rank_in_memory), concept_id
-        ) <= {{ parameter('association_concepts') }}
+        {% if since is not none -%}
+        and greatest(one.loaded_in, other.loaded_in) > {{ since }}
+        {%- endif %}
 {%- endmacro %}
 
 
@@ -186,10 +168,10 @@
     each hop the spreading_width most active of the hop before pass it on, times the weight of the association and
     spreading_decay; so the activation of a concept is the sum over all walks of at most `depth` hops (at most 3).
 
-    Arguments: `concepts`, int_concepts; `edges`, int_associations; `moment`, or none for the last build. The table
-    macro has the parameters concepts, for_user, for_agent, depth and most. -#}
-{% macro spreading_activation(concepts, edges, moment=none) -%}
-{%- set cycle = consolidation_cycle(as_of() if moment is none else moment) -%}
+    Arguments: `concepts`, int_concepts; `edges`, int_associations; `now`, the moment of the last build's state; `moment`, one
+    of the past or none. The table macro has the parameters concepts, for_user, for_agent, depth and most. -#}
+{% macro spreading_activation(concepts, edges, now, moment=none) -%}
+{%- set cycle = consolidation_cycle(now if moment is none else moment) -%}
 with recursive
 
 spread as (
@@ -256,8 +238,8 @@ order by reached.activation desc, reached.concept_id
 {#- The shortest path between two concepts (breadth first): of the paths with the fewest hops the strongest, which is the one
     with the largest product of weights. The table macro has the parameters from_concept, to_concept, for_user, for_agent and
     most_hops (at most 5). -#}
-{% macro shortest_association_paths(concepts, edges, moment=none) -%}
-{%- set cycle = consolidation_cycle(as_of() if moment is none else moment) -%}
+{% macro shortest_association_paths(concepts, edges, now, moment=none) -%}
+{%- set cycle = consolidation_cycle(now if moment is none else moment) -%}
 with recursive
 
 goals as (

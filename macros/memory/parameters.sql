@@ -46,6 +46,8 @@
         ('default_importance', 0, none, 1, none, 'from 0 to 1'),
         ('concepts_per_memory', 2, none, 50, none, 'of concepts from 2 to 50'),
         ('association_concepts', 2, none, 50, none, 'of concepts from 2 to 50'),
+        ('recall_memories', 2, none, 100, none, 'of memories from 2 to 100'),
+        ('recall_concepts', 1, none, 50, none, 'of concepts from 1 to 50'),
         ('association_learning_rate', none, 0, 1, none, 'above 0, at most 1'),
         ('association_decay', none, 0, 1, none, 'above 0, at most 1'),
         ('consolidation_cycle_hours', none, 0, none, none, 'of hours above 0'),
@@ -98,6 +100,7 @@
     {{ return([
         'session_gap_minutes', 'initial_stability_days', 'stability_growth', 'spacing_hours',
         'activation_recent_uses', 'default_importance', 'concepts_per_memory',
-        'association_concepts', 'association_decay', 'consolidation_cycle_hours',
+        'association_concepts', 'recall_memories', 'recall_concepts', 'association_decay',
+        'consolidation_cycle_hours',
     ]) }}
 {% endmacro %}

@@ -28,6 +28,9 @@ TABLES = (
     "retrieval.search_postings",
     "main.short_term_memories",
     "main.consolidated_memories",
+    "main.memory_concepts",
+    "staging.int_concepts",
+    "staging.int_associations",
 )
 BOOKKEEPING = ("batch_seq", "changed_batch_seq", "run_id", "segment", "line", "loaded_at", "files")
 """Columns that say how a row came to be, not what it says: they may differ between equal contents."""

@@ -9,6 +9,7 @@ from typing import NoReturn
 import click
 
 from mnemoduck import __version__
+from mnemoduck.cli.associations import associations_command
 from mnemoduck.cli.build import init_command, run_command
 from mnemoduck.cli.output import escape_controls
 from mnemoduck.cli.partitions import partitions_group
@@ -47,6 +48,7 @@ for _command in (
     recall_command,
     working_memory_command,
     long_term_command,
+    associations_command,
     show_command,
     sql_command,
     partitions_group,
