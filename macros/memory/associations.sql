@@ -75,50 +75,32 @@
 {%- endmacro %}
 
 
-{#- The co-activations of concepts of memories that were recalled together, both ways. Of all their concepts, the
-    association_concepts that most of the memories have are bound, where the two are not of one memory only, which
-    bound them already.
+{#- The co-activations of concepts of memories that were recalled together, both ways: each two of them bind their first
+    recall_concepts to each other. What two memories add does not depend on the others, so a memory may arrive after its
+    recall.
 
-    Arguments: `mentions`, as above with event_id and recalled_at, one row for each recall and mention. -#}
-{% macro recall_coactivations(mentions) -%}
+    Arguments: `mentions`, as above with event_id, recalled_at and loaded_in (the batch by which event and memory were both
+    known); `since`, an expression: only what was not complete in that batch. -#}
+{% macro recall_coactivations(mentions, since=none) -%}
     select
         one.concept_id as source_id,
         other.concept_id as target_id,
         one.recalled_at as together_at,
-        case when one.ended_at is null or other.ended_at is null
-            then coalesce(one.ended_at, other.ended_at) else least(one.ended_at, other.ended_at) end as ended_at
+        least(
+            coalesce(one.forgotten_at, other.forgotten_at), coalesce(other.forgotten_at, one.forgotten_at)
+        ) as ended_at
 
-    from (
-        {{ recalled_concepts(mentions) }}
-    ) as one
-    inner join (
-        {{ recalled_concepts(mentions) }}
-    ) as other on one.event_id = other.event_id
+    from {{ mentions }} as one
+    inner join {{ mentions }} as other on one.event_id = other.event_id
     where
-        one.concept_id <> other.concept_id
-        and one.scope_half = other.scope_half
+        one.memory_id <> other.memory_id
+        and one.concept_id <> other.concept_id
+        and one.concept_id >> 43 = other.concept_id >> 43
         and not contains(' ' || one.concept || ' ', ' ' || other.concept || ' ')
         and not contains(' ' || other.concept || ' ', ' ' || one.concept || ' ')
-        and (len(one.memory_ids) > 1 or len(other.memory_ids) > 1 or one.memory_ids <> other.memory_ids)
-{%- endmacro %}
-
-
-{% macro recalled_concepts(mentions) -%}
-    select
-        event_id,
-        recalled_at,
-        concept_id,
-        concept,
-        concept_id >> 43 as scope_half,
-        list(memory_id order by memory_id) as memory_ids,
-        case when count(forgotten_at) = count(*) then max(forgotten_at) end as ended_at
-
-    from {{ mentions }}
-    group by event_id, recalled_at, concept_id, concept
-    qualify
-        row_number() over (
-            partition by event_id, scope_half order by count(*) desc, min(rank_in_memory), concept_id
-        ) <= {{ parameter('association_concepts') }}
+        {% if since is not none -%}
+        and greatest(one.loaded_in, other.loaded_in) > {{ since }}
+        {%- endif %}
 {%- endmacro %}
 
 
@@ -146,6 +128,7 @@
         {{ front }}.*,
         edge.source_id,
         edge.target_id,
+        source.shortest as source_form,
         {{ association_weight(
             potential_at('edge.log_potential', cycle), potential_at('source.log_norm', cycle)
         ) }} as weight
@@ -164,6 +147,7 @@
             {{ front }}.*,
             edge.source_id,
             edge.target_id,
+            source.shortest as source_form,
             {{ potential_at(
                 'case when edge.settled_at <= ' ~ moment ~ ' then edge.log_potential else '
                 ~ log_potential('edge.coactivations', moment) ~ ' end',
@@ -171,6 +155,7 @@
             ) }} as potential
 
         from {{ front }}
+        inner join {{ concepts }} as source on {{ front }}.concept_id = source.concept_id
         inner join {{ edges }} as edge on {{ front }}.concept_id = edge.source_id
     )
     where potential is not null
@@ -182,14 +167,21 @@
 {%- endmacro %}
 
 
+{#- Of equal values one must be chosen, the same each time: a part in 10^12 decides. A tuple would do it, three times as
+    slowly. -#}
+{% macro with_tie_break(value, id) -%}
+    {{ value }} * (1 + 1e-15 * ({{ id }} % 1000))
+{%- endmacro %}
+
+
 {#- Spreading activation (Collins & Loftus 1975): the body of the table macros. What is asked for has the activation 1. In
     each hop the spreading_width most active of the hop before pass it on, times the weight of the association and
     spreading_decay; so the activation of a concept is the sum over all walks of at most `depth` hops (at most 3).
 
-    Arguments: `concepts`, int_concepts; `edges`, int_associations; `moment`, or none for the last build. The table
-    macro has the parameters concepts, for_user, for_agent, depth and most. -#}
-{% macro spreading_activation(concepts, edges, moment=none) -%}
-{%- set cycle = consolidation_cycle(as_of() if moment is none else moment) -%}
+    Arguments: `concepts`, int_concepts; `edges`, int_associations; `now`, the moment of the last build's state; `moment`, one
+    of the past or none. The table macro has the parameters concepts, for_user, for_agent, depth and most. -#}
+{% macro spreading_activation(concepts, edges, now, moment=none) -%}
+{%- set cycle = consolidation_cycle(now if moment is none else moment) -%}
 with recursive
 
 spread as (
@@ -198,7 +190,7 @@ spread as (
         concept_id,
         0 as hop,
         cast(1 as double) as activation,
-        cast(null as bigint) as via_id
+        cast(null as varchar) as via
 
     from ({{ meant_concepts('concepts', concepts) }})
 
@@ -208,8 +200,8 @@ spread as (
         select
             target_id as concept_id,
             hop + 1 as hop,
-            sum(activation * weight * {{ parameter('spreading_decay') }} order by source_id) as activation,
-            arg_max(source_id, (activation * weight, source_id)) as via_id
+            fsum(activation * weight * {{ parameter('spreading_decay') }}) as activation,
+            arg_max(source_form, {{ with_tie_break('activation * weight', 'source_id') }}) as via
 
         from (
             {{ weighted_associations('spread', concepts, edges, cycle, moment) }}
@@ -226,9 +218,9 @@ reached as (
 
     select
         concept_id,
-        sum(activation order by hop) as activation,
+        fsum(activation) as activation,
         min(hop) as hop,
-        arg_min(via_id, hop) as via_id
+        arg_min(via, hop) as via
 
     from spread
     group by concept_id
@@ -242,13 +234,12 @@ select
     {{ shown_concept('target.shortest') }} as concept,
     reached.activation,
     reached.hop,
-    {{ shown_concept('via.shortest') }} as via,
+    {{ shown_concept('reached.via') }} as via,
     target.user_id,
     target.agent_id
 
 from reached
 inner join {{ concepts }} as target on reached.concept_id = target.concept_id
-inner join {{ concepts }} as via on reached.via_id = via.concept_id
 order by reached.activation desc, reached.concept_id
 {%- endmacro %}
 
@@ -256,8 +247,8 @@ order by reached.activation desc, reached.concept_id
 {#- The shortest path between two concepts (breadth first): of the paths with the fewest hops the strongest, which is the one
     with the largest product of weights. The table macro has the parameters from_concept, to_concept, for_user, for_agent and
     most_hops (at most 5). -#}
-{% macro shortest_association_paths(concepts, edges, moment=none) -%}
-{%- set cycle = consolidation_cycle(as_of() if moment is none else moment) -%}
+{% macro shortest_association_paths(concepts, edges, now, moment=none) -%}
+{%- set cycle = consolidation_cycle(now if moment is none else moment) -%}
 with recursive
 
 goals as (
@@ -284,8 +275,8 @@ search (concept_id, hop, strength, path, weights) using key (concept_id) as (
             target_id as concept_id,
             any_value(hop) + 1 as hop,
             max(strength * weight) as strength,
-            arg_max(list_append(path, target_id), (strength * weight, source_id)) as path,
-            arg_max(list_append(weights, weight), (strength * weight, source_id)) as weights
+            arg_max(list_append(path, target_id), {{ with_tie_break('strength * weight', 'source_id') }}) as path,
+            arg_max(list_append(weights, weight), {{ with_tie_break('strength * weight', 'source_id') }}) as weights
 
         from (
             {{ weighted_associations('search', concepts, edges, cycle, moment) }}

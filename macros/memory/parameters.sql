@@ -54,6 +54,8 @@
         ('default_importance', 0, none, 1, none, 'from 0 to 1'),
         ('concepts_per_memory', 2, none, 50, none, 'of concepts from 2 to 50'),
         ('association_concepts', 2, none, 50, none, 'of concepts from 2 to 50'),
+        ('recall_memories', 2, none, 100, none, 'of memories from 2 to 100'),
+        ('recall_concepts', 1, none, 50, none, 'of concepts from 1 to 50'),
         ('association_learning_rate', none, 0, 1, none, 'above 0, at most 1'),
         ('association_decay', none, 0, 1, none, 'above 0, at most 1'),
         ('consolidation_cycle_hours', none, 0, none, none, 'of hours above 0'),
@@ -108,6 +110,7 @@
         'stability_growth', 'spacing_hours', 'session_gap_minutes', 'session_max_hours',
         'session_lateness_minutes', 'default_importance',
         'near_duplicate_similarity', 'near_duplicate_additions', 'minhash_bands', 'minhash_rows',
-        'concepts_per_memory', 'association_concepts', 'association_decay', 'consolidation_cycle_hours',
+        'concepts_per_memory', 'association_concepts', 'recall_memories', 'recall_concepts',
+        'association_decay', 'consolidation_cycle_hours',
     ]) }}
 {% endmacro %}

@@ -152,9 +152,17 @@
             create table if not exists meta.build_parameters (name varchar primary key, value double);
         {%- endcall -%}
         {%- set stored = run_query('select name, value from meta.build_parameters order by name').rows -%}
-        {%- set changed = [] -%}
-        {%- for name, value in stored if value | float != parameter(name) | float -%}
-            {%- do changed.append(name ~ ' was ' ~ value ~ ' and is ' ~ parameter(name)) -%}
+        {%- set changed, known = [], [] -%}
+        {%- for name, value in stored -%}
+            {%- do known.append(name) -%}
+            {%- if name not in stored_parameters() -%}
+                {%- do changed.append(name ~ ' is gone') -%}
+            {%- elif value | float != parameter(name) | float -%}
+                {%- do changed.append(name ~ ' was ' ~ value ~ ' and is ' ~ parameter(name)) -%}
+            {%- endif -%}
+        {%- endfor -%}
+        {%- for name in stored_parameters() if stored and name not in known -%}
+            {%- do changed.append(name ~ ' is new') -%}
         {%- endfor -%}
         {%- if changed and not flags.FULL_REFRESH -%}
             {%- do exceptions.raise_compiler_error(
@@ -171,6 +179,7 @@
 
 
 {% macro insert_build_parameters() %}
+    delete from meta.build_parameters;
     {%- for name in stored_parameters() %}
     insert or replace into meta.build_parameters values ('{{ name }}', {{ parameter(name) }});
     {%- endfor %}

@@ -6,4 +6,4 @@
     )
 }}
 
-{{ shortest_association_paths(ref('int_concepts'), ref('int_associations')) }}
+{{ shortest_association_paths(ref('int_concepts'), ref('int_associations'), as_of()) }}

@@ -6,4 +6,4 @@
     )
 }}
 
-{{ shortest_association_paths(ref('int_concepts'), ref('int_associations'), 'cast(at_time as timestamp)') }}
+{{ shortest_association_paths(ref('int_concepts'), ref('int_associations'), as_of(), 'cast(at_time as timestamp)') }}

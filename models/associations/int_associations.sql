@@ -7,8 +7,10 @@
     )
 }}
 
-{#- What is new adds co-activations to the pairs that it concerns. Where a co-activation that is known changes (a memory
-    was forgotten, or came after its recall), the pairs that this can concern are made anew from the events. -#}
+{#- What is new adds co-activations to the pairs that it concerns. Where a memory that is known was forgotten, the pairs
+    that this can concern are made anew from all their memories and recalls. -#}
+
+{%- set since = '(select watermark.batch_seq from watermark)' %}
 
 with
 
@@ -23,16 +25,25 @@ mentions as (
 
 ),
 
+-- Of a recall of more memories than recall_memories the newest count.
+recalls as (
+
+    select * from {{ ref('stg_recalls') }}
+    qualify row_number() over (partition by event_id order by memory_id desc) <= {{ parameter('recall_memories') }}
+
+),
+
 recall_mentions as (
 
     select
         mentions.*,
         recalls.event_id,
         recalls.occurred_at as recalled_at,
-        recalls.batch_seq as recall_batch_seq
+        greatest(recalls.batch_seq, mentions.batch_seq) as loaded_in
 
-    from {{ ref('stg_recalls') }} as recalls
+    from recalls
     inner join mentions on recalls.memory_id = mentions.memory_id
+    where mentions.rank_in_memory <= {{ parameter('recall_concepts') }}
 
 ),
 
@@ -64,7 +75,11 @@ newest as (
     new_recall_mentions as (
 
         select * from recall_mentions
-        where recall_batch_seq > (select watermark.batch_seq from watermark)
+        where
+            event_id in (
+                select loaded.event_id from recall_mentions as loaded
+                where loaded.loaded_in > (select watermark.batch_seq from watermark)
+            )
 
     ),
 
@@ -74,20 +89,6 @@ newest as (
         select forgotten.memory_id
         from {{ ref('int_forgotten_memories') }} as forgotten
         where forgotten.changed_batch_seq > (select watermark.batch_seq from watermark)
-
-    ),
-
-    -- Recalls that were known, of a memory that has come or been forgotten since.
-    disturbed_recalls as (
-
-        select distinct event_id
-        from recall_mentions
-        where
-            recall_batch_seq <= (select watermark.batch_seq from watermark)
-            and (
-                batch_seq > (select watermark.batch_seq from watermark)
-                or memory_id in (select disturbed_memories.memory_id from disturbed_memories)
-            )
 
     ),
 
@@ -101,7 +102,6 @@ newest as (
         inner join mentions as other on one.memory_id = other.memory_id
         where
             one.memory_id in (select disturbed_memories.memory_id from disturbed_memories)
-            and one.batch_seq <= (select watermark.batch_seq from watermark)
 
         union
 
@@ -111,7 +111,17 @@ newest as (
 
         from recall_mentions as one
         inner join recall_mentions as other on one.event_id = other.event_id
-        where one.event_id in (select disturbed_recalls.event_id from disturbed_recalls)
+        where one.memory_id in (select disturbed_memories.memory_id from disturbed_memories)
+
+        union
+
+        select distinct
+            other.concept_id as source_id,
+            one.concept_id as target_id
+
+        from recall_mentions as one
+        inner join recall_mentions as other on one.event_id = other.event_id
+        where one.memory_id in (select disturbed_memories.memory_id from disturbed_memories)
 
     ),
 
@@ -148,7 +158,7 @@ newest as (
         select * from (
             {{ memory_coactivations('new_mentions') }}
             union all
-            {{ recall_coactivations('new_recall_mentions') }}
+            {{ recall_coactivations('new_recall_mentions', since) }}
         ) as new_ones
         where
             not exists (

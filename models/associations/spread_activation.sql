@@ -6,4 +6,4 @@
     )
 }}
 
-{{ spreading_activation(ref('int_concepts'), ref('int_associations')) }}
+{{ spreading_activation(ref('int_concepts'), ref('int_associations'), as_of()) }}

@@ -6,4 +6,4 @@
     )
 }}
 
-{{ spreading_activation(ref('int_concepts'), ref('int_associations'), 'cast(at_time as timestamp)') }}
+{{ spreading_activation(ref('int_concepts'), ref('int_associations'), as_of(), 'cast(at_time as timestamp)') }}

@@ -22,6 +22,7 @@ from uuid import UUID
 
 import duckdb
 
+from mnemoduck.associations import Association, AssociationPath, association_paths, spread_activation
 from mnemoduck.errors import QueryError, UsageError
 from mnemoduck.events import Event, new_event
 from mnemoduck.facts import FactReader, FactRecord
@@ -305,6 +306,47 @@ class Memory:
             as_of=_as_utc(as_of),
             known_at=_as_utc(known_at),
             history=history,
+        )
+
+    def associations(
+        self,
+        concepts: Sequence[str],
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        depth: int = 3,
+        limit: int = 10,
+        as_of: datetime | None = None,
+    ) -> list[Association]:
+        """Return what comes to mind with concepts: spreading activation in the last build, most active first.
+
+        Args:
+            concepts: words or phrases, in any form that was remembered.
+            depth: how many associations activation passes, 1 to 3.
+            as_of: a moment of the past, answered exactly as it was; slower than the state of the last build.
+        """
+        return spread_activation(
+            self.cursor_for,
+            concepts,
+            Scope(user_id, agent_id),
+            depth=depth,
+            limit=limit,
+            as_of=_as_utc(as_of),
+        )
+
+    def association_paths(
+        self,
+        start: str,
+        goal: str,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        max_hops: int = 4,
+        as_of: datetime | None = None,
+    ) -> list[AssociationPath]:
+        """Return the shortest path of associations between two concepts, for each user and agent."""
+        return association_paths(
+            self.cursor_for, start, goal, Scope(user_id, agent_id), max_hops=max_hops, as_of=_as_utc(as_of)
         )
 
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> pd.DataFrame:

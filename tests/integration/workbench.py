@@ -32,6 +32,9 @@ TABLES = (
     "staging.int_fact_statements",
     "main.facts",
     "main.session_gists",
+    "main.memory_concepts",
+    "staging.int_concepts",
+    "staging.int_associations",
 )
 BOOKKEEPING = ("batch_seq", "changed_batch_seq", "run_id", "segment", "line", "loaded_at", "files")
 """Columns that say how a row came to be, not what it says: they may differ between equal contents."""

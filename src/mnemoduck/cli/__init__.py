@@ -9,6 +9,7 @@ from typing import NoReturn
 import click
 
 from mnemoduck import __version__
+from mnemoduck.cli.associations import associations_command
 from mnemoduck.cli.build import init_command, run_command
 from mnemoduck.cli.facts import facts_command
 from mnemoduck.cli.output import escape_controls
@@ -50,6 +51,7 @@ for _command in (
     working_memory_command,
     long_term_command,
     facts_command,
+    associations_command,
     show_command,
     sql_command,
     partitions_group,

@@ -1,0 +1,242 @@
+"""Associations: Hebbian potentials, Oja's bound, spreading activation and paths, by the macros in DuckDB."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mnemoduck.project import render, variables
+
+PROJECT = Path(__file__).resolve().parents[2]
+RATE = float(variables(PROJECT)["association_learning_rate"])
+DECAY = float(variables(PROJECT)["association_decay"])
+SPREAD = float(variables(PROJECT)["spreading_decay"])
+DAY_0 = datetime(2026, 1, 1, 6)
+
+Coactivation = tuple[int, int, int]
+"""Two concepts (0 to 5) that were active together, and the hour since DAY_0."""
+
+histories = st.lists(
+    st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 24 * 60)).filter(
+        lambda one: one[0] != one[1]
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+@pytest.fixture(scope="module")
+def connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as opened:
+        opened.execute("set threads = 1")
+        opened.execute("create table happened (source_id bigint, target_id bigint, together_at timestamp)")
+        opened.execute(f"""
+            create view edges as
+            select *, {render(PROJECT, "log_potential", "coactivations")} as log_potential
+            from (
+                select
+                    source_id, target_id, max(together_at) as settled_at,
+                    list_sort(list({{'together_at': together_at, 'ended_at': cast(null as timestamp)}}))
+                        as coactivations
+                from (from happened union all select target_id, source_id, together_at from happened)
+                group by source_id, target_id
+            )
+        """)
+        opened.execute(f"""
+            create view concepts as
+            select
+                source_id as concept_id, 'u' as user_id, cast(null as varchar) as agent_id,
+                ['c' || source_id] as forms, '00020c' || source_id as shortest,
+                {render(PROJECT, "log_norm", "log_potential", "target_id")} as log_norm
+            from edges group by source_id
+        """)
+        weighted = render(
+            PROJECT,
+            "weighted_associations",
+            "front",
+            "concepts",
+            "edges",
+            render(PROJECT, "consolidation_cycle", "cast(at_time as timestamp)"),
+            "cast(at_time as timestamp)",
+        )
+        opened.execute(
+            "create macro weights_at(at_time) as table "
+            "with front as (select concept_id, 0 as hop from concepts) "
+            f"select source_id, target_id, weight from ({weighted})"
+        )
+        end = "timestamp '2026-03-02 06:00:00'"
+        asked = {"at": "cast(at_time as timestamp)", "now": None}
+        for name, moment in asked.items():
+            spread = render(PROJECT, "spreading_activation", "concepts", "edges", end, moment)
+            paths = render(PROJECT, "shortest_association_paths", "concepts", "edges", end, moment)
+            opened.execute(
+                f"create macro spread_{name}(concepts, at_time := null, for_user := null, for_agent := null, "
+                f"depth := 3, most := 100) as table {spread}"
+            )
+            opened.execute(
+                f"create macro paths_{name}(from_concept, to_concept, at_time := null, for_user := null, "
+                f"for_agent := null, most_hops := 4) as table {paths}"
+            )
+        yield opened
+
+
+def live(connection: duckdb.DuckDBPyConnection, history: list[Coactivation]) -> None:
+    connection.execute("truncate happened")
+    rows = [f"({one}, {other}, timestamp '{DAY_0 + timedelta(hours=hour)}')" for one, other, hour in history]
+    if rows:
+        connection.execute(f"insert into happened values {', '.join(rows)}")
+
+
+def potentials(history: list[Coactivation], at: datetime) -> dict[tuple[int, int], float]:
+    """The definition, in Python."""
+    found: dict[tuple[int, int], float] = defaultdict(float)
+    for one, other, hour in history:
+        happened_at = DAY_0 + timedelta(hours=hour)
+        if happened_at <= at:
+            worth = RATE * DECAY ** (at.date() - happened_at.date()).days
+            found[one, other] += worth
+            found[other, one] += worth
+    return found
+
+
+def weights(history: list[Coactivation], at: datetime) -> dict[tuple[int, int], float]:
+    known = potentials(history, at)
+    norms: dict[int, float] = defaultdict(float)
+    for (source, _), potential in known.items():
+        norms[source] += potential**2
+    return {pair: potential / max(1, math.sqrt(norms[pair[0]])) for pair, potential in known.items()}
+
+
+def spread(
+    connection: duckdb.DuckDBPyConnection, at: datetime, concept: int, depth: int = 1
+) -> dict[int, tuple[float, int]]:
+    rows = connection.execute(
+        "select concept, activation, hop from spread_at([$concept], $at, depth := $depth)",
+        {"concept": f"C{concept} ", "at": at, "depth": depth},
+    ).fetchall()
+    return {int(row[0][1:]): (row[1], row[2]) for row in rows}
+
+
+def weights_in_sql(connection: duckdb.DuckDBPyConnection, at: datetime) -> dict[tuple[int, int], float]:
+    rows = connection.execute("from weights_at($at)", {"at": at}).fetchall()
+    return {(source, target): weight for source, target, weight in rows}
+
+
+@settings(max_examples=20, deadline=None)
+@given(history=histories, hour=st.integers(0, 24 * 90))
+def test_weights_are_those_of_the_definition(
+    connection: duckdb.DuckDBPyConnection, history: list[Coactivation], hour: int
+) -> None:
+    live(connection, history)
+    at = DAY_0 + timedelta(hours=hour)
+    assert weights_in_sql(connection, at) == pytest.approx(weights(history, at))
+
+
+@settings(max_examples=20, deadline=None)
+@given(history=histories, repeats=st.integers(1, 40), hour=st.integers(0, 24 * 90))
+def test_the_squares_of_the_weights_out_of_a_concept_never_add_up_to_more_than_one(
+    connection: duckdb.DuckDBPyConnection, history: list[Coactivation], repeats: int, hour: int
+) -> None:
+    live(connection, history * repeats)
+    squares: dict[int, float] = defaultdict(float)
+    for (source, _), weight in weights_in_sql(connection, DAY_0 + timedelta(hours=hour)).items():
+        assert weight >= 0
+        squares[source] += weight**2
+    assert all(total <= 1 + 1e-9 for total in squares.values())
+
+
+@settings(max_examples=10, deadline=None)
+@given(history=histories, cycles=st.integers(1, 30))
+def test_a_weight_that_is_not_bounded_falls_by_the_decay_in_each_cycle(
+    connection: duckdb.DuckDBPyConnection, history: list[Coactivation], cycles: int
+) -> None:
+    live(connection, history[:5])  # too few to reach the bound
+    at = DAY_0 + timedelta(days=60)
+    before = weights_in_sql(connection, at)
+    after = weights_in_sql(connection, at + timedelta(days=cycles))
+    assert after == pytest.approx({pair: weight * DECAY**cycles for pair, weight in before.items()})
+
+
+@settings(max_examples=10, deadline=None)
+@given(history=histories, order=st.randoms(), hour=st.integers(0, 24 * 60))
+def test_neither_the_order_of_arrival_nor_the_future_changes_what_was(
+    connection: duckdb.DuckDBPyConnection, history: list[Coactivation], order: object, hour: int
+) -> None:
+    at = DAY_0 + timedelta(hours=hour)
+    live(connection, [one for one in history if one[2] <= hour])
+    before = weights_in_sql(connection, at), spread(connection, at, 0, depth=3)
+    shuffled = list(history)
+    order.shuffle(shuffled)  # type: ignore[attr-defined]
+    live(connection, shuffled)
+    assert weights_in_sql(connection, at) == before[0]
+    after = spread(connection, at, 0, depth=3)
+    assert {concept: found[1] for concept, found in after.items()} == {
+        concept: found[1] for concept, found in before[1].items()
+    }
+    assert {concept: found[0] for concept, found in after.items()} == pytest.approx(
+        {concept: found[0] for concept, found in before[1].items()}, rel=1e-12
+    )
+
+
+@settings(max_examples=8, deadline=None)
+@given(history=histories)
+def test_the_last_build_answers_what_its_moment_does(
+    connection: duckdb.DuckDBPyConnection, history: list[Coactivation]
+) -> None:
+    live(connection, history)
+    at = datetime(2026, 3, 2, 6)
+    for name in ("spread_now(['c0', 'c1'])", "paths_now('c0', 'c3')"):
+        now = connection.execute(f"from {name}").fetchall()
+        then = connection.execute(
+            f"from {name.replace('_now', '_at')[:-1]}, at_time := timestamp '{at}')"
+        ).fetchall()
+        assert len(now) == len(then)
+        for one, other in zip(now, then, strict=True):
+            numbers = [value for value in one if isinstance(value, float)]
+            assert numbers == pytest.approx([value for value in other if isinstance(value, float)])
+
+
+@settings(max_examples=10, deadline=None)
+@given(history=histories)
+def test_a_path_is_the_strongest_of_the_shortest(
+    connection: duckdb.DuckDBPyConnection, history: list[Coactivation]
+) -> None:
+    live(connection, history)
+    known = weights(history, datetime(2026, 3, 2, 6))
+    best: dict[int, float] = {0: 1.0}
+    front, hops = {0: 1.0}, 0
+    while front and 3 not in best:
+        reached: dict[int, float] = {}
+        for (source, target), weight in known.items():
+            if source in front and target not in best:
+                reached[target] = max(reached.get(target, 0), front[source] * weight)
+        best |= reached
+        front, hops = reached, hops + 1
+    rows = connection.execute("select path, hops, strength from paths_now('c0', 'c3')").fetchall()
+    if 3 not in best or hops > 4 or not any(0 in pair for pair in known):
+        assert rows == []
+    else:
+        ((path, found_hops, strength),) = rows
+        assert (path[0], path[-1], found_hops, len(path)) == ("c0", "c3", hops, hops + 1)
+        assert strength == pytest.approx(best[3])
+
+
+def test_activation_is_the_sum_over_all_walks(connection: duckdb.DuckDBPyConnection) -> None:
+    """0 - 1 - 3 and 0 - 2 - 3, each together once on the last day; each hop weighs RATE and halves."""
+    live(connection, [(0, 1, 0), (1, 3, 0), (0, 2, 0), (2, 3, 0)])
+    found = spread(connection, DAY_0, 0, depth=2)
+    one_hop = RATE * SPREAD
+    assert list(found[3]) == pytest.approx([2 * one_hop**2, 2])
+    assert list(found[1]) == pytest.approx([one_hop, 1])
+    assert 0 not in found, "what was asked for is not an answer"
+    deeper = spread(connection, DAY_0, 0, depth=3)
+    assert deeper[1][0] == pytest.approx(one_hop + 4 * one_hop**3), "0-1-0-1, 0-1-3-1, 0-2-0-1, 0-2-3-1"
+    assert spread(connection, DAY_0, 0, depth=9) == deeper, "three hops at most"
