@@ -10,7 +10,7 @@
     activation of a single use at the edge of the attention window, so such a memory has 0.5.
 
     Capacity is 5 to 9 (Miller 1956), by coherence: of the 9 strongest candidates, c is the share of
-    pairs that have a word of at least four letters in common, and capacity = 5 + round(4 * c). What
+    pairs that have a concept in common (a noun-like word, see concepts.sql), and capacity = 5 + round(4 * c). What
     belongs together is held as a chunk and leaves room for more. Ties go to the later memory, then to
     the larger id, so the same input gives the same slots.
 
@@ -116,7 +116,7 @@ ranked as (
         row_number() over (
             partition by mind_scope order by priority desc, occurred_at desc, memory_id desc
         ) as slot,
-        list_distinct(list_filter({{ words('content') }}, lambda word: len(word) >= 4)) as long_words
+        {{ concept_words('content') }} as concepts
 
     from rated
     qualify slot <= {{ high }}
@@ -127,7 +127,7 @@ coherence as (
 
     select
         one.mind_scope,
-        avg(case when list_has_any(one.long_words, other.long_words) then 1.0 else 0.0 end) as coherence
+        avg(case when list_has_any(one.concepts, other.concepts) then 1.0 else 0.0 end) as coherence
 
     from ranked as one
     inner join ranked as other
