@@ -12,20 +12,20 @@
 
 with
 
-texts as (
+texts as not materialized (
 
     select * from {{ ref('int_text_buckets') }}
 
 ),
 
-memories as (
+memories as not materialized (
 
     select * from {{ ref('stg_memories') }}
 
 ),
 
 {% if is_incremental() %}
-    known as (
+    known as not materialized (
 
         select * from {{ this }}
 
