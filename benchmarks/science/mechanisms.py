@@ -118,24 +118,16 @@ class Mechanisms:
     def stabilities(self, histories: Sequence[Sequence[float]]) -> list[float]:
         """Return the stability in days after each history of uses.
 
-        Which uses are spaced is counted here by the rule of models/consolidated/consolidated_memories.sql;
-        what they make of the stability is the macro's.
+        Args:
+            histories: the uses of each, in seconds, in any order.
         """
-        spacing = self.parameters["spacing_hours"]
+        times = "list_transform(list_sort(uses), lambda used: make_timestamp(cast(used * 1e6 as bigint)))"
+        spaced = self._render("spaced_uses", "times")
         found = self._ask(
             f"""
-            with ordered as (
-                select
-                    number,
-                    used,
-                    used - lag(used) over (partition by number order by used) >= {spacing} * 3600 as is_spaced
-                from (select number, unnest(uses) as used from cases)
-            ),
-
-            counted as (
-                select number, count(*) filter (where is_spaced) as spaced from ordered group by number
-            )
-            select {self._render("stability_days", "spaced")} from counted order by number
+            select {self._render("stability_days", "spaced")}
+            from (select number, {spaced} as spaced from (select number, {times} as times from cases))
+            order by number
             """,
             uses=pa.array([list(uses) for uses in histories], pa.list_(pa.float64())),
         )

@@ -497,10 +497,12 @@ def _time(result: dict[str, Any]) -> Iterator[str]:
     )
     yield ""
     yield (
-        "*Deviation.* The stored state of a long-term memory is that of its last use. Activation at an "
-        "earlier moment is exact as long as the state holds all uses, and good as long as no more uses "
-        "followed than are kept; beyond that it is too high, because the tail counts uses that were still "
-        "to come. Of 40 uses, one an hour:"
+        "Short-term and long-term memory at an earlier moment are what a build of the events up to it has: a "
+        "row that has changed since is summed up again from its uses "
+        "([decision 8](decisions/0008-consolidation.md); property tests beside those models). The state of "
+        "the last use would not do: evaluated at an earlier moment, activation is exact as long as the state "
+        "holds all uses, and beyond that too high, because the tail counts uses that were still to come. Of "
+        "40 uses, one an hour:"
     )
     yield ""
     yield from _table(

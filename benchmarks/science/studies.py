@@ -32,6 +32,12 @@ NOUNS: list[str] = re.findall(
 )
 """Twenty words with nothing in common, the list that is learned."""
 
+STUDIED_PARAMETERS = (
+    "attention_", "capacity_", "priority_", "activation_", "retrieval_", "initial_", "stability_",
+    "spacing_hours", "session_gap_minutes", "default_importance",
+)  # fmt: skip
+"""How the names of the parameters begin that the mechanisms studied here depend on."""
+
 
 def run_studies(mechanisms: Mechanisms) -> Figures:
     """Return the figures of all studies, rounded to six digits."""
@@ -52,7 +58,12 @@ def run_studies(mechanisms: Mechanisms) -> Figures:
 
 
 def _parameters(mechanisms: Mechanisms) -> Figures:
-    return {name: value for name, value in mechanisms.parameters.items() if isinstance(value, int | float)}
+    """Return the parameters of the mechanisms that are studied here."""
+    return {
+        name: value
+        for name, value in mechanisms.parameters.items()
+        if name.startswith(STUDIED_PARAMETERS) and isinstance(value, int | float)
+    }
 
 
 # --- forgetting ----------------------------------------------------------------------------------------

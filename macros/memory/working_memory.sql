@@ -66,8 +66,8 @@ distinct_recent as (
     select
         *,
         count(*) over same_words as use_count,
-        min(occurred_at) over same_words as first_used_at,
-        list_sort(list(occurred_at) over same_words) as recent_use_times
+        min(occurred_at) over same_words as first_said_at,
+        list_sort(list(occurred_at) over same_words) as said_times
 
     from recent
     window same_words as (partition by mind_scope, content_hash)
@@ -94,7 +94,7 @@ rated as (
     select
         *,
         {{ retrieval_probability(
-            activation('use_count', 'first_used_at', 'recent_use_times', 'mind_at'),
+            activation('use_count', 'first_said_at', 'said_times', 'mind_at'),
             '-' ~ parameter('activation_decay') ~ ' * ln(60.0 * ' ~ window ~ ')'
         ) }} as activation_term,
         importance as importance_term,

@@ -70,11 +70,11 @@ def build(connection: duckdb.DuckDBPyConnection, stream: Stream, *, backwards: b
         "forgotten_at timestamp, states_facts boolean, superseded_at timestamp, changed_batch_seq bigint);"
         "create or replace table recalls (event_id uuid, memory_id uuid, occurred_at timestamp, "
         "batch_seq bigint);"
-        "create or replace table statements (group_key uuid, object_key uuid, memory_id uuid, ordinal integer, "
+        "create or replace table statements (group_key uuid, object_key uuid, memory_id uuid, ordinal int, "
         "valid_from timestamp, said_at timestamp, recorded_at timestamp, user_id varchar default 'u', "
         "agent_id varchar, subject varchar default 'u', subject_key varchar default 'u', "
         "predicate varchar default 'likes most', predicate_key varchar default 'likes most', object varchar, "
-        "method varchar default 'caller', is_functional boolean default true, is_listed boolean default true, "
+        "method varchar default 'caller', is_functional bool default true, is_listed bool default true, "
         "valid_to timestamp)"
     )
     rows = []
