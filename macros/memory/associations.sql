@@ -56,7 +56,8 @@
 {#- The co-activations of concepts of one memory, both ways: a query with source_id, target_id, together_at, ended_at.
 
     Arguments: `mentions`, a relation with the rows of memory_concepts that count and `forgotten_at`. Only the first
-    association_concepts of a memory are bound, and none to a concept that contains it in words. -#}
+    association_concepts of a memory are bound; none to a concept that contains it in words, and not the words of one
+    phrase to each other: ice and cream are not associated, ice cream is what was meant. -#}
 {% macro memory_coactivations(mentions) -%}
     select
         one.concept_id as source_id,
@@ -64,7 +65,15 @@
         one.occurred_at as together_at,
         one.forgotten_at as ended_at
 
-    from {{ mentions }} as one
+    from (
+        select
+            *,
+            coalesce(
+                string_agg(concept, '|') filter (where contains(concept, ' ')) over (partition by memory_id), ''
+            ) as phrases
+
+        from {{ mentions }}
+    ) as one
     inner join {{ mentions }} as other on one.memory_id = other.memory_id
     where
         one.concept_id <> other.concept_id
@@ -72,6 +81,8 @@
         and other.rank_in_memory <= {{ parameter('association_concepts') }}
         and not contains(' ' || one.concept || ' ', ' ' || other.concept || ' ')
         and not contains(' ' || other.concept || ' ', ' ' || one.concept || ' ')
+        and not contains(one.phrases, one.concept || ' ' || other.concept)
+        and not contains(one.phrases, other.concept || ' ' || one.concept)
 {%- endmacro %}
 
 
