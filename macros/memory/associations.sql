@@ -28,6 +28,23 @@
 {%- endmacro %}
 
 
+{#- The last moment at which what the co-activations add up to changes. -#}
+{% macro last_change(coactivations) -%}
+    list_max(list_transform(
+        {{ coactivations }}, lambda one: greatest(one.together_at, coalesce(one.ended_at, one.together_at))
+    ))
+{%- endmacro %}
+
+
+{#- How many co-activations count at a moment. -#}
+{% macro coactivation_count(coactivations, moment) -%}
+    len(list_filter(
+        {{ coactivations }},
+        lambda one: one.together_at <= {{ moment }} and (one.ended_at is null or one.ended_at > {{ moment }})
+    ))
+{%- endmacro %}
+
+
 {#- A stored logarithm as the value at a cycle, times the learning rate. -#}
 {% macro potential_at(logarithm, cycle) -%}
     {{ parameter('association_learning_rate') }} * exp({{ logarithm }} + {{ cycle }} * ln({{ parameter('association_decay') }}))
