@@ -28,6 +28,23 @@
 {%- endmacro %}
 
 
+{#- The last moment at which what the co-activations add up to changes. -#}
+{% macro last_change(coactivations) -%}
+    list_max(list_transform(
+        {{ coactivations }}, lambda one: greatest(one.together_at, coalesce(one.ended_at, one.together_at))
+    ))
+{%- endmacro %}
+
+
+{#- How many co-activations count at a moment. -#}
+{% macro coactivation_count(coactivations, moment) -%}
+    len(list_filter(
+        {{ coactivations }},
+        lambda one: one.together_at <= {{ moment }} and (one.ended_at is null or one.ended_at > {{ moment }})
+    ))
+{%- endmacro %}
+
+
 {#- A stored logarithm as the value at a cycle, times the learning rate. -#}
 {% macro potential_at(logarithm, cycle) -%}
     {{ parameter('association_learning_rate') }} * exp({{ logarithm }} + {{ cycle }} * ln({{ parameter('association_decay') }}))
@@ -56,7 +73,8 @@
 {#- The co-activations of concepts of one memory, both ways: a query with source_id, target_id, together_at, ended_at.
 
     Arguments: `mentions`, a relation with the rows of memory_concepts that count and `forgotten_at`. Only the first
-    association_concepts of a memory are bound, and none to a concept that contains it in words. -#}
+    association_concepts of a memory are bound; none to a concept that contains it in words, and not the words of one
+    phrase to each other: ice and cream are not associated, ice cream is what was meant. -#}
 {% macro memory_coactivations(mentions) -%}
     select
         one.concept_id as source_id,
@@ -64,7 +82,15 @@
         one.occurred_at as together_at,
         one.forgotten_at as ended_at
 
-    from {{ mentions }} as one
+    from (
+        select
+            *,
+            coalesce(
+                string_agg(concept, '|') filter (where contains(concept, ' ')) over (partition by memory_id), ''
+            ) as phrases
+
+        from {{ mentions }}
+    ) as one
     inner join {{ mentions }} as other on one.memory_id = other.memory_id
     where
         one.concept_id <> other.concept_id
@@ -72,6 +98,8 @@
         and other.rank_in_memory <= {{ parameter('association_concepts') }}
         and not contains(' ' || one.concept || ' ', ' ' || other.concept || ' ')
         and not contains(' ' || other.concept || ' ', ' ' || one.concept || ' ')
+        and not contains(one.phrases, one.concept || ' ' || other.concept)
+        and not contains(one.phrases, other.concept || ' ' || one.concept)
 {%- endmacro %}
 
 

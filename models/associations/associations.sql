@@ -14,7 +14,7 @@ edges as (
 
 ),
 
-{#- At a named moment a potential may be newer than that; now nothing is, but for memories dated in the future. -#}
+-- At a named moment a stored potential may be newer than that.
 settled as (
 
     select
@@ -23,9 +23,7 @@ settled as (
             when settled_at <= as_of then log_potential
             else {{ log_potential('coactivations', 'as_of') }}
         end as log_potential,
-        len(list_filter(coactivations, lambda one:
-            one.together_at <= as_of and (one.ended_at is null or one.ended_at > as_of)
-        )) as coactivation_count
+        {{ coactivation_count('coactivations', 'as_of') }} as coactivation_count
 
     from edges
 

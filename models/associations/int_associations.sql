@@ -7,8 +7,8 @@
     )
 }}
 
-{#- What is new adds co-activations to the pairs that it concerns. Where a memory that is known was forgotten, the pairs
-    that this can concern are made anew from all their memories and recalls. -#}
+{#- What is new adds co-activations to the pairs that it concerns. Where a memory that is known was
+    forgotten, the pairs that this can concern are made anew from all their memories and recalls. -#}
 
 {%- set since = '(select watermark.batch_seq from watermark)' %}
 
@@ -29,7 +29,9 @@ mentions as (
 recalls as (
 
     select * from {{ ref('stg_recalls') }}
-    qualify row_number() over (partition by event_id order by memory_id desc) <= {{ parameter('recall_memories') }}
+    qualify
+        row_number() over (partition by event_id order by memory_id desc)
+        <= {{ parameter('recall_memories') }}
 
 ),
 
@@ -51,9 +53,12 @@ newest as (
 
     select
         greatest(
-            coalesce((select max(mentioned.batch_seq) from {{ ref('memory_concepts') }} as mentioned), 0),
-            coalesce((select max(recalls.batch_seq) from {{ ref('stg_recalls') }} as recalls), 0),
-            coalesce((select max(forgotten.changed_batch_seq) from {{ ref('int_forgotten_memories') }} as forgotten), 0)
+            (select coalesce(max(mentions.batch_seq), 0) from mentions),
+            (select coalesce(max(recalls.batch_seq), 0) from recalls),
+            (
+                select coalesce(max(forgotten.changed_batch_seq), 0)
+                from {{ ref('int_forgotten_memories') }} as forgotten
+            )
         ) as batch_seq
 
 ),
@@ -192,8 +197,12 @@ newest as (
         select
             source_id,
             target_id,
-            list({'together_at': together_at, 'ended_at': ended_at}) as coactivations
-        from (select * from added union all select * from made_anew)
+            list(struct_pack(together_at := together_at, ended_at := ended_at)) as coactivations
+        from (
+            select * from added
+            union all
+            select * from made_anew
+        ) as both_kinds
         group by source_id, target_id
 
     ),
@@ -226,7 +235,7 @@ newest as (
         select
             source_id,
             target_id,
-            list({'together_at': together_at, 'ended_at': ended_at}) as coactivations
+            list(struct_pack(together_at := together_at, ended_at := ended_at)) as coactivations
         from (
             {{ memory_coactivations('mentions') }}
             union all
@@ -252,7 +261,7 @@ settled as (
 
     select
         *,
-        list_max(list_transform(coactivations, lambda one: greatest(one.together_at, coalesce(one.ended_at, one.together_at)))) as settled_at
+        {{ last_change('coactivations') }} as settled_at
 
     from sorted
 

@@ -6,7 +6,8 @@
     )
 }}
 
-{#- Counts are added to, which is exact whatever the order of arrival: each row of memory_concepts is read once. -#}
+{#- Counts are added to, which is exact whatever the order of arrival: each row of memory_concepts is
+    read once. -#}
 
 with
 
@@ -84,7 +85,9 @@ changed as (
         counted.* exclude (concept_id, changed_batch_seq),
         normed.log_norm,
         normed.concept_id is not null as is_normed,
-        greatest(coalesce(counted.changed_batch_seq, 0), coalesce(normed.changed_batch_seq, 0)) as changed_batch_seq
+        greatest(
+            coalesce(counted.changed_batch_seq, 0), coalesce(normed.changed_batch_seq, 0)
+        ) as changed_batch_seq
 
     from counted
     full join normed on counted.concept_id = normed.concept_id
@@ -100,8 +103,12 @@ select
 
         -- strings
         coalesce(changed.concept, known.concept) as concept,
-        least(coalesce(changed.shortest, known.shortest), coalesce(known.shortest, changed.shortest)) as shortest,
-        list_sort(list_distinct(list_concat(coalesce(changed.forms, []), coalesce(known.forms, [])))) as forms,
+        least(
+            coalesce(changed.shortest, known.shortest), coalesce(known.shortest, changed.shortest)
+        ) as shortest,
+        list_sort(list_distinct(
+            list_concat(coalesce(changed.forms, []), coalesce(known.forms, []))
+        )) as forms,
 
         -- numbers
         cast(coalesce(changed.memory_count, 0) + coalesce(known.memory_count, 0) as bigint) as memory_count,
@@ -109,10 +116,12 @@ select
 
         -- timestamps
         least(
-            coalesce(changed.first_seen_at, known.first_seen_at), coalesce(known.first_seen_at, changed.first_seen_at)
+            coalesce(changed.first_seen_at, known.first_seen_at),
+            coalesce(known.first_seen_at, changed.first_seen_at)
         ) as first_seen_at,
         greatest(
-            coalesce(changed.last_seen_at, known.last_seen_at), coalesce(known.last_seen_at, changed.last_seen_at)
+            coalesce(changed.last_seen_at, known.last_seen_at),
+            coalesce(known.last_seen_at, changed.last_seen_at)
         ) as last_seen_at,
     {% else %}
         changed.user_id,

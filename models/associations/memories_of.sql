@@ -29,5 +29,5 @@ where
         select forgotten.memory_id from {{ ref('int_forgotten_memories') }} as forgotten
     )
 group by mentioned.memory_id
-order by score desc, occurred_at desc, mentioned.memory_id
+order by score desc, occurred_at desc, mentioned.memory_id asc
 limit most

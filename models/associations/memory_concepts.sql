@@ -38,7 +38,9 @@ select
 
     -- numbers
     cast(-uses as smallint) as uses,
-    cast(row_number() over (partition by memory_id order by uses, place, concept) as smallint) as rank_in_memory,
+    cast(
+        row_number() over (partition by memory_id order by uses, place, concept) as smallint
+    ) as rank_in_memory,
 
     -- timestamps
     occurred_at,
