@@ -74,10 +74,11 @@ def report(result: Path, docs: Path) -> None:
     lines = [
         "# Associations, measured",
         "",
-        f"{found['edges']:,} directed associations, in one scope of 8,000 concepts or over 50 scopes of 400; medians in multiples of",
-        "`select 1` through the same Python client, in turns with it, as wall time and as CPU time on one thread, which other work on the",
-        f"machine disturbs less. {machine['processors']} processors, DuckDB {machine['packages']['duckdb']}, measured "
-        f"{machine['measured_at'][:10]} on a machine that was busy otherwise.",
+        f"{found['edges']:,} directed associations, in one scope of 8,000 concepts or over 50 scopes of 400;",
+        "medians in multiples of `select 1` through the same Python client, in turns with it, as wall time and",
+        "as CPU time on one thread, which other work on the machine disturbs less.",
+        f"{machine['processors']} processors, DuckDB {machine['packages']['duckdb']}, "
+        f"measured {machine['measured_at'][:10]} on a machine that was busy otherwise.",
         "",
         "| graph | question | x `select 1` | x in CPU time | ms | rows scanned |",
         "|---|---|--:|--:|--:|--:|",

@@ -162,8 +162,9 @@
         ) }} as weight
 
     from {{ front }}
-    inner join {{ concepts }} as source on {{ front }}.concept_id = source.concept_id
+    -- Edges are joined to the front first, which filters their scan; `| 0` keeps the planner from turning it.
     inner join {{ edges }} as edge on {{ front }}.concept_id = edge.source_id
+    inner join {{ concepts }} as source on (edge.source_id | 0) = source.concept_id
     where edge.log_potential is not null
 {%- else -%}
     select
