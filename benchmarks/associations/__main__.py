@@ -75,8 +75,8 @@ def report(result: Path, docs: Path) -> None:
         "# Associations, measured",
         "",
         f"{found['edges']:,} directed associations, in one scope of 8,000 concepts or over 50 scopes of 400;",
-        "medians in multiples of `select 1` through the same Python client, in turns with it, as wall time and",
-        "as CPU time on one thread, which other work on the machine disturbs less.",
+        "medians in multiples of `select 1` through the same Python client, in turns with it, as wall time",
+        "and as CPU time on one thread, which other work on the machine disturbs less.",
         f"{machine['processors']} processors, DuckDB {machine['packages']['duckdb']}, "
         f"measured {machine['measured_at'][:10]} on a machine that was busy otherwise.",
         "",

@@ -137,7 +137,11 @@
     select concept_id
     from {{ concepts }}
     where
-        list_has_any(forms, list_transform({{ words }}, lambda word: lower(trim(word))))
+        -- One word is looked up in a third of the time of several.
+        (
+            list_contains(forms, lower(trim({{ words }}[1])))
+            or (len({{ words }}) > 1 and list_has_any(forms, list_transform({{ words }}, lambda word: lower(trim(word)))))
+        )
         and (for_user is null or user_id = for_user)
         and (for_agent is null or agent_id = for_agent)
 {%- endmacro %}
