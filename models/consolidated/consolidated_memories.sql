@@ -54,6 +54,10 @@ facts as (
                 select recalls.memory_id from recalls
                 where recalls.batch_seq > (select watermark.batch_seq from watermark)
             )
+            or memory_id in (
+                select unnest(facts.memory_ids) from facts
+                where facts.changed_batch_seq > (select watermark.batch_seq from watermark)
+            )
 
     ),
 

@@ -36,7 +36,7 @@ def test_recall_working_memory_long_term_and_status_show_the_sample(read_only_sa
     assert "hazelnut" in recalled.out
     mind = read_only_sample.mnemoduck("working-memory", "--user", "maya", "--as-of", SAMPLE_END)
     assert mind.code == 0
-    assert "capacity 8 of 5 to 9" in mind.out
+    assert "capacity 7 of 5 to 9" in mind.out
     strongest = read_only_sample.mnemoduck("long-term", "--as-of", SAMPLE_END, "--json")
     supports = [item["support_count"] for item in json.loads(strongest.out)]
     assert len(supports) == 10

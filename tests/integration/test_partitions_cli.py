@@ -41,7 +41,7 @@ def answers(bench: Workbench) -> list[Any]:
         long_term = memory.long_term(as_of=end)
         first = memory.get(recalled[0].memory_id)
         counted = memory.cursor_for(QUESTION).fetchall()
-    assert (len(recalled), len(in_mind), len(long_term)) == (10, 8, 10)
+    assert (len(recalled), len(in_mind), len(long_term)) == (10, 7, 10)
     assert first is not None
     assert first.content == recalled[0].content
     return [recalled, in_mind, long_term, first, counted]
@@ -170,14 +170,14 @@ def test_dropping_says_what_is_lost_and_a_full_refresh_brings_it_back(sample: Wo
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["list", "nope"], "There are: consolidated_memories, short_term_memories"),
-        (["drop", "nope", MONTH], "There are: consolidated_memories, short_term_memories"),
+        (["list", "nope"], "There are: consolidated_memories, session_gists, short_term_memories"),
+        (["drop", "nope", MONTH], "There are: consolidated_memories, session_gists, short_term_memories"),
         (["drop", MODELS[0], "2020-01", "--yes"], "has no month 2020-01. It has: 2026-03"),
         (["archive", MODELS[0], "March"], "a month is written like 2026-03"),
         (["archive", MODELS[0], "2026-13"], "a month is written like 2026-03"),
         (["archive", MODELS[0]], "Say which months"),
         (["drop", MODELS[0], MONTH, "--before", "2026-05"], "Say which months"),
-        (["archive", "nope", MONTH], "There are: consolidated_memories, short_term_memories"),
+        (["archive", "nope", MONTH], "There are: consolidated_memories, session_gists, short_term_memories"),
         (["restore", MODELS[0], "2020-01"], "has no month 2020-01"),
     ],
 )

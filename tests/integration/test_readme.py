@@ -52,4 +52,4 @@ def test_make_demo_shows_working_memory_long_term_memory_and_a_recall(tmp_path: 
     assert done.returncode == 0, done.stdout + done.stderr
     for part in ("Published", "Working memory of maya", "Strongest long-term memories", "Recall:"):
         assert part in done.stdout
-    assert "capacity 8 of 5 to 9" in done.stdout
+    assert "capacity 7 of 5 to 9" in done.stdout

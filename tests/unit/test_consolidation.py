@@ -253,7 +253,7 @@ def test_strength_and_retention_fall_until_the_next_use_and_the_fate_turns_once(
             assert later["retention"] <= earlier["retention"]
             assert later["forgets_at"] == earlier["forgets_at"]
             assert (earlier["fate"], later["fate"]) in {
-                *((fate, fate) for fate in ("retained", "reinforced", "forgotten")),
+                *((fate, fate) for fate in ("retained", "reinforced", "superseded", "forgotten")),
                 ("retained", "forgotten"),
                 ("reinforced", "forgotten"),
             }

@@ -300,12 +300,12 @@ def test_interference_grows_with_what_the_memories_before_share(
     project: Path,
     connection: duckdb.DuckDBPyConnection,
 ) -> None:
-    contents = ["garden plants", "garden plants", "garden fence", "?", "garden plants", "lighthouse"]
+    contents = ["garden, plants", "garden, plants", "garden, fence", "?", "garden, plants", "lighthouse"]
     said = [
         Said(number, 1, START + timedelta(minutes=number), content=content)
         for number, content in enumerate(contents)
     ]
-    other_session = Said(99, 1, START + timedelta(hours=5), content="garden plants")
+    other_session = Said(99, 1, START + timedelta(hours=5), content="garden, plants")
     found = [row[-1] for row in placed(project, connection, [*said, other_session])]
     # garden and plants have fans of 1, 1; 2, 2; garden 3 and fence 1; none; 4 and 3; 1; and 1, 1 elsewhere.
     assert found == pytest.approx([0, 1 / 2, 1 / 3, 0, (3 / 4 + 2 / 3) / 2, 0, 0], abs=1e-11)
