@@ -57,7 +57,7 @@
     A sentence is the set of its words of at least four letters (of all its words if it has none), and the
     centroid of a group counts, for each word, the sentences that have it. The similarity is the cosine of the
     two, sum(counts of the sentence's words) / sqrt(their number), but for a factor that all sentences of a
-    group share. Of equally central sentences the one from the text that was said last is taken, within a text
+    group share. A statement goes before a question. Of equally central sentences the one from the text that was said last is taken, within a text
     the first: what was corrected does not come back as the gist. Counts are whole numbers, so the result does
     not depend on any order, and the work is linear in the text.
 
@@ -155,7 +155,11 @@ select
     recency
 
 from compared
-qualify row_number() over (partition by group_id order by centrality desc, recency, place) = 1
+qualify
+    row_number() over (
+        partition by group_id
+        order by regexp_matches(sentence, '[?？؟][^\p{L}\p{N}]*$'), centrality desc, recency, place
+    ) = 1
 {%- endmacro %}
 
 
