@@ -10,7 +10,9 @@ with
 
 meant as (
 
-    {{ meant_concepts('concepts', ref('int_concepts')) }}
+    select concept_id
+    from {{ ref('int_concepts') }}
+    where {{ is_meant('concepts') }}
 
 )
 
