@@ -143,15 +143,22 @@
 {%- endmacro %}
 
 
-{#- Whether a concept is meant by words, in the scope that a table macro is asked for: by any of its forms, in any case. -#}
-{% macro is_meant(words) -%}
-    -- One word is looked up in a third of the time of several.
+{#- Whether a concept is meant by a word: by any of its forms, in any case. -#}
+{% macro is_meant(word) %}{{ return('list_contains(forms, lower(trim(' ~ word ~ ')))') }}{% endmacro %}
+
+
+{#- Whether a concept is meant by one of several words. One is looked up in a third of the time of several. -#}
+{% macro is_meant_by_any(words) -%}
     (
-        list_contains(forms, lower(trim({{ words }}[1])))
+        {{ is_meant(words ~ '[1]') }}
         or (len({{ words }}) > 1 and list_has_any(forms, list_transform({{ words }}, lambda word: lower(trim(word)))))
     )
-    and (for_user is null or user_id = for_user)
-    and (for_agent is null or agent_id = for_agent)
+{%- endmacro %}
+
+
+{#- Whether a row is in the scope that a table macro is asked for. -#}
+{% macro is_asked_for() -%}
+    (for_user is null or user_id = for_user) and (for_agent is null or agent_id = for_agent)
 {%- endmacro %}
 
 
@@ -206,9 +213,7 @@
             where
                 source_id in (
                     select own.concept_id from {{ concepts }} as own
-                    where
-                        (for_user is null or own.user_id = for_user)
-                        and (for_agent is null or own.agent_id = for_agent)
+                    where {{ is_asked_for() }}
                 )
         )
         where log_potential is not null
@@ -272,21 +277,21 @@ meant as materialized (
         {{ log_decay(now if moment is none else moment) }} as decay
 
     from {{ known }}
-    where {{ is_meant('concepts') }}
+    where
+        {{ is_meant_by_any('concepts') }}
+        and {{ is_asked_for() }}
 
 ),
 
 hop_1 as materialized (
 
     select
-        concept_id as source_id,
         shortest as via,
         decay,
         unnest(neighbour_ids) as concept_id,
         {{ parameter('spreading_decay') }} * {{ strongest_weights('meant', 'decay') }} as activation
 
     from meant
-    where depth > 0
 
 ),
 
@@ -317,11 +322,11 @@ reached as (
         -- What was asked for is no answer. The claim of a walk to say via what: of the fewest hops, then of the most activation.
         select concept_id, 0 as activation, 0 as hop, cast(null as varchar) as via, cast(null as double) as claim from meant
         union all
-        select concept_id, activation, 1, via, 1e100 * {{ with_tie_break('activation', 'source_id') }} from hop_1
+        select concept_id, activation, 1, via, 1e100 * activation from hop_1
         union all
         select concept_id, activation, 2, via, activation from hop_2
         union all
-        select concept_id, activation, 3, via, 1e-100 * {{ with_tie_break('activation', 'source_id') }}
+        select concept_id, activation, 3, via, 1e-100 * activation
         from ({{ passed_on('hop_2', known, 2) }})
     )
     group by concept_id
@@ -362,9 +367,9 @@ known as materialized (
 {% endif -%}
 meant as materialized (
 
-    {% for end in ('from_concept', 'to_concept') -%}
     select
-        {{ loop.first | lower }} as is_start,
+        {{ is_meant('from_concept') }} as is_start,
+        {{ is_meant('to_concept') }} as is_goal,
         concept_id,
         shortest,
         log_norm,
@@ -373,15 +378,17 @@ meant as materialized (
         {{ log_decay(now if moment is none else moment) }} as decay
 
     from {{ known }}
-    where {{ is_meant('[' ~ end ~ ']') }}
-    {{ 'union all' if loop.first }}
-    {% endfor %}
+    where
+        ({{ is_meant('from_concept') }} or {{ is_meant('to_concept') }})
+        and {{ is_asked_for() }}
+
 ),
 
 hop_1 as materialized (
 
     select
         is_start,
+        is_goal,
         shortest as outer_form,
         decay,
         unnest(neighbour_ids) as concept_id,
@@ -395,6 +402,7 @@ hop_2 as (
 
     select
         front.is_start,
+        front.is_goal,
         front.outer_form,
         source.shortest as inner_form,
         front.outer_weight,
@@ -411,6 +419,7 @@ reached as materialized (
 
     select
         is_start,
+        is_goal,
         concept_id,
         0 as hops,
         cast(1 as double) as strength,
@@ -423,11 +432,11 @@ reached as materialized (
 
     union all
 
-    select is_start, concept_id, 1, outer_weight, outer_form, null, outer_weight, null from hop_1
+    select is_start, is_goal, concept_id, 1, outer_weight, outer_form, null, outer_weight, null from hop_1
 
     union all
 
-    select is_start, concept_id, 2, outer_weight * inner_weight, outer_form, inner_form, outer_weight, inner_weight from hop_2
+    select is_start, is_goal, concept_id, 2, outer_weight * inner_weight, outer_form, inner_form, outer_weight, inner_weight from hop_2
 
 ),
 
@@ -440,16 +449,18 @@ met as (
                 concept_id := one.concept_id,
                 hops := one.hops + other.hops,
                 strength := one.strength * other.strength,
-                before := [one.outer_form, one.inner_form],
-                after := [other.inner_form, other.outer_form],
+                first_form := one.outer_form,
+                second_form := one.inner_form,
+                last_form := other.outer_form,
+                last_but_one := other.inner_form,
                 weights := [one.outer_weight, one.inner_weight, other.inner_weight, other.outer_weight]
             ),
             struct_pack(
                 hops := one.hops + other.hops,
-                weakness := -one.strength * other.strength,
+                weakness := -(one.strength * other.strength),
                 concept_id := one.concept_id,
-                before := one.inner_form,
-                after := other.inner_form
+                second_form := one.inner_form,
+                last_but_one := other.inner_form
             )
         ) as best
 
@@ -457,26 +468,40 @@ met as (
     inner join reached as other on one.concept_id = other.concept_id
     where
         one.is_start
-        and not other.is_start
+        and other.is_goal
         and one.hops + other.hops <= most_hops
     group by one.concept_id >> 43
+
+),
+
+-- The bound tells the planner that this is the small side of the join; there are not so many users and agents with one word.
+found as (
+
+    select unnest(best) from met
+    limit 1000
 
 )
 
 select
-    list_transform(
-        list_filter(
-            list_concat(met.best.before, [middle.shortest], met.best.after), lambda form: form is not null
+    -- Unlike a list, a text is put together without what is null; a form has no such character.
+    string_split(
+        concat_ws(
+            chr(31),
+            {{ shown_concept('found.first_form') }},
+            {{ shown_concept('found.second_form') }},
+            {{ shown_concept('middle.shortest') }},
+            {{ shown_concept('found.last_but_one') }},
+            {{ shown_concept('found.last_form') }}
         ),
-        lambda form: {{ shown_concept('form') }}
+        chr(31)
     ) as path,
-    list_filter(met.best.weights, lambda weight: weight is not null) as weights,
-    met.best.hops,
-    met.best.strength,
+    list_filter(found.weights, lambda weight: weight is not null) as weights,
+    found.hops,
+    found.strength,
     middle.user_id,
     middle.agent_id
 
-from met
-inner join {{ concepts }} as middle on met.best.concept_id = middle.concept_id
-order by met.best.hops, met.best.strength desc, middle.concept_id
+from found
+inner join {{ concepts }} as middle on found.concept_id = middle.concept_id
+order by found.hops, found.strength desc, found.concept_id
 {%- endmacro %}

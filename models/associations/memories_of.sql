@@ -12,7 +12,9 @@ meant as (
 
     select concept_id
     from {{ ref('int_concepts') }}
-    where {{ is_meant('concepts') }}
+    where
+        {{ is_meant_by_any('concepts') }}
+        and {{ is_asked_for() }}
 
 )
 
