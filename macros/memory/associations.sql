@@ -1,6 +1,6 @@
 {#- The consolidation cycle in which a moment lies, counted from 1970. -#}
 {% macro consolidation_cycle(moment) -%}
-    cast(floor({{ seconds_between("timestamp '1970-01-01'", moment) }} / {{ parameter('consolidation_cycle_hours') * 3600 }}) as integer)
+    cast(floor({{ microseconds_since_1970(moment) }} / {{ parameter('consolidation_cycle_hours') * 3600e6 }}) as integer)
 {%- endmacro %}
 
 
@@ -474,11 +474,9 @@ met as (
 
 ),
 
--- The bound tells the planner that this is the small side of the join; there are not so many users and agents with one word.
 found as (
 
     select unnest(best) from met
-    limit 1000
 
 )
 
@@ -503,5 +501,4 @@ select
 
 from found
 inner join {{ concepts }} as middle on found.concept_id = middle.concept_id
-order by found.hops, found.strength desc, found.concept_id
 {%- endmacro %}
