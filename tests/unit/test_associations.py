@@ -261,6 +261,22 @@ def test_paths_lead_over_four_hops_and_no_more(connection: duckdb.DuckDBPyConnec
     assert connection.execute("from paths_now('c0', 'c5', most_hops := 5)").fetchall() == []
 
 
+def test_activation_spreads_over_the_strongest_associations_of_a_concept(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    """40 concepts around the first, the later ones stronger: the 8 weakest of them are out of its reach."""
+    strongest = int(variables(PROJECT)["association_neighbours"])
+    around = strongest + 8
+    live(connection, [(0, number, 24 * number) for number in range(1, around + 1)])
+    at = datetime(2026, 3, 2, 6)
+    expected = set(range(around - strongest + 1, around + 1))
+    assert set(spread(connection, at, 0)) == expected
+    now = connection.execute("select concept from spread_now(['c0'], depth := 1)").fetchall()
+    assert {int(concept[1:]) for (concept,) in now} == expected
+    ((path,),) = connection.execute("select path from paths_now('c0', 'c1')").fetchall()
+    assert path == ["c0", "c1"], "found from the other end"
+
+
 def test_activation_is_the_sum_over_all_walks(connection: duckdb.DuckDBPyConnection) -> None:
     """0 - 1 - 3 and 0 - 2 - 3, each together once on the last day; each hop weighs RATE and halves."""
     live(connection, [(0, 1, 0), (1, 3, 0), (0, 2, 0), (2, 3, 0)])
