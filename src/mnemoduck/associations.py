@@ -102,7 +102,8 @@ def association_paths(
 ) -> list[AssociationPath]:
     """Return the shortest path from one concept to another, of several the strongest.
 
-    Over the strongest associations of each concept. One for each user and agent of the scope that has one, the shortest first.
+    Over the strongest associations of each concept. One for each user and agent of the scope that has one,
+    the shortest first.
 
     Raises:
         UsageError: more hops than 4, or less than one.

@@ -1,4 +1,4 @@
-"""Spreading and paths stay within 20 times `select 1` on 100,000 associations; the benchmark runs as documented."""
+"""Spreading and paths take less than 20 times `select 1`; the benchmark runs as documented."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import duckdb
 import pytest
-
 from benchmarks.associations.graph import build_graph
 from benchmarks.timing import time_call, witness
 
