@@ -65,7 +65,10 @@ def build_graph(path: Path, *, scopes: int, edges: int, concepts: int) -> None:
             select
                 {key} as concept_id, user_id, cast(null as varchar) as agent_id,
                 '00050' || concept as shortest, [concept, concept || 's'] as forms,
-                {render(PROJECT, "log_norm", "log_potential", "target_id")} as log_norm
+                {render(PROJECT, "log_norm", "log_potential", "target_id")} as log_norm,
+                {render(PROJECT, "strongest_associations", "target_id", "log_potential")} as neighbour_ids,
+                {render(PROJECT, "strongest_associations", "log_potential", "log_potential")}
+                    as neighbour_log_potentials
             from (
                 select distinct user_id, 'c' || cast(unnest([one, other]) as integer) as concept from pairs
             )

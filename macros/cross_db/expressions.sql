@@ -16,6 +16,13 @@
 {% endmacro %}
 
 
+{% macro microseconds_since_1970(moment) %}
+    {{- return(adapter.dispatch('microseconds_since_1970', 'mnemoduck')(moment)) -}}
+{% endmacro %}
+
+{% macro duckdb__microseconds_since_1970(moment) %}{{ return('epoch_us(' ~ moment ~ ')') }}{% endmacro %}
+
+
 {#- A 128-bit key over columns. Each part is tagged with null or its length, so that no two different
     lists of values have the same text: ('a', null) and (null, 'a') differ. -#}
 {% macro hash_key(columns) %}{{ return(adapter.dispatch('hash_key', 'mnemoduck')(columns)) }}{% endmacro %}

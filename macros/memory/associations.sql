@@ -1,6 +1,6 @@
 {#- The consolidation cycle in which a moment lies, counted from 1970. -#}
 {% macro consolidation_cycle(moment) -%}
-    cast(floor({{ seconds_between("timestamp '1970-01-01'", moment) }} / {{ parameter('consolidation_cycle_hours') * 3600 }}) as integer)
+    cast(floor({{ microseconds_since_1970(moment) }} / {{ parameter('consolidation_cycle_hours') * 3600e6 }}) as integer)
 {%- endmacro %}
 
 
@@ -132,18 +132,33 @@
 {%- endmacro %}
 
 
-{#- The concepts that words mean, in the scope that a table macro is asked for: any of their forms, in any case. -#}
-{% macro meant_concepts(words, concepts) -%}
-    select concept_id
-    from {{ concepts }}
-    where
-        -- One word is looked up in a third of the time of several.
-        (
-            list_contains(forms, lower(trim({{ words }}[1])))
-            or (len({{ words }}) > 1 and list_has_any(forms, list_transform({{ words }}, lambda word: lower(trim(word)))))
-        )
-        and (for_user is null or user_id = for_user)
-        and (for_agent is null or agent_id = for_agent)
+{#- The strongest associations of a concept, two lists that belong together, aggregates over the associations out of it.
+    Which they are does not change with time, for that takes the same share of each. -#}
+{% macro strongest_associations(column, logarithm) -%}
+    coalesce(
+        (list({{ column }} order by {{ logarithm }} desc, target_id) filter (where {{ logarithm }} is not null))
+        [:{{ parameter('association_neighbours') | int }}],
+        []
+    )
+{%- endmacro %}
+
+
+{#- Whether a concept is meant by a word: by any of its forms, in any case. -#}
+{% macro is_meant(word) %}{{ return('list_contains(forms, lower(trim(' ~ word ~ ')))') }}{% endmacro %}
+
+
+{#- Whether a concept is meant by one of several words. One is looked up in a third of the time of several. -#}
+{% macro is_meant_by_any(words) -%}
+    (
+        {{ is_meant(words ~ '[1]') }}
+        or (len({{ words }}) > 1 and list_has_any(forms, list_transform({{ words }}, lambda word: lower(trim(word)))))
+    )
+{%- endmacro %}
+
+
+{#- Whether a row is in the scope that a table macro is asked for. -#}
+{% macro is_asked_for() -%}
+    (for_user is null or user_id = for_user) and (for_agent is null or agent_id = for_agent)
 {%- endmacro %}
 
 
@@ -151,52 +166,59 @@
 {% macro shown_concept(shortest) %}{{ return('substr(' ~ shortest ~ ', 6)') }}{% endmacro %}
 
 
-{#- The associations out of what `front` (a recursive relation with concept_id) holds, with their weights at a cycle. Without a
-    moment as the last build has them, which reads the stored potentials and norms and no more; at a moment exactly, from
-    the co-activations until then where the stored potential is newer. -#}
-{% macro weighted_associations(front, concepts, edges, cycle, moment=none) -%}
-{% if moment is none -%}
-    select
-        {{ front }}.*,
-        edge.source_id,
-        edge.target_id,
-        source.shortest as source_form,
-        {{ association_weight(
-            potential_at('edge.log_potential', cycle), potential_at('source.log_norm', cycle)
-        ) }} as weight
+{#- What a stored logarithm has to be added to be a potential at a moment: the decay until then and the learning rate. -#}
+{% macro log_decay(moment) -%}
+    {{ consolidation_cycle(moment) }} * ln({{ parameter('association_decay') }}) + ln({{ parameter('association_learning_rate') }})
+{%- endmacro %}
 
-    from {{ front }}
-    -- Edges are joined to the front first, which filters their scan; `| 0` keeps the planner from turning it.
-    inner join {{ edges }} as edge on {{ front }}.concept_id = edge.source_id
-    inner join {{ concepts }} as source on (edge.source_id | 0) = source.concept_id
-    where edge.log_potential is not null
-{%- else -%}
-    select
-        * exclude (potential),
-        {{ association_weight('potential', 'sqrt(sum(potential * potential) over out_of_the_concept)') }} as weight
 
-    from (
+{#- The weights of the strongest associations out of a concept, one row for each: association_weight with both potential and
+    norm as logarithms, exp(p + decay) / greatest(1, exp(norm + decay)) = exp(p + least(decay, -norm)). -#}
+{% macro strongest_weights(concept, decay) -%}
+    exp(unnest({{ concept }}.neighbour_log_potentials) + least({{ decay }}, -{{ concept }}.log_norm))
+{%- endmacro %}
+
+
+{#- The concepts of the scope that a table macro is asked for, with their norms and strongest associations as of a moment, from
+    all co-activations until then: what int_concepts keeps for the end of the last build. -#}
+{% macro concepts_at(concepts, edges, moment) -%}
+    select
+        concept.concept_id,
+        concept.user_id,
+        concept.agent_id,
+        concept.shortest,
+        concept.forms,
+        settled.log_norm,
+        settled.neighbour_ids,
+        settled.neighbour_log_potentials
+
+    from {{ concepts }} as concept
+    left join (
         select
-            {{ front }}.*,
-            edge.source_id,
-            edge.target_id,
-            source.shortest as source_form,
-            {{ potential_at(
-                'case when edge.settled_at <= ' ~ moment ~ ' then edge.log_potential else '
-                ~ log_potential('edge.coactivations', moment) ~ ' end',
-                cycle
-            ) }} as potential
+            source_id,
+            {{ log_norm('log_potential', 'target_id') }} as log_norm,
+            {{ strongest_associations('target_id', 'log_potential') }} as neighbour_ids,
+            {{ strongest_associations('log_potential', 'log_potential') }} as neighbour_log_potentials
 
-        from {{ front }}
-        inner join {{ concepts }} as source on {{ front }}.concept_id = source.concept_id
-        inner join {{ edges }} as edge on {{ front }}.concept_id = edge.source_id
-    )
-    where potential is not null
-    window out_of_the_concept as (
-        partition by source_id order by target_id, hop
-        rows between unbounded preceding and unbounded following
-    )
-{%- endif %}
+        from (
+            select
+                source_id,
+                target_id,
+                case
+                    when settled_at <= {{ moment }} then log_potential
+                    else {{ log_potential('coactivations', moment) }}
+                end as log_potential
+
+            from {{ edges }}
+            where
+                source_id in (
+                    select own.concept_id from {{ concepts }} as own
+                    where {{ is_asked_for() }}
+                )
+        )
+        where log_potential is not null
+        group by source_id
+    ) as settled on concept.concept_id = settled.source_id
 {%- endmacro %}
 
 
@@ -207,43 +229,84 @@
 {%- endmacro %}
 
 
-{#- Spreading activation (Collins & Loftus 1975): the body of the table macros. What is asked for has the activation 1. In
-    each hop the spreading_width most active of the hop before pass it on, times the weight of the association and
-    spreading_decay; so the activation of a concept is the sum over all walks of at most `depth` hops (at most 3).
+{#- What the concepts of `front` (concept_id, activation, decay) pass on: a query with one row for each association. -#}
+{% macro passed_on(front, concepts, from_hop) -%}
+    select
+        source.concept_id as source_id,
+        source.shortest as via,
+        front.decay,
+        unnest(source.neighbour_ids) as concept_id,
+        front.activation * {{ parameter('spreading_decay') }} * {{ strongest_weights('source', 'front.decay') }} as activation
+
+    from {{ front }} as front
+    inner join {{ concepts }} as source on front.concept_id = source.concept_id
+    where depth > {{ from_hop }}
+{%- endmacro %}
+
+
+{#- Spreading activation (Collins & Loftus 1975): the body of the table macros. What is asked for has the activation 1; a
+    concept passes it on over its strongest associations, times their weights and spreading_decay, for at most three hops. What
+    is reached over several walks adds up. The last hop starts from the spreading_width most active concepts of the one
+    before.
+
+    Nearly all of the time is planning and starting operators, so there are as few as possible: three hops written out,
+    the first from the lists of the row that is found, no sum where the last one does it.
 
     Arguments: `concepts`, int_concepts; `edges`, int_associations; `now`, the moment of the last build's state; `moment`, one
     of the past or none. The table macro has the parameters concepts, for_user, for_agent, depth and most. -#}
 {% macro spreading_activation(concepts, edges, now, moment=none) -%}
-{%- set cycle = consolidation_cycle(now if moment is none else moment) -%}
-with recursive
+{%- set known = concepts if moment is none else 'known' -%}
+with
 
-spread as (
+{% if moment is not none -%}
+known as materialized (
+
+    {{ concepts_at(concepts, edges, moment) }}
+
+),
+
+{% endif -%}
+meant as materialized (
 
     select
         concept_id,
-        0 as hop,
-        cast(1 as double) as activation,
-        cast(null as varchar) as via
+        shortest,
+        log_norm,
+        neighbour_ids,
+        neighbour_log_potentials,
+        {{ log_decay(now if moment is none else moment) }} as decay
 
-    from ({{ meant_concepts('concepts', concepts) }})
+    from {{ known }}
+    where
+        {{ is_meant_by_any('concepts') }}
+        and {{ is_asked_for() }}
 
-    union all
+),
 
-    (
-        select
-            target_id as concept_id,
-            hop + 1 as hop,
-            fsum(activation * weight * {{ parameter('spreading_decay') }}) as activation,
-            arg_max(source_form, {{ with_tie_break('activation * weight', 'source_id') }}) as via
+hop_1 as materialized (
 
-        from (
-            {{ weighted_associations('spread', concepts, edges, cycle, moment) }}
-        )
-        where hop < least(depth, 3)
-        group by target_id, hop
-        order by 3 desc, 1
-        limit {{ parameter('spreading_width') | int }}
-    )
+    select
+        shortest as via,
+        decay,
+        unnest(neighbour_ids) as concept_id,
+        {{ parameter('spreading_decay') }} * {{ strongest_weights('meant', 'decay') }} as activation
+
+    from meant
+
+),
+
+hop_2 as materialized (
+
+    select
+        concept_id,
+        any_value(decay) as decay,
+        fsum(activation) as activation,
+        arg_max(via, {{ with_tie_break('activation', 'source_id') }}) as via
+
+    from ({{ passed_on('hop_1', known, 1) }})
+    group by concept_id
+    order by activation desc, concept_id
+    limit {{ parameter('spreading_width') | int }}
 
 ),
 
@@ -253,13 +316,20 @@ reached as (
         concept_id,
         fsum(activation) as activation,
         min(hop) as hop,
-        arg_min(via, hop) as via
+        arg_max(via, claim) as via
 
-    from spread
+    from (
+        -- What was asked for is no answer. The claim of a walk to say via what: of the fewest hops, then of the most activation.
+        select concept_id, 0 as activation, 0 as hop, cast(null as varchar) as via, cast(null as double) as claim from meant
+        union all
+        select concept_id, activation, 1, via, 1e100 * activation from hop_1
+        union all
+        select concept_id, activation, 2, via, activation from hop_2
+        union all
+        select concept_id, activation, 3, via, 1e-100 * activation
+        from ({{ passed_on('hop_2', known, 2) }})
+    )
     group by concept_id
-    having min(hop) > 0
-    order by 2 desc, 1
-    limit most
 
 )
 
@@ -273,87 +343,162 @@ select
 
 from reached
 inner join {{ concepts }} as target on reached.concept_id = target.concept_id
+where reached.hop > 0
 order by reached.activation desc, reached.concept_id
+limit most
 {%- endmacro %}
 
 
-{#- The shortest path between two concepts (breadth first): of the paths with the fewest hops the strongest, which is the one
-    with the largest product of weights. The table macro has the parameters from_concept, to_concept, for_user, for_agent and
-    most_hops (at most 5). -#}
+{#- Paths between two concepts by intersection search (Collins & Loftus 1975): activation spreads from both at once, at most
+    two hops over their strongest associations, and where it meets is a path. Of the paths with the fewest hops the one with
+    the largest product of weights, each in the direction in which it was found. The table macro has the parameters
+    from_concept, to_concept, for_user, for_agent and most_hops (at most 4). -#}
 {% macro shortest_association_paths(concepts, edges, now, moment=none) -%}
-{%- set cycle = consolidation_cycle(now if moment is none else moment) -%}
-with recursive
+{%- set known = concepts if moment is none else 'known' -%}
+with
 
-goals as (
+{% if moment is not none -%}
+known as materialized (
 
-    {{ meant_concepts('[to_concept]', concepts) }}
+    {{ concepts_at(concepts, edges, moment) }}
 
 ),
 
-search (concept_id, hop, strength, path, weights) using key (concept_id) as (
+{% endif -%}
+meant as materialized (
 
     select
+        {{ is_meant('from_concept') }} as is_start,
+        {{ is_meant('to_concept') }} as is_goal,
         concept_id,
-        0 as hop,
-        cast(1 as double) as strength,
-        [concept_id] as path,
-        cast([] as double[]) as weights
+        shortest,
+        log_norm,
+        neighbour_ids,
+        neighbour_log_potentials,
+        {{ log_decay(now if moment is none else moment) }} as decay
 
-    from ({{ meant_concepts('[from_concept]', concepts) }})
+    from {{ known }}
+    where
+        ({{ is_meant('from_concept') }} or {{ is_meant('to_concept') }})
+        and {{ is_asked_for() }}
+
+),
+
+hop_1 as materialized (
+
+    select
+        is_start,
+        is_goal,
+        shortest as outer_form,
+        decay,
+        unnest(neighbour_ids) as concept_id,
+        {{ strongest_weights('meant', 'decay') }} as outer_weight
+
+    from meant
+
+),
+
+hop_2 as (
+
+    select
+        front.is_start,
+        front.is_goal,
+        front.outer_form,
+        source.shortest as inner_form,
+        front.outer_weight,
+        unnest(source.neighbour_ids) as concept_id,
+        {{ strongest_weights('source', 'front.decay') }} as inner_weight
+
+    from hop_1 as front
+    inner join {{ known }} as source on front.concept_id = source.concept_id
+    where most_hops > 2
+
+),
+
+reached as materialized (
+
+    select
+        is_start,
+        is_goal,
+        concept_id,
+        0 as hops,
+        cast(1 as double) as strength,
+        cast(null as varchar) as outer_form,
+        cast(null as varchar) as inner_form,
+        cast(null as double) as outer_weight,
+        cast(null as double) as inner_weight
+
+    from meant
 
     union all
 
-    (
-        select
-            target_id as concept_id,
-            any_value(hop) + 1 as hop,
-            max(strength * weight) as strength,
-            arg_max(list_append(path, target_id), {{ with_tie_break('strength * weight', 'source_id') }}) as path,
-            arg_max(list_append(weights, weight), {{ with_tie_break('strength * weight', 'source_id') }}) as weights
+    select is_start, is_goal, concept_id, 1, outer_weight, outer_form, null, outer_weight, null from hop_1
 
-        from (
-            {{ weighted_associations('search', concepts, edges, cycle, moment) }}
-        )
-        where
-            hop < least(most_hops, 5)
-            and target_id not in (select known.concept_id from recurring.search as known)
-            and not exists (
-                select 1 from recurring.search as known
-                where known.concept_id in (select goals.concept_id from goals)
+    union all
+
+    select is_start, is_goal, concept_id, 2, outer_weight * inner_weight, outer_form, inner_form, outer_weight, inner_weight from hop_2
+
+),
+
+-- One for each user and agent.
+met as (
+
+    select
+        arg_min(
+            struct_pack(
+                concept_id := one.concept_id,
+                hops := one.hops + other.hops,
+                strength := one.strength * other.strength,
+                first_form := one.outer_form,
+                second_form := one.inner_form,
+                last_form := other.outer_form,
+                last_but_one := other.inner_form,
+                weights := [one.outer_weight, one.inner_weight, other.inner_weight, other.outer_weight]
+            ),
+            struct_pack(
+                hops := one.hops + other.hops,
+                weakness := -(one.strength * other.strength),
+                concept_id := one.concept_id,
+                second_form := one.inner_form,
+                last_but_one := other.inner_form
             )
-        group by target_id
-    )
+        ) as best
+
+    from reached as one
+    inner join reached as other on one.concept_id = other.concept_id
+    where
+        one.is_start
+        and other.is_goal
+        and one.hops + other.hops <= most_hops
+    group by one.concept_id >> 43
 
 ),
 
 found as (
 
-    select *
-    from search
-    where concept_id in (select goals.concept_id from goals)
+    select unnest(best) from met
 
 )
 
 select
-    list({{ shown_concept('named.shortest') }} order by step.place) as path,
-    any_value(step.weights) as weights,
-    any_value(step.hop) as hops,
-    any_value(step.strength) as strength,
-    any_value(named.user_id) as user_id,
-    any_value(named.agent_id) as agent_id
+    -- Unlike a list, a text is put together without what is null; a form has no such character.
+    string_split(
+        concat_ws(
+            chr(31),
+            {{ shown_concept('found.first_form') }},
+            {{ shown_concept('found.second_form') }},
+            {{ shown_concept('middle.shortest') }},
+            {{ shown_concept('found.last_but_one') }},
+            {{ shown_concept('found.last_form') }}
+        ),
+        chr(31)
+    ) as path,
+    list_filter(found.weights, lambda weight: weight is not null) as weights,
+    found.hops,
+    found.strength,
+    middle.user_id,
+    middle.agent_id
 
-from (
-    select
-        concept_id as goal_id,
-        hop,
-        strength,
-        weights,
-        unnest(path) as concept_id,
-        generate_subscripts(path, 1) as place
-
-    from found
-) as step
-inner join {{ concepts }} as named on step.concept_id = named.concept_id
-group by step.goal_id
-order by hops, strength desc, step.goal_id
+from found
+inner join {{ concepts }} as middle on found.concept_id = middle.concept_id
 {%- endmacro %}

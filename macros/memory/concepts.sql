@@ -142,7 +142,7 @@
     everywhere eww exact example examples excellent except exciting exclusive expensive
     experience experiences extra extreme fab fact facts fair fake fallen false familiar
     fantastic far farewell farther fascinating fast fastest fave favor favorite favorites
-    favourite feb february feelings fell felt few fewer final fine fingers firm fitting five
+    favourite feb february feelings fell felt few fewer final fine fingers firm first fitting five
     flat flew folks fond for forgets forgetting forgot forgotten form former forward fought
     found four free frequent fresh fri friday fridays from frustrating fulfilling full fun funny
     further furthermore fyi gah gave general gentle genuine getting giant gimme given glad goin

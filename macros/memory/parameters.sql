@@ -59,6 +59,7 @@
         ('association_learning_rate', none, 0, 1, none, 'above 0, at most 1'),
         ('association_decay', none, 0, 1, none, 'above 0, at most 1'),
         ('consolidation_cycle_hours', none, 0, none, none, 'of hours above 0'),
+        ('association_neighbours', 1, none, 1000, none, 'of associations from 1 to 1000'),
         ('spreading_decay', none, 0, 1, none, 'above 0, at most 1'),
         ('spreading_width', 1, none, 1000, none, 'of concepts from 1 to 1000'),
         ('partition_months_ahead', 0, none, 120, none, 'of months from 0 to 120'),
@@ -111,6 +112,6 @@
         'session_lateness_minutes', 'default_importance',
         'near_duplicate_similarity', 'near_duplicate_additions', 'minhash_bands', 'minhash_rows',
         'concepts_per_memory', 'association_concepts', 'recall_memories', 'recall_concepts',
-        'association_decay', 'consolidation_cycle_hours',
+        'association_decay', 'consolidation_cycle_hours', 'association_neighbours',
     ]) }}
 {% endmacro %}

@@ -62,6 +62,8 @@ normed as (
     select
         source_id as concept_id,
         {{ log_norm('log_potential', 'target_id') }} as log_norm,
+        {{ strongest_associations('target_id', 'log_potential') }} as neighbour_ids,
+        {{ strongest_associations('log_potential', 'log_potential') }} as neighbour_log_potentials,
         max(changed_batch_seq) as changed_batch_seq
 
     from {{ ref('int_associations') }}
@@ -84,6 +86,8 @@ changed as (
         coalesce(counted.concept_id, normed.concept_id) as concept_id,
         counted.* exclude (concept_id, changed_batch_seq),
         normed.log_norm,
+        coalesce(normed.neighbour_ids, []) as neighbour_ids,
+        coalesce(normed.neighbour_log_potentials, []) as neighbour_log_potentials,
         normed.concept_id is not null as is_normed,
         greatest(
             coalesce(counted.changed_batch_seq, 0), coalesce(normed.changed_batch_seq, 0)
@@ -114,6 +118,16 @@ select
         cast(coalesce(changed.memory_count, 0) + coalesce(known.memory_count, 0) as bigint) as memory_count,
         case when changed.is_normed then changed.log_norm else known.log_norm end as log_norm,
 
+        -- associations
+        case
+            when changed.is_normed or known.concept_id is null then changed.neighbour_ids
+            else known.neighbour_ids
+        end as neighbour_ids,
+        case
+            when changed.is_normed or known.concept_id is null then changed.neighbour_log_potentials
+            else known.neighbour_log_potentials
+        end as neighbour_log_potentials,
+
         -- timestamps
         least(
             coalesce(changed.first_seen_at, known.first_seen_at),
@@ -135,6 +149,10 @@ select
         -- numbers
         cast(changed.memory_count as bigint) as memory_count,
         changed.log_norm,
+
+        -- associations
+        changed.neighbour_ids,
+        changed.neighbour_log_potentials,
 
         -- timestamps
         changed.first_seen_at,

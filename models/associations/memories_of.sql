@@ -10,7 +10,11 @@ with
 
 meant as (
 
-    {{ meant_concepts('concepts', ref('int_concepts')) }}
+    select concept_id
+    from {{ ref('int_concepts') }}
+    where
+        {{ is_meant_by_any('concepts') }}
+        and {{ is_asked_for() }}
 
 )
 

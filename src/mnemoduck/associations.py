@@ -18,7 +18,7 @@ from mnemoduck.recall import MAX_LIMIT
 from mnemoduck.scope import Scope, check_unicode
 
 MAX_DEPTH = 3
-MAX_HOPS = 5
+MAX_HOPS = 4
 
 Ask = Callable[[str, Mapping[str, Any]], duckdb.DuckDBPyRelation]
 
@@ -102,10 +102,11 @@ def association_paths(
 ) -> list[AssociationPath]:
     """Return the shortest path from one concept to another, of several the strongest.
 
-    One for each user and agent of the scope that has one, the shortest first.
+    Over the strongest associations of each concept. One for each user and agent of the scope that has one,
+    the shortest first.
 
     Raises:
-        UsageError: more hops than 5, or less than one.
+        UsageError: more hops than 4, or less than one.
     """
     for concept in (start, goal):
         check_unicode("A concept", concept)
@@ -119,7 +120,7 @@ def association_paths(
         """,
         {"start": start, "goal": goal, "max_hops": max_hops, **_parameters(scope, as_of)},
     ).fetchall()
-    return [AssociationPath(*row) for row in rows]
+    return sorted((AssociationPath(*row) for row in rows), key=lambda path: (path.hops, -path.strength))
 
 
 def _at(macro: str, arguments: str, as_of: datetime | None) -> str:

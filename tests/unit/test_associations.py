@@ -55,28 +55,25 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
             select
                 source_id as concept_id, 'u' as user_id, cast(null as varchar) as agent_id,
                 ['c' || source_id] as forms, '00020c' || source_id as shortest,
-                {render(PROJECT, "log_norm", "log_potential", "target_id")} as log_norm
+                {render(PROJECT, "log_norm", "log_potential", "target_id")} as log_norm,
+                {render(PROJECT, "strongest_associations", "target_id", "log_potential")} as neighbour_ids,
+                {render(PROJECT, "strongest_associations", "log_potential", "log_potential")}
+                    as neighbour_log_potentials
             from edges group by source_id
         """)
-        weighted = render(
-            PROJECT,
-            "weighted_associations",
-            "front",
-            "concepts",
-            "edges",
-            render(PROJECT, "consolidation_cycle", "cast(at_time as timestamp)"),
-            "cast(at_time as timestamp)",
-        )
+        moment = "cast(at_time as timestamp)"
+        decay = render(PROJECT, "log_decay", moment)
         opened.execute(
-            "create macro weights_at(at_time) as table "
-            "with front as (select concept_id, 0 as hop from concepts) "
-            f"select source_id, target_id, weight from ({weighted})"
+            "create macro weights_at(at_time, for_user := null, for_agent := null) as table "
+            f"with known as ({render(PROJECT, 'concepts_at', 'concepts', 'edges', moment)}) "
+            "select concept_id as source_id, unnest(neighbour_ids) as target_id, "
+            f"{render(PROJECT, 'strongest_weights', 'known', decay)} as weight from known"
         )
         end = "timestamp '2026-03-02 06:00:00'"
-        asked = {"at": "cast(at_time as timestamp)", "now": None}
-        for name, moment in asked.items():
-            spread = render(PROJECT, "spreading_activation", "concepts", "edges", end, moment)
-            paths = render(PROJECT, "shortest_association_paths", "concepts", "edges", end, moment)
+        asked = {"at": moment, "now": None}
+        for name, at in asked.items():
+            spread = render(PROJECT, "spreading_activation", "concepts", "edges", end, at)
+            paths = render(PROJECT, "shortest_association_paths", "concepts", "edges", end, at)
             opened.execute(
                 f"create macro spread_{name}(concepts, at_time := null, for_user := null, for_agent := null, "
                 f"depth := 3, most := 100) as table {spread}"
@@ -204,29 +201,80 @@ def test_the_last_build_answers_what_its_moment_does(
             assert numbers == pytest.approx([value for value in other if isinstance(value, float)])
 
 
-@settings(max_examples=10, deadline=None)
-@given(history=histories)
+def walks(known: dict[tuple[int, int], float], start: int) -> list[tuple[int, int, float]]:
+    """All walks of at most two hops: where they end, how many hops, and the product of the weights."""
+    one_hop = [(target, 1, weight) for (source, target), weight in known.items() if source == start]
+    two_hops = [
+        (target, 2, strength * weight)
+        for middle, _, strength in one_hop
+        for (source, target), weight in known.items()
+        if source == middle
+    ]
+    return [(start, 0, 1.0), *one_hop, *two_hops]
+
+
+def fewest_hops(known: dict[tuple[int, int], float], start: int, goal: int) -> int | None:
+    """Breadth first, not from both ends as the macro does it."""
+    seen, front, hops = {start}, {start}, 0
+    while front and goal not in seen:
+        front = {target for source, target in known if source in front} - seen
+        seen, hops = seen | front, hops + 1
+    return hops if goal in seen else None
+
+
+@settings(max_examples=25, deadline=None)
+@given(history=histories, goal=st.integers(0, 5), most_hops=st.integers(1, 4))
 def test_a_path_is_the_strongest_of_the_shortest(
-    connection: duckdb.DuckDBPyConnection, history: list[Coactivation]
+    connection: duckdb.DuckDBPyConnection, history: list[Coactivation], goal: int, most_hops: int
 ) -> None:
     live(connection, history)
     known = weights(history, datetime(2026, 3, 2, 6))
-    best: dict[int, float] = {0: 1.0}
-    front, hops = {0: 1.0}, 0
-    while front and 3 not in best:
-        reached: dict[int, float] = {}
-        for (source, target), weight in known.items():
-            if source in front and target not in best:
-                reached[target] = max(reached.get(target, 0), front[source] * weight)
-        best |= reached
-        front, hops = reached, hops + 1
-    rows = connection.execute("select path, hops, strength from paths_now('c0', 'c3')").fetchall()
-    if 3 not in best or hops > 4 or not any(0 in pair for pair in known):
+    hops = fewest_hops(known, 0, goal)
+    rows = connection.execute(
+        "select path, weights, hops, strength from paths_now(' C0', $goal, most_hops := $most_hops)",
+        {"goal": f"c{goal}", "most_hops": most_hops},
+    ).fetchall()
+    if hops is None or hops > most_hops or not any(0 in pair for pair in known):
         assert rows == []
-    else:
-        ((path, found_hops, strength),) = rows
-        assert (path[0], path[-1], found_hops, len(path)) == ("c0", "c3", hops, hops + 1)
-        assert strength == pytest.approx(best[3])
+        return
+    ((path, path_weights, found_hops, strength),) = rows
+    assert (path[0], path[-1], found_hops) == ("c0", f"c{goal}", hops)
+    assert (len(path), len(path_weights)) == (hops + 1, hops)
+    for one, other, weight in zip(path[:-1], path[1:], path_weights, strict=True):
+        pair = int(one[1:]), int(other[1:])
+        assert weight == pytest.approx(known[pair]) or weight == pytest.approx(known[pair[::-1]])
+    assert strength == pytest.approx(math.prod(path_weights))
+    assert strength == pytest.approx(
+        max(
+            forth * back
+            for met, hops_forth, forth in walks(known, 0)
+            for other, hops_back, back in walks(known, goal)
+            if met == other and hops_forth + hops_back == hops
+        )
+    )
+
+
+def test_paths_lead_over_four_hops_and_no_more(connection: duckdb.DuckDBPyConnection) -> None:
+    live(connection, [(number, number + 1, 0) for number in range(5)])
+    ((path, hops),) = connection.execute("select path, hops from paths_now('c0', 'c4')").fetchall()
+    assert (path, hops) == (["c0", "c1", "c2", "c3", "c4"], 4)
+    assert connection.execute("from paths_now('c0', 'c5', most_hops := 5)").fetchall() == []
+
+
+def test_activation_spreads_over_the_strongest_associations_of_a_concept(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    """40 concepts around the first, the later ones stronger: the 8 weakest of them are out of its reach."""
+    strongest = int(variables(PROJECT)["association_neighbours"])
+    around = strongest + 8
+    live(connection, [(0, number, 24 * number) for number in range(1, around + 1)])
+    at = datetime(2026, 3, 2, 6)
+    expected = set(range(around - strongest + 1, around + 1))
+    assert set(spread(connection, at, 0)) == expected
+    now = connection.execute("select concept from spread_now(['c0'], depth := 1)").fetchall()
+    assert {int(concept[1:]) for (concept,) in now} == expected
+    ((path,),) = connection.execute("select path from paths_now('c0', 'c1')").fetchall()
+    assert path == ["c0", "c1"], "found from the other end"
 
 
 def test_activation_is_the_sum_over_all_walks(connection: duckdb.DuckDBPyConnection) -> None:
