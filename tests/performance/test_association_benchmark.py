@@ -18,7 +18,7 @@ RESULT = PROJECT / "benchmarks" / "associations" / "result.json"
 BUDGET = 20
 """Times `select 1`, on a machine that does nothing else: what the committed result must show."""
 LIMIT = 30
-"""What fails the tests, whatever else the machine does meanwhile; without the lists of neighbours it was 42."""
+"""What fails the tests, whatever else the machine does meanwhile; without lists of neighbours it was 42."""
 CONCEPTS = 8_000
 ATTEMPTS = 3
 
