@@ -70,7 +70,7 @@ def associations_command(
         print_table(
             f"What comes to mind with {asked}",
             [
-                ("activation", "right"),
+                ("active", "right"),
                 ("concept", "left"),
                 ("hops", "right"),
                 ("via", "left"),
@@ -78,7 +78,7 @@ def associations_command(
             ],
             [
                 (
-                    f"{item.activation:.2g}",
+                    f"{item.activation / found[0].activation:.0%}",
                     one_line(item.concept),
                     str(item.hop),
                     one_line(item.via),
@@ -86,4 +86,5 @@ def associations_command(
                 )
                 for item in found
             ],
+            note=f"active: relative to the first, whose activation is {found[0].activation:.2g}",
         )
