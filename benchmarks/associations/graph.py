@@ -65,15 +65,12 @@ def build_graph(path: Path, *, scopes: int, edges: int, concepts: int) -> None:
             select
                 {key} as concept_id, user_id, cast(null as varchar) as agent_id,
                 '00050' || concept as shortest, [concept, concept || 's'] as forms,
-                {render(PROJECT, "log_norm", "log_potential", "target_id")} as log_norm,
-                {render(PROJECT, "strongest_associations", "target_id", "log_potential")} as neighbour_ids,
-                {render(PROJECT, "strongest_associations", "log_potential", "log_potential")}
-                    as neighbour_log_potentials
+                outgoing.log_norm, outgoing.neighbour_ids, outgoing.neighbour_log_potentials
             from (
                 select distinct user_id, 'c' || cast(unnest([one, other]) as integer) as concept from pairs
             )
-            left join edges on edges.source_id = {key}
-            group by user_id, concept
+            left join ({render(PROJECT, "outgoing_associations", "edges")}) as outgoing
+                on outgoing.source_id = {key}
             order by concept_id
         """)
         for name, moment in (("", None), ("_at", "cast(at_time as timestamp)")):

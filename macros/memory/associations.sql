@@ -59,17 +59,6 @@
 {%- endmacro %}
 
 
-{#- The logarithm of the norm of potentials, an aggregate, in an order of its own: sums of doubles depend on it. -#}
-{% macro log_norm(logarithm, order) -%}
-    list_transform(
-        [list({{ logarithm }} order by {{ order }})],
-        lambda all_of_them: list_max(all_of_them) + 0.5 * ln(list_sum(list_transform(
-            all_of_them, lambda one: exp(2 * (one - list_max(all_of_them)))
-        )))
-    )[1]
-{%- endmacro %}
-
-
 {#- The co-activations of concepts of one memory, both ways: a query with source_id, target_id, together_at, ended_at.
 
     Arguments: `mentions`, a relation with the rows of memory_concepts that count and `forgotten_at`. Only the first
@@ -132,14 +121,51 @@
 {%- endmacro %}
 
 
-{#- The strongest associations of a concept, two lists that belong together, aggregates over the associations out of it.
-    Which they are does not change with time, for that takes the same share of each. -#}
-{% macro strongest_associations(column, logarithm) -%}
-    coalesce(
-        (list({{ column }} order by {{ logarithm }} desc, target_id) filter (where {{ logarithm }} is not null))
-        [:{{ parameter('association_neighbours') | int }}],
-        []
-    )
+{#- A query for what goes out of each concept: source_id, the logarithm of the norm of its potentials, and its strongest
+    associations (association_neighbours at most) as two lists that belong together. Which they are does not change with
+    time, for that takes the same share of each.
+
+    `edges` is a relation with source_id, target_id and log_potential, null where nothing counts (any more); it is read
+    three times. No list of all associations is made: a hub has hundreds of thousands. The norm is summed in whole 10^-12
+    parts of the strongest, since sums of doubles depend on the order. -#}
+{% macro outgoing_associations(edges) -%}
+select
+    strongest.source_id,
+    strongest.strongest[1].log_potential + 0.5 * ln(squared.parts / 1e12) as log_norm,
+    list_transform(strongest.strongest, lambda one: -one.minus_target_id) as neighbour_ids,
+    list_transform(strongest.strongest, lambda one: one.log_potential) as neighbour_log_potentials
+
+from (
+    select
+        source_id,
+        coalesce(
+            max(
+                {'log_potential': log_potential, 'minus_target_id': -target_id},
+                {{ parameter('association_neighbours') | int }}
+            ) filter (where log_potential is not null),
+            []
+        ) as strongest
+
+    from {{ edges }}
+    group by source_id
+) as strongest
+left join (
+    select
+        edge.source_id,
+        sum(cast(round(1e12 * exp(2 * (edge.log_potential - highest.log_potential))) as bigint)) as parts
+
+    from {{ edges }} as edge
+    inner join (
+        select
+            source_id,
+            max(log_potential) as log_potential
+
+        from {{ edges }}
+        group by source_id
+    ) as highest on edge.source_id = highest.source_id
+    where edge.log_potential is not null
+    group by edge.source_id
+) as squared on strongest.source_id = squared.source_id
 {%- endmacro %}
 
 
@@ -202,13 +228,8 @@
 
     from {{ concepts }} as concept
     left join (
-        select
-            source_id,
-            {{ log_norm('log_potential', 'target_id') }} as log_norm,
-            {{ strongest_associations('target_id', 'log_potential') }} as neighbour_ids,
-            {{ strongest_associations('log_potential', 'log_potential') }} as neighbour_log_potentials
+        with edges_then as materialized (
 
-        from (
             select
                 source_id,
                 target_id,
@@ -223,9 +244,10 @@
                     select own.concept_id from {{ concepts }} as own
                     where {{ is_asked_for() }}
                 )
+
         )
-        where log_potential is not null
-        group by source_id
+
+        {{ outgoing_associations('edges_then') }}
     ) as settled on concept.concept_id = settled.source_id
 {%- endmacro %}
 

@@ -57,14 +57,14 @@ counted as (
 
 ),
 
-normed as (
+-- All of them are more than need be in memory at once.
+edges as {{ 'materialized' if is_incremental() else 'not materialized' }} (
 
     select
-        source_id as concept_id,
-        {{ log_norm('log_potential', 'target_id') }} as log_norm,
-        {{ strongest_associations('target_id', 'log_potential') }} as neighbour_ids,
-        {{ strongest_associations('log_potential', 'log_potential') }} as neighbour_log_potentials,
-        max(changed_batch_seq) as changed_batch_seq
+        source_id,
+        target_id,
+        log_potential,
+        changed_batch_seq
 
     from {{ ref('int_associations') }}
     {% if is_incremental() %}
@@ -76,7 +76,19 @@ normed as (
                     > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
             )
     {% endif %}
-    group by source_id
+
+),
+
+normed as (
+
+    select
+        outgoing.source_id as concept_id,
+        outgoing.log_norm,
+        outgoing.neighbour_ids,
+        outgoing.neighbour_log_potentials,
+        (select max(edges.changed_batch_seq) from edges) as changed_batch_seq
+
+    from ({{ outgoing_associations('edges') }}) as outgoing
 
 ),
 

@@ -55,11 +55,8 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
             select
                 source_id as concept_id, 'u' as user_id, cast(null as varchar) as agent_id,
                 ['c' || source_id] as forms, '00020c' || source_id as shortest,
-                {render(PROJECT, "log_norm", "log_potential", "target_id")} as log_norm,
-                {render(PROJECT, "strongest_associations", "target_id", "log_potential")} as neighbour_ids,
-                {render(PROJECT, "strongest_associations", "log_potential", "log_potential")}
-                    as neighbour_log_potentials
-            from edges group by source_id
+                log_norm, neighbour_ids, neighbour_log_potentials
+            from ({render(PROJECT, "outgoing_associations", "edges")})
         """)
         moment = "cast(at_time as timestamp)"
         decay = render(PROJECT, "log_decay", moment)
