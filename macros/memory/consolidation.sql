@@ -9,7 +9,6 @@
     one use; a recall dated before the memory that it names is none. What was ordered forgotten gives words,
     importance and tags only where nothing else is left. -#}
 {% macro consolidation_summary(members, recalls) -%}
-{%- set kept_uses = parameter('activation_recent_uses') | int -%}
 with
 
 said as (
@@ -61,21 +60,18 @@ uses as (
 
 ),
 
-spaced as (
+collected as (
 
     select
         consolidated_id,
-        used_at,
-        is_recall,
-        changed_batch_seq,
-        coalesce(
-            used_at - lag(used_at) over (partition by consolidated_id order by used_at)
-            >= interval '{{ parameter("spacing_hours") }} hours',
-            false
-        ) as is_spaced_reinforcement,
-        row_number() over (partition by consolidated_id order by used_at desc) as age_rank
+        cast(sum(is_recall) as integer) as recall_count,
+        cast(count(*) as integer) as use_count,
+        list(used_at order by used_at) as use_times,
+        max(used_at) as last_used_at,
+        max(changed_batch_seq) as changed_batch_seq
 
     from uses
+    group by consolidated_id
 
 ),
 
@@ -83,15 +79,14 @@ used as (
 
     select
         consolidated_id,
-        cast(sum(is_recall) as integer) as recall_count,
-        cast(count(*) as integer) as use_count,
-        {{ stability_days('count(*) filter (where is_spaced_reinforcement)') }} as stability_days,
-        max(used_at) as last_used_at,
-        list(used_at order by used_at desc) filter (where age_rank <= {{ kept_uses }}) as recent_use_times,
-        max(changed_batch_seq) as changed_batch_seq
+        recall_count,
+        use_count,
+        {{ stability_days(spaced_uses('use_times')) }} as stability_days,
+        last_used_at,
+        {{ recent_uses('use_times') }} as recent_use_times,
+        changed_batch_seq
 
-    from spaced
-    group by consolidated_id
+    from collected
 
 ),
 
