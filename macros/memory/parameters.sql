@@ -65,6 +65,16 @@
         ('partition_months_ahead', 0, none, 120, none, 'of months from 0 to 120'),
         ('partition_tail_rows', 0, none, none, none, 'of rows, at least 0'),
         ('partition_hot_hours', 0, none, none, none, 'of hours, at least 0'),
+        ('llm_input_characters', 200, none, 100000, none, 'of characters from 200 to 100000'),
+        ('llm_timeout_seconds', none, 0, none, none, 'of seconds above 0'),
+        ('llm_attempts', 1, none, 10, none, 'of attempts from 1 to 10'),
+        ('llm_breaker_failures', 1, none, 100, none, 'of calls from 1 to 100'),
+        ('llm_concurrency', 1, none, 64, none, 'of calls from 1 to 64'),
+        ('llm_budget_calls', 0, none, none, none, 'of calls, at least 0'),
+        ('llm_budget_tokens', 0, none, none, none, 'of tokens, at least 0'),
+        ('llm_budget_seconds', 0, none, none, none, 'of seconds, at least 0'),
+        ('llm_commit_seconds', none, 0, none, none, 'of seconds above 0'),
+        ('embedding_batch', 1, none, 1000, none, 'of texts from 1 to 1000'),
     ] -%}
         {%- do ranges.update({name: {
             'low': low, 'above': above, 'high': high, 'below': below, 'says': says

@@ -67,6 +67,11 @@ class Home:
         return self.path / "warehouse.duckdb"
 
     @property
+    def llm_cache(self) -> Path:
+        """What models have answered, and vectors: survives full refreshes and the warehouse."""
+        return self.path / "llm_cache.duckdb"
+
+    @property
     def published(self) -> Path:
         return self.path / "published"
 
