@@ -1,16 +1,181 @@
-{{ config(materialized='incremental', incremental_strategy='merge', unique_key=['memory_id', 'template']) }}
+{#- Two things arrive: prompts, with the loads that bring their memories, and answers, in the order of response_seq.
+    Both orders only grow, and a run looks at what is newer in either against all of the other; so each pair of a
+    prompt and its answer is seen when the later of the two arrives. What is asked now (settings_hash) changes
+    the question: then all prompts of the template are looked at again. -#}
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='merge',
+        unique_key=['memory_id', 'template'],
+    )
+}}
+
+-- depends_on: {{ ref('llm_calls') }}
+
+with
+
+templates as (
+
+    select * from {{ ref('llm_templates') }}
+    where template <> 'embedding'
+
+),
+
+prompts as (
+
+    select * from {{ ref('int_llm_prompts') }}
+    where template <> 'embedding'
+
+),
+
+answers as (
+
+    select * from {{ source('llm_cache', 'responses') }}
+    where answer is not null
+
+),
+
+{% if is_incremental() %}
+    seen as (
+
+        select
+            templates.template,
+            coalesce(max(known.batch_seq), 0) as batch_seq,
+            coalesce(max(known.response_seq), 0) as response_seq
+
+        from templates
+        left join {{ this }} as known
+            on templates.template = known.template and templates.settings_hash = known.settings_hash
+        group by templates.template
+
+    ),
+
+    in_play as (
+
+        select prompts.*
+        from prompts
+        inner join seen on prompts.template = seen.template
+        where
+            prompts.batch_seq > seen.batch_seq
+            or (prompts.template, prompts.input_hash) in (
+                select (answers.template, answers.input_hash)
+                from answers
+                inner join seen on answers.template = seen.template
+                where answers.response_seq > seen.response_seq
+            )
+
+    ),
+{% else %}
+    in_play as (
+
+        select * from prompts
+
+    ),
+{% endif %}
+
+-- What was answered under an older version or by another model counts until the prompt is answered anew.
+candidates as (
+
+    select
+        in_play.memory_id,
+        in_play.template,
+        templates.settings_hash,
+        in_play.batch_seq,
+        answers.template_version,
+        answers.model,
+        answers.key as prompt_key,
+        answers.answer,
+        answers.key = in_play.prompt_key as is_current,
+        answers.response_seq
+
+    from in_play
+    inner join templates on in_play.template = templates.template
+    inner join answers on in_play.template = answers.template and in_play.input_hash = answers.input_hash
+    where templates.mode <> 'off'
+    qualify
+        row_number() over (
+            partition by in_play.memory_id, in_play.template
+            order by is_current desc, answers.template_version desc, answers.created_at desc, answers.key
+        ) = 1
+
+),
+
+{% if is_incremental() %}
+    known as (
+
+        select known.*
+        from {{ this }} as known
+        inner join in_play on known.memory_id = in_play.memory_id and known.template = in_play.template
+
+    ),
+
+    -- Of what is looked at again, an answer that counted and does not any more is withdrawn.
+    withdrawn as (
+
+        select
+            known.memory_id,
+            known.template,
+            templates.settings_hash,
+            known.batch_seq
+
+        from known
+        inner join templates on known.template = templates.template
+        anti join candidates on known.memory_id = candidates.memory_id and known.template = candidates.template
+
+    ),
+{% endif %}
+
+counting as (
+
+    select * from candidates
+    {% if is_incremental() %}
+        union all by name
+        select * from withdrawn
+    {% endif %}
+
+),
+
+newest as materialized (
+
+    select {{ newest_batch() }} as batch_seq
+
+)
 
 select
-    cast(null as uuid) as memory_id,
-    cast(null as varchar) as template,
-    cast(null as integer) as template_version,
-    cast(null as varchar) as model,
-    cast(null as uuid) as prompt_key,
-    cast(null as varchar) as answer,
-    cast(null as boolean) as is_current,
-    cast(null as uuid) as settings_hash,
-    cast(null as bigint) as response_seq,
-    cast(null as bigint) as batch_seq,
-    cast(null as bigint) as changed_batch_seq,
-    cast(null as uuid) as run_id
-where false
+    -- ids
+    counting.memory_id,
+    counting.template,
+    counting.template_version,
+    counting.model,
+    counting.prompt_key,
+
+    -- strings
+    counting.answer,
+
+    -- booleans
+    counting.is_current,
+
+    -- change
+    counting.settings_hash,
+    counting.response_seq,
+    counting.batch_seq,
+    {% if is_incremental() %}
+        case
+            when
+                known.memory_id is not null
+                and known.prompt_key is not distinct from counting.prompt_key
+                and known.answer is not distinct from counting.answer
+                then known.changed_batch_seq
+            else newest.batch_seq
+        end as changed_batch_seq,
+    {% else %}
+        newest.batch_seq as changed_batch_seq,
+    {% endif %}
+    cast('{{ invocation_id }}' as uuid) as run_id
+
+from counting
+cross join newest
+{% if is_incremental() %}
+    left join known on counting.memory_id = known.memory_id and counting.template = known.template
+{% endif %}
+order by counting.batch_seq, counting.memory_id, counting.template

@@ -18,6 +18,11 @@ from mnemoduck.archive import archived_files, begin_archive, find_archive_fault,
 from mnemoduck.errors import MnemoduckError
 from mnemoduck.extensions import load_extension
 from mnemoduck.home import FILE_MODE, Home, open_home
+from mnemoduck.llm.cache import CACHE_ALIAS, LlmCache, attach_cache
+from mnemoduck.llm.selection import Selection, select_models
+from mnemoduck.llm.server import probe_server
+from mnemoduck.pipeline.dbt_log import say
+from mnemoduck.pipeline.load import newest_batch
 from mnemoduck.pipeline.lock import RunLock, is_held_by_parent
 from mnemoduck.pipeline.publish import fingerprint_build, publish
 from mnemoduck.warehouse import check_database_file
@@ -28,10 +33,12 @@ class Plugin(BasePlugin):
 
     _home: Home
     _lock: RunLock | None = None
+    _selections: dict[str, Selection]
     _connection: DuckDBPyConnection
 
     def initialize(self, plugin_config: dict[str, Any]) -> None:
         assert self.creds is not None
+        self._selections = {}
         try:
             self._home = open_home(Path(self.creds.path).parent)
             check_database_file(self._home.warehouse)
@@ -52,6 +59,12 @@ class Plugin(BasePlugin):
         os.chmod(self._home.warehouse, FILE_MODE)
         self._connection = conn
         load_extension(conn, "fts")  # for its function stem()
+        try:
+            attach_cache(conn, self._home.llm_cache)
+        except MnemoduckError as error:
+            raise DbtRuntimeError(str(error)) from error
+        conn.create_function("mnemoduck_llm_settings", self._llm_settings, side_effects=True)
+        conn.create_function("mnemoduck_newest_batch", self._newest_batch, side_effects=True)
         conn.create_function("mnemoduck_publish", self._publish, side_effects=True)
         conn.create_function("mnemoduck_begin_archive", self._begin_archive, side_effects=True)
         conn.create_function("mnemoduck_seal_archive", self._seal_archive, side_effects=True)
@@ -60,13 +73,26 @@ class Plugin(BasePlugin):
     def _publish(self, settings: str, batch_seq: int) -> str:
         with self._connection.cursor() as cursor:
             archives = archived_files(cursor, self._home.warehouse.stem)
+            cursor.execute(f"checkpoint {CACHE_ALIAS}")
         fingerprint = fingerprint_build(
             Path.cwd(),  # dbt works in the project
             settings,
-            batch_seq,
+            newest_batch(self._home),
             self._home.path if archives else None,
         )
         return publish(self._home, fingerprint, batch_seq)
+
+    def _llm_settings(self, request: str) -> str:
+        if request not in self._selections:
+            with self._connection.cursor() as cursor:
+                selection = select_models(request, LlmCache(cursor, CACHE_ALIAS), probe_server)
+            for notice in selection.notices:
+                say(notice)
+            self._selections[request] = selection
+        return self._selections[request].to_json()
+
+    def _newest_batch(self) -> int:
+        return newest_batch(self._home)
 
     def _begin_archive(self, model: str, month: str) -> str:
         return str(begin_archive(self._home, model, month))

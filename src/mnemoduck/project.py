@@ -19,7 +19,8 @@ from jinja2 import Environment, StrictUndefined
 from mnemoduck.errors import UsageError
 
 PROJECT_VARIABLE = "MNEMODUCK_PROJECT"
-_RENDERED_FOLDERS = ("memory", "cross_db")
+_RENDERED_FOLDERS = ("memory", "llm", "cross_db")
+_NEEDS_DBT = ("parameters.sql", "settings.sql")
 
 
 def find_project(path: str | Path | None = None) -> Path:
@@ -51,7 +52,7 @@ def find_project(path: str | Path | None = None) -> Path:
 
 @cache
 def render(project: Path, macro: str, *arguments: Any) -> str:
-    """Return the SQL that a macro of macros/memory or macros/cross_db expands to for DuckDB.
+    """Return the SQL that a macro of macros/memory, macros/llm or macros/cross_db expands to for DuckDB.
 
     Variables have the values of dbt_project.yml. Raises UsageError where the macro would stop dbt.
     """
@@ -78,7 +79,7 @@ def _macros(project: Path) -> Any:
         path.read_text("utf-8")
         for folder in _RENDERED_FOLDERS
         for path in sorted((project / "macros" / folder).glob("*.sql"))
-        if path.name != "parameters.sql"
+        if path.name not in _NEEDS_DBT
     )
 
     def dispatch(name: str, _package: str) -> Callable[..., Any]:

@@ -80,7 +80,12 @@ class RawFile:
 
 @dataclass
 class Batch:
-    """One committed load. `segments` are the names that it was read from."""
+    """One committed load, or the arrival of answers from models.
+
+    Attributes:
+        segments: names of the inbox segments that it was read from.
+        answers: what stood in the cache of answers and what was asked with, of an arrival; else None.
+    """
 
     batch_seq: int
     loaded_at: str
@@ -88,6 +93,7 @@ class Batch:
     files: list[RawFile]
     event_counts: dict[str, int] = field(default_factory=dict)
     quarantined_count: int = 0
+    answers: str | None = None
 
     def to_line(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":")) + "\n"
@@ -118,6 +124,37 @@ def load_inbox(home: Home) -> list[Batch]:
         if _compact(home, batches):
             _remove_unknown_files(home, batches)
     return batches
+
+
+def note_answers(home: Home, answers: str) -> int:
+    """Number the arrival of answers among the loads, unless the same was noted last; return the newest number.
+
+    What a model says of an old memory is news as an event is: models that take what arrived after the last
+    load they saw take it too.
+
+    Args:
+        answers: stands for what the cache holds and what is asked with.
+    """
+    batches = read_manifest(home)
+    noted = next((batch.answers for batch in reversed(batches) if batch.answers is not None), None)
+    newest = batches[-1].batch_seq if batches else 0
+    if answers == noted:
+        return newest
+    batch = Batch(
+        batch_seq=newest + 1,
+        loaded_at=datetime.now(UTC).isoformat(),
+        segments=[],
+        files=[],
+        answers=answers,
+    )
+    _append_to_manifest(home, batch)
+    return batch.batch_seq
+
+
+def newest_batch(home: Home) -> int:
+    """Return the number of the newest load or arrival of answers, 0 before the first."""
+    batches = read_manifest(home)
+    return batches[-1].batch_seq if batches else 0
 
 
 def read_manifest(home: Home) -> list[Batch]:

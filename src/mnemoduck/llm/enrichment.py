@@ -1,0 +1,414 @@
+"""The calls of one run: which prompts wait, who is asked, what it cost, and what is noted of it.
+
+Called by the model `llm_calls`, inside dbt, on the connection that has the warehouse and the cache. Statements
+commit on their own, so answers stay when the run fails later, or is killed.
+
+Cost: one pass over the keys of all prompts against the keys of the cache; the rest is in the size of what came
+up in this run and of what is asked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pyarrow as pa
+from duckdb import DuckDBPyConnection, DuckDBPyRelation
+
+from mnemoduck.home import Home
+from mnemoduck.llm.cache import CACHE_ALIAS, LlmCache
+from mnemoduck.llm.calls import CallReport, Limits, Prompt, ask_prompts
+from mnemoduck.llm.keys import prompt_hash
+from mnemoduck.llm.records import RunRecord
+from mnemoduck.llm.server import OllamaServer
+from mnemoduck.llm.settings import EMBEDDING, TemplateSettings
+from mnemoduck.pipeline.load import note_answers
+
+CALL_LOG_SCHEMA = pa.schema(
+    [
+        ("run_id", pa.string()),
+        ("prompt_key", pa.string()),
+        ("template", pa.string()),
+        ("template_version", pa.int32()),
+        ("model", pa.string()),
+        ("outcome", pa.string()),
+        ("error", pa.string()),
+        ("attempts", pa.int32()),
+        ("prompt_tokens", pa.int64()),
+        ("answer_tokens", pa.int64()),
+        ("latency_ms", pa.float64()),
+        ("started_at", pa.timestamp("us")),
+    ]
+)
+"""Columns of `llm_calls`; keys are texts here, which Arrow has no UUID for, and are cast by DuckDB."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The relations that the calls of a run are made from, on the run's connection."""
+
+    templates: DuckDBPyRelation
+    prompts: DuckDBPyRelation
+    memories: DuckDBPyRelation
+    forgotten: DuckDBPyRelation
+    input_sql: Callable[[str], str]
+    """The SQL of what a model reads of a memory `memories`, for a template."""
+
+
+def call_models(
+    connection: DuckDBPyConnection, home: Home, inputs: Inputs, say: Callable[[str], None]
+) -> pa.Table:
+    """Ask models what the cache does not know, note what the run cost, and return its calls, one row each.
+
+    Args:
+        say: tells the user a line.
+    """
+    cache = LlmCache(connection, CACHE_ALIAS)
+    templates = _read_templates(inputs.templates)
+    run_id = _run_id(inputs.templates)
+    _find_what_came_up(connection, inputs)
+    _find_what_waits(connection, inputs)
+    calls: list[dict[str, Any]] = []
+    for group in _by_model(templates):
+        begun = _now()
+        report = _ask(connection, cache, inputs, group, say)
+        calls.extend(_log_rows(run_id, report))
+        _note_run(connection, cache, run_id, group, report, begun)
+        _tell(connection, group, report, say)
+    _note_uses(connection, cache)
+    newest = cache.newest_seq()
+    if newest:
+        asked = [
+            "off" if settings.mode == "off" else str(settings.settings_hash)
+            for settings in sorted(templates, key=lambda settings: settings.template)
+        ]
+        note_answers(home, str(prompt_hash([str(newest), *asked])))
+    return pa.Table.from_pylist(calls, schema=CALL_LOG_SCHEMA)
+
+
+def _read_templates(templates: DuckDBPyRelation) -> list[TemplateSettings]:
+    rows = templates.select(
+        "template, template_version, mode, model, model_digest, options, response_schema, instructions, "
+        "input_characters, limits"
+    ).fetchall()
+    return [TemplateSettings(*row) for row in rows]
+
+
+def _run_id(templates: DuckDBPyRelation) -> UUID:
+    row = templates.select("run_id").fetchone()
+    assert row is not None
+    return UUID(str(row[0]))
+
+
+def _by_model(templates: Iterable[TemplateSettings]) -> list[list[TemplateSettings]]:
+    """Return the templates that are in use, those of one model together: what answers first, then what gives vectors."""
+    groups: dict[tuple[bool, str], list[TemplateSettings]] = {}
+    for settings in sorted(templates, key=lambda settings: settings.template):
+        if settings.mode != "off":
+            groups.setdefault((settings.template == EMBEDDING, settings.model), []).append(settings)
+    return [groups[key] for key in sorted(groups)]
+
+
+def _find_what_came_up(connection: DuckDBPyConnection, inputs: Inputs) -> None:
+    """Count the prompts of each key that this run has rendered."""
+    prompts, templates = inputs.prompts, inputs.templates  # read by name below
+    connection.execute(
+        """
+        create or replace temp table came_up as
+        select p.prompt_key as key, p.template, count(*) as prompt_count
+        from prompts as p
+        inner join templates as t on p.template = t.template and p.settings_hash = t.settings_hash
+        where p.run_id = t.run_id
+        group by all
+        """
+    )
+    del prompts, templates
+
+
+def _find_what_waits(connection: DuckDBPyConnection, inputs: Inputs) -> None:
+    """Find the keys that nobody has answered; what was ordered forgotten is not shown to anybody.
+
+    The newest memories come first: they are what working memory needs to have judged.
+    """
+    prompts, templates, forgotten = inputs.prompts, inputs.templates, inputs.forgotten  # read by name below
+    connection.execute(
+        f"""
+        create or replace temp table waiting as
+        select
+            p.prompt_key as key,
+            any_value(p.template) as template,
+            any_value(p.input_hash) as input_hash,
+            count(*) as prompt_count,
+            max(p.batch_seq) as newest_batch_seq,
+            max(p.memory_id) as memory_id
+        from prompts as p
+        inner join templates as t on p.template = t.template and p.settings_hash = t.settings_hash
+        where
+            t.mode <> 'off'
+            and not exists (select 1 from {CACHE_ALIAS}.responses as r where r.key = p.prompt_key)
+            and not exists (select 1 from {CACHE_ALIAS}.embeddings as e where e.key = p.prompt_key)
+            and p.memory_id not in (select memory_id from forgotten)
+        group by p.prompt_key
+        """
+    )
+    connection.execute("create or replace temp table asked (key uuid, outcome varchar)")
+    del prompts, templates, forgotten
+
+
+def _ask(
+    connection: DuckDBPyConnection,
+    cache: LlmCache,
+    inputs: Inputs,
+    group: Sequence[TemplateSettings],
+    say: Callable[[str], None],
+) -> CallReport:
+    limits = Limits.from_json(group[0].limits)
+    if group[0].mode not in {"ollama", "minilm"}:
+        return CallReport(calls=[], stopped_by=None)
+    if group[0].template == EMBEDDING:
+        prompts = _choose(connection, inputs, group, limits.budget_calls * limits.embedding_batch)
+    else:
+        prompts = _choose(connection, inputs, group, limits.budget_calls)
+    if not prompts:
+        return CallReport(calls=[], stopped_by=None)
+    progress = _Progress(group[0], say)
+    report = _call(cache, group[0], prompts, limits, progress)
+    connection.executemany(
+        "insert into asked values (?, ?)", [[str(call.key), call.outcome] for call in report.calls]
+    )
+    return report
+
+
+def _call(
+    cache: LlmCache,
+    settings: TemplateSettings,
+    prompts: list[Prompt],
+    limits: Limits,
+    progress: _Progress,
+) -> CallReport:
+    server = OllamaServer(limits.host, timeout_seconds=limits.timeout_seconds, attempts=limits.attempts)
+    return ask_prompts(prompts, server, limits, cache.store_responses, progress)
+
+
+def _choose(
+    connection: DuckDBPyConnection, inputs: Inputs, group: Sequence[TemplateSettings], most: int
+) -> list[Prompt]:
+    """Return what is asked: of what waits the newest, with what the model reads."""
+    memories = inputs.memories  # read by name below
+    chosen: list[Prompt] = []
+    by_template = {settings.template: settings for settings in group}
+    connection.execute(
+        """
+        create or replace temp table chosen as
+        select * from waiting
+        where template in (select unnest($templates))
+        order by newest_batch_seq desc, memory_id desc, template
+        limit $most
+        """,
+        {"templates": list(by_template), "most": most},
+    )
+    for template, settings in by_template.items():
+        rows = connection.execute(
+            f"""
+            select c.key, c.input_hash, {inputs.input_sql(template)} as input
+            from memories as m
+            inner join chosen as c on m.memory_id = c.memory_id
+            where c.template = $template
+            order by c.newest_batch_seq desc, c.memory_id desc
+            """,
+            {"template": template},
+        ).fetchall()
+        chosen.extend(Prompt(key, input_hash, text, settings) for key, input_hash, text in rows)
+    del memories
+    return chosen
+
+
+class _Progress:
+    """Says how far the calls are, every few seconds."""
+
+    def __init__(self, settings: TemplateSettings, say: Callable[[str], None], every_seconds: float = 2) -> None:
+        self._what = "vectors" if settings.template == EMBEDDING else "prompts"
+        self._model = settings.model
+        self._say = say
+        self._every = every_seconds
+        self._said_at = time.monotonic()
+
+    def __call__(self, done: int, total: int, failed: int) -> None:
+        now = time.monotonic()
+        if now - self._said_at >= self._every:
+            self._said_at = now
+            self._say(progress_line(self._what, self._model, done, total, failed))
+
+
+def progress_line(what: str, model: str, done: int, total: int, failed: int) -> str:
+    """Return how far calls are, in the form that `mnemoduck run` reads."""
+    return f"asks {model}: {done} of {total} {what}, {failed} failed"
+
+
+def _log_rows(run_id: UUID, report: CallReport) -> list[dict[str, Any]]:
+    return [
+        {
+            "run_id": str(run_id),
+            "prompt_key": str(call.key),
+            "template": call.template,
+            "template_version": call.template_version,
+            "model": call.model,
+            "outcome": call.outcome,
+            "error": call.error,
+            "attempts": call.attempts,
+            "prompt_tokens": call.prompt_tokens,
+            "answer_tokens": call.answer_tokens,
+            "latency_ms": call.latency_ms,
+            "started_at": call.started_at,
+        }
+        for call in report.calls
+    ]
+
+
+def _note_run(
+    connection: DuckDBPyConnection,
+    cache: LlmCache,
+    run_id: UUID,
+    group: Sequence[TemplateSettings],
+    report: CallReport,
+    begun: datetime,
+) -> None:
+    """Count what came up, and what it would have cost. A key that was asked counts with all prompts that waited for it."""
+    templates = [settings.template for settings in group]
+    row = connection.execute(
+        f"""
+        with answers as (
+            select key, answer is not null as is_answer, prompt_tokens, answer_tokens, latency_ms
+            from {CACHE_ALIAS}.responses
+            where key in (select key from came_up) or key in (select key from asked)
+            union all
+            select key, vector is not null, prompt_tokens, 0, latency_ms
+            from {CACHE_ALIAS}.embeddings
+            where key in (select key from came_up) or key in (select key from asked)
+        ),
+        keys as (
+            select key, prompt_count, false as is_asked from came_up
+            where template in (select unnest($templates)) and key not in (select key from asked)
+            union all
+            select w.key, w.prompt_count, true
+            from waiting as w
+            inner join asked as a on w.key = a.key
+            where w.template in (select unnest($templates))
+        ),
+        counted as (
+            select
+                k.prompt_count,
+                k.is_asked,
+                a.is_answer,
+                case when a.is_answer then k.prompt_count - k.is_asked::integer else 0 end as hits,
+                a.prompt_tokens + a.answer_tokens as tokens,
+                a.latency_ms
+            from keys as k
+            left join answers as a on k.key = a.key
+        )
+        select
+            coalesce(sum(prompt_count), 0)::bigint,
+            count(*),
+            coalesce(sum(hits), 0)::bigint,
+            count(*) filter (is_asked and is_answer),
+            count(*) filter (not is_answer),
+            coalesce(sum(hits * tokens), 0)::bigint,
+            coalesce(sum(hits * latency_ms), 0) / 1000,
+            (
+                select count(*) from waiting
+                where
+                    template in (select unnest($templates))
+                    and key not in (select key from asked where outcome in ('answered', 'invalid'))
+            )
+        from counted
+        """,
+        {"templates": templates},
+    ).fetchone()
+    assert row is not None
+    prompts, distinct_prompts, hits, misses, failures, tokens_saved, seconds_saved, pending = row
+    if not prompts and not report.calls:
+        return
+    latencies = sorted(call.latency_ms for call in report.calls)
+    cache.record_run(
+        RunRecord(
+            run_id=run_id,
+            model=group[0].model,
+            mode=group[0].mode,
+            started_at=begun,
+            ended_at=_now(),
+            prompts=prompts,
+            distinct_prompts=distinct_prompts,
+            hits=hits,
+            misses=misses,
+            failures=failures,
+            pending=pending,
+            calls=report.call_count,
+            attempts=sum(call.attempts for call in report.calls),
+            prompt_tokens=sum(call.prompt_tokens for call in report.calls),
+            answer_tokens=sum(call.answer_tokens for call in report.calls),
+            tokens_saved=tokens_saved,
+            seconds_spent=sum(latencies) / 1000,
+            seconds_saved=seconds_saved,
+            latency_p50_ms=_quantile(latencies, 0.50),
+            latency_p95_ms=_quantile(latencies, 0.95),
+            latency_p99_ms=_quantile(latencies, 0.99),
+            stopped_by=report.stopped_by,
+        )
+    )
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float | None:
+    """Return the smallest value that at least `share` of the values do not exceed."""
+    if not ordered:
+        return None
+    return ordered[min(len(ordered) - 1, max(0, -int(-share * len(ordered) // 1) - 1))]
+
+
+def _note_uses(connection: DuckDBPyConnection, cache: LlmCache) -> None:
+    cache.record_uses(
+        """
+        select key, sum(prompt_count)::bigint as uses
+        from (
+            select key, prompt_count from came_up where key not in (select key from asked)
+            union all
+            select w.key, w.prompt_count from waiting as w inner join asked as a on w.key = a.key
+        )
+        group by key
+        """,
+        _now(),
+    )
+
+
+def _tell(
+    connection: DuckDBPyConnection,
+    group: Sequence[TemplateSettings],
+    report: CallReport,
+    say: Callable[[str], None],
+) -> None:
+    if not report.calls and report.stopped_by is None:
+        return
+    what = "vectors" if group[0].template == EMBEDDING else "prompts"
+    counts = {
+        outcome: sum(call.outcome == outcome for call in report.calls)
+        for outcome in ("answered", "invalid", "failed")
+    }
+    row = connection.execute(
+        "select count(*) from waiting where template in (select unnest($templates)) "
+        "and key not in (select key from asked where outcome in ('answered', 'invalid'))",
+        {"templates": [settings.template for settings in group]},
+    ).fetchone()
+    assert row is not None
+    parts = [f"{group[0].model} answered {counts['answered']:,} {what}"]
+    if counts["invalid"]:
+        parts.append(f"{counts['invalid']:,} got no valid answer and are not asked again")
+    if row[0]:
+        parts.append(f"{row[0]:,} wait" + (f": {report.stopped_by}" if report.stopped_by else ""))
+    say("; ".join(parts))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)

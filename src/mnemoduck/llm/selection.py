@@ -1,0 +1,203 @@
+"""Which model answers: what a run asks with follows from its variables, the environment and what the server has."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from mnemoduck.errors import UsageError
+from mnemoduck.llm.keys import canonical_json
+from mnemoduck.llm.settings import EMBEDDING, Mode, TemplateSettings
+
+MODE_VARIABLE = "MNEMODUCK_LLM"
+MODEL_VARIABLE = "MNEMODUCK_LLM_MODEL"
+HOST_VARIABLE = "OLLAMA_HOST"
+EMBEDDINGS_VARIABLE = "MNEMODUCK_EMBEDDINGS"
+EMBEDDING_MODEL_VARIABLE = "MNEMODUCK_EMBEDDING_MODEL"
+
+DEFAULT_MODEL = "llama3.2"
+DEFAULT_HOST = "http://127.0.0.1:11434"
+DEFAULT_EMBEDDING_MODEL = "nomic-embed-text"
+MINILM_MODEL = "all-MiniLM-L6-v2"
+
+LLM_MODES = ("auto", "off", "cached", "ollama")
+EMBEDDING_PROVIDERS = ("auto", "none", "ollama", "minilm")
+
+OFF = UUID(int=0)
+"""The settings_hash of what is off: rows that were made under another have to be looked at again."""
+
+
+class ServerState(Protocol):
+    """What a probe of the model server found."""
+
+    @property
+    def is_up(self) -> bool: ...
+    @property
+    def reason(self) -> str | None: ...
+    @property
+    def models(self) -> Mapping[str, str | None]: ...
+
+
+class DigestMemory(Protocol):
+    """What the cache knows of models: the digest that was seen last."""
+
+    def last_digest(self, model: str) -> str | None: ...
+    def note_model(self, model: str, digest: str | None, seen_at: datetime) -> None: ...
+
+
+@dataclass
+class Selection:
+    """What this run asks with, and what its user should hear."""
+
+    settings: list[TemplateSettings]
+    notices: list[str] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        return canonical_json(
+            [
+                {
+                    **asdict(settings),
+                    "settings_hash": str(OFF if settings.mode == "off" else settings.settings_hash),
+                }
+                for settings in self.settings
+            ]
+        )
+
+
+def select_models(
+    request: str,
+    cache: DigestMemory,
+    probe: Callable[[str], ServerState],
+    environment: Mapping[str, str] = os.environ,
+) -> Selection:
+    """Return what a run asks with.
+
+    Args:
+        request: JSON of the macro `llm_request`: templates, and the variables of dbt_project.yml.
+        probe: asks the server at a URL what it has; it is called only where somebody is to be asked.
+
+    Raises:
+        UsageError: an environment variable has a value that is none of its words.
+    """
+    asked: dict[str, Any] = json.loads(request)
+    mode = _word(asked["mode"], environment, MODE_VARIABLE, LLM_MODES)
+    provider = _word(asked["embedding_provider"], environment, EMBEDDINGS_VARIABLE, EMBEDDING_PROVIDERS)
+    host = asked["host"] or environment.get(HOST_VARIABLE) or DEFAULT_HOST
+    server = probe(host) if mode in {"auto", "ollama"} or provider == "ollama" else None
+    chooser = _Chooser(cache, server, host)
+
+    model = asked["model"] or environment.get(MODEL_VARIABLE) or DEFAULT_MODEL
+    chat_mode, digest = chooser.choose(model, mode, "prompts")
+    limits = canonical_json({"host": host, **asked["limits"]})
+    settings = [
+        TemplateSettings(
+            template=template["template"],
+            template_version=template["version"],
+            mode=chat_mode,
+            model=model,
+            model_digest=digest,
+            options=canonical_json(asked["options"]),
+            response_schema=template["response_schema"],
+            instructions=template["instructions"],
+            input_characters=asked["input_characters"],
+            limits=limits,
+        )
+        for template in asked["templates"]
+    ]
+    settings.append(_embedding_settings(asked, provider, chat_mode, chooser, limits, environment))
+    return Selection(settings, chooser.notices)
+
+
+def _word(
+    variable: str | None, environment: Mapping[str, str], name: str, words: tuple[str, ...]
+) -> str:
+    value = variable or environment.get(name) or "auto"
+    if value not in words:
+        raise UsageError(f"{name} is {value!r}; it takes {', '.join(words[:-1])} or {words[-1]}.")
+    return value
+
+
+class _Chooser:
+    """Decides for each model whether the server answers, and remembers what to say of it."""
+
+    def __init__(self, cache: DigestMemory, server: ServerState | None, host: str) -> None:
+        self._cache = cache
+        self._server = server
+        self._host = host
+        self.notices: list[str] = []
+
+    def choose(self, model: str, wanted: str, what: str) -> tuple[Mode, str | None]:
+        """Return who answers for `model`, and the digest of its weights."""
+        if wanted == "off":
+            return "off", None
+        if wanted in {"auto", "ollama"} and self._server is not None:
+            if self._server.is_up:
+                digest = self._find(model)
+                if digest is not None:
+                    digest = digest or None
+                    self._cache.note_model(model, digest, datetime.now(UTC).replace(tzinfo=None))
+                    return "ollama", digest
+                self._say(f"{what} wait: {self._host} has no model {model!r}. Get it with `ollama pull {model}`.")
+            elif wanted == "ollama":
+                self._say(f"{what} wait: no Ollama server answers at {self._host} ({self._server.reason}).")
+        return "cached", self._cache.last_digest(model)
+
+    def _find(self, model: str) -> str | None:
+        """Return the digest of a model that the server has, "" if it gives none, None if it has no such model."""
+        assert self._server is not None
+        for name in (model, f"{model}:latest"):
+            if name in self._server.models:
+                return self._server.models[name] or ""
+        return None
+
+    def _say(self, notice: str) -> None:
+        self.notices.append(notice)
+
+
+def _embedding_settings(
+    asked: dict[str, Any],
+    provider: str,
+    chat_mode: Mode,
+    chooser: _Chooser,
+    limits: str,
+    environment: Mapping[str, str],
+) -> TemplateSettings:
+    mode: Mode
+    digest: str | None
+    model = asked["embedding_model"] or environment.get(EMBEDDING_MODEL_VARIABLE) or DEFAULT_EMBEDDING_MODEL
+    if provider == "minilm":
+        model = MINILM_MODEL
+        mode, digest = _choose_minilm(chooser)
+    elif provider == "none":
+        mode, digest = "off", None
+    elif provider == "ollama" or chat_mode == "ollama":
+        mode, digest = chooser.choose(model, "ollama", "vectors")
+    else:
+        mode, digest = chooser.choose(model, "cached", "vectors")
+    dimension = asked["embedding_dimension"]
+    return TemplateSettings(
+        template=EMBEDDING,
+        template_version=1,
+        mode=mode,
+        model=model,
+        model_digest=digest,
+        options=canonical_json({} if dimension is None else {"dimensions": dimension}),
+        response_schema="",
+        instructions=_task_prefix(model),
+        input_characters=asked["input_characters"],
+        limits=limits,
+    )
+
+
+def _choose_minilm(chooser: _Chooser) -> tuple[Mode, str | None]:
+    raise NotImplementedError
+
+
+def _task_prefix(model: str) -> str:
+    """Return what a model wants before a text that is stored (nomic-embed-text was trained with such prefixes)."""
+    return "search_document: " if model.startswith("nomic-embed-text") else ""
