@@ -7,84 +7,433 @@ home's run lock.
 
 from __future__ import annotations
 
-MIGRATIONS: dict[str, str] = {
-    "0001-responses-embeddings-runs": """
-        create table responses (
-            key uuid primary key,
-            algorithm varchar not null,
-            template varchar not null,
-            template_version integer not null,
-            settings_hash uuid not null,
-            instructions varchar not null,
-            input_characters integer not null,
-            input varchar not null,
-            input_hash uuid not null,
-            model varchar not null,
-            model_digest varchar,
-            options varchar not null,
-            response_schema varchar not null,
-            response varchar,
-            answer varchar,
-            error varchar,
-            prompt_tokens bigint not null,
-            answer_tokens bigint not null,
-            latency_ms double not null,
-            created_at timestamp not null,
-            last_used_at timestamp not null,
-            use_count bigint not null,
-            response_seq bigint not null
-        );
-        create table embeddings (
-            key uuid primary key,
-            algorithm varchar not null,
-            template varchar not null,
-            template_version integer not null,
-            settings_hash uuid not null,
-            input_characters integer not null,
-            input_hash uuid not null,
-            model varchar not null,
-            model_digest varchar,
-            options varchar not null,
-            dimension integer,
-            vector float[],
-            error varchar,
-            prompt_tokens bigint not null,
-            latency_ms double not null,
-            created_at timestamp not null,
-            last_used_at timestamp not null,
-            use_count bigint not null,
-            response_seq bigint not null
-        );
-        create table models (
-            model varchar primary key,
-            model_digest varchar,
-            seen_at timestamp not null
-        );
-        create table runs (
-            run_id uuid not null,
-            model varchar not null,
-            mode varchar not null,
-            started_at timestamp not null,
-            ended_at timestamp not null,
-            prompts bigint not null,
-            distinct_prompts bigint not null,
-            hits bigint not null,
-            misses bigint not null,
-            failures bigint not null,
-            pending bigint not null,
-            calls bigint not null,
-            attempts bigint not null,
-            prompt_tokens bigint not null,
-            answer_tokens bigint not null,
-            tokens_saved bigint not null,
-            seconds_spent double not null,
-            seconds_saved double not null,
-            latency_p50_ms double,
-            latency_p95_ms double,
-            latency_p99_ms double,
-            stopped_by varchar,
-            primary key (run_id, model)
-        );
-    """,
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import astuple, dataclass, fields
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import duckdb
+import pyarrow as pa
+
+from mnemoduck.errors import StorageError
+from mnemoduck.home import FILE_MODE, Home
+from mnemoduck.llm.cache_migrations import MIGRATIONS, migrate
+
+__all__ = [
+    "ALIAS",
+    "MIGRATIONS",
+    "Embedding",
+    "LlmCache",
+    "Response",
+    "RunRecord",
+    "attach_cache",
+    "open_cache",
+]
+
+ALIAS = "llm_cache"
+"""Name of the cache among the databases of the pipeline's connection."""
+
+Uses: TypeAlias = "duckdb.DuckDBPyRelation | pa.Table | Iterable[tuple[UUID, int]]"
+"""Keys and how many prompts each has answered: a relation with columns `key` and `uses`, or pairs."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """A row of `responses`: what a model said to a prompt. Times are UTC; naive ones are taken for UTC.
+
+    Attributes:
+        instructions: what came before the input; part of the settings, as is `response_schema`.
+        input: the text that was asked about.
+        response: what the model said, as it came; None if nothing came that could be kept.
+        answer: validated canonical JSON; None for a failure.
+        error: why there is no answer; None if there is one. A failure is not asked again.
+        latency_ms: milliseconds of the calls for it.
+        last_used_at: the last run that used it; at first when it was asked for (`created_at`).
+        use_count: prompts that it has answered without a call.
+        response_seq: given by the cache when it is stored; what is set here is ignored.
+    """
+
+    key: UUID
+    algorithm: str
+    template: str
+    template_version: int
+    settings_hash: UUID
+    instructions: str
+    input_characters: int
+    input: str
+    input_hash: UUID
+    model: str
+    model_digest: str | None
+    options: str
+    response_schema: str
+    response: str | None
+    answer: str | None
+    error: str | None
+    prompt_tokens: int
+    answer_tokens: int
+    latency_ms: float
+    created_at: datetime
+    last_used_at: datetime | None = None
+    use_count: int = 0
+    response_seq: int = 0
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A row of `embeddings`: the vector of a text, or why there is none. See `Response`.
+
+    Its settings have neither instructions nor a response schema, and the text itself is not kept.
+    """
+
+    key: UUID
+    algorithm: str
+    template: str
+    template_version: int
+    settings_hash: UUID
+    input_characters: int
+    input_hash: UUID
+    model: str
+    model_digest: str | None
+    options: str
+    dimension: int | None
+    vector: Sequence[float] | None
+    error: str | None
+    prompt_tokens: int
+    latency_ms: float
+    created_at: datetime
+    last_used_at: datetime | None = None
+    use_count: int = 0
+    response_seq: int = 0
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A row of `runs`: what one run asked of one model, and what the cache spared it.
+
+    Attributes:
+        prompts: memories times templates; of them `distinct_prompts` differ. `hits` needed no call.
+        pending: left over for the next run.
+        calls: prompts asked; with repeats after faults they took `attempts`.
+        tokens_saved, seconds_saved: what the hits had cost when they were asked.
+        stopped_by: what ended the calls early; None if nothing did.
+    """
+
+    run_id: UUID
+    model: str
+    mode: str
+    started_at: datetime
+    ended_at: datetime
+    prompts: int
+    distinct_prompts: int
+    hits: int
+    misses: int
+    failures: int
+    pending: int
+    calls: int
+    attempts: int
+    prompt_tokens: int
+    answer_tokens: int
+    tokens_saved: int
+    seconds_spent: float
+    seconds_saved: float
+    latency_p50_ms: float | None
+    latency_p95_ms: float | None
+    latency_p99_ms: float | None
+    stopped_by: str | None
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class LlmCache:
+    """The cache, on a connection that has its file open. For one thread at a time.
+
+    It works through a cursor of its own: its transactions are its own too, and what it commits is seen by
+    transactions of the connection that read the cache for the first time afterwards.
+
+    Args:
+        alias: what the cache is attached as; None if it is the connection's own database.
+        clock: gives the present moment; aware.
+    """
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        alias: str | None = ALIAS,
+        *,
+        clock: Callable[[], datetime] = _now,
+    ) -> None:
+        self._cursor = connection.cursor()
+        if alias is not None:
+            self._cursor.execute(f'use "{alias}"')
+        self._clock = clock
+        self._schemas: dict[str, pa.Schema] = {}
+
+    def close(self) -> None:
+        """Give the cursor back; the connection stays open."""
+        self._cursor.close()
+
+    def __enter__(self) -> LlmCache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def known(self, keys: Iterable[UUID]) -> set[UUID]:
+        """Return those of the keys that need no call: there is an answer, a vector or a failure."""
+        asked = pa.table({"key": _uuids(keys)})
+        with self._reading(), self._registered(asked):
+            rows = self._cursor.execute(
+                "select key from responses semi join given using (key) "
+                "union all select key from embeddings semi join given using (key)"
+            ).fetchall()
+        return {key for (key,) in rows}
+
+    def store_responses(self, responses: Iterable[Response]) -> int:
+        """Keep responses, all of them or on an error none. Return how many were new.
+
+        One that is there already stays, unless it is a failure: then the new one replaces it.
+
+        Raises:
+            StorageError: they could not be written.
+        """
+        return self._store("responses", responses)
+
+    def store_embeddings(self, embeddings: Iterable[Embedding]) -> int:
+        """Keep embeddings, in the same way as responses."""
+        return self._store("embeddings", embeddings)
+
+    def newest_seq(self) -> int:
+        """Return the largest `response_seq`; 0 in an empty cache."""
+        with self._reading():
+            row = self._cursor.execute(
+                "select greatest((select max(response_seq) from responses), "
+                "(select max(response_seq) from embeddings), 0)"
+            ).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def next_seq(self) -> int:
+        """Return the `response_seq` of what is stored next; all of one transaction has the same.
+
+        It is a number of microseconds since 1970, so that it is larger than all of a cache that was
+        deleted, or the next number if the clock went back.
+        """
+        elapsed = self._clock() - datetime(1970, 1, 1, tzinfo=UTC)
+        return max(elapsed // timedelta(microseconds=1), self.newest_seq() + 1)
+
+    def last_digest(self, model: str) -> str | None:
+        """Return the digest that the model had when a server was last seen to have it."""
+        with self._reading():
+            row = self._cursor.execute("select model_digest from models where model = ?", [model]).fetchone()
+        return row[0] if row else None
+
+    def note_model(self, model: str, digest: str | None, seen_at: datetime) -> None:
+        """Keep the digest of a model's weights, for runs without the server."""
+        with self._transaction():
+            self._cursor.execute(
+                "insert into models values (?, ?, ?) on conflict (model) do update set "
+                "model_digest = excluded.model_digest, seen_at = excluded.seen_at "
+                "where excluded.seen_at >= models.seen_at",
+                [model, digest, _naive(seen_at)],
+            )
+
+    def record_uses(self, uses: Uses, at: datetime) -> None:
+        """Add to the use counts of keys, which were last used at a moment. Unknown keys are passed over."""
+        if isinstance(uses, duckdb.DuckDBPyRelation):
+            uses = uses.to_arrow_table()
+        if not isinstance(uses, pa.Table):
+            pairs = list(uses)
+            uses = pa.table({"key": _uuids(key for key, _ in pairs), "uses": [count for _, count in pairs]})
+        with self._registered(uses), self._transaction():
+            for table in ("responses", "embeddings"):
+                self._cursor.execute(
+                    f"""
+                    update {table} set
+                        use_count = use_count + used.uses,
+                        last_used_at = greatest(last_used_at, $at)
+                    from (select cast(key as uuid) as key, sum(uses) as uses from given group by all) as used
+                    where {table}.key = used.key
+                    """,
+                    {"at": _naive(at)},
+                )
+
+    def record_run(self, run: RunRecord) -> None:
+        """Keep what a run asked of a model; recorded again, the later record counts."""
+        self.record_runs([run])
+
+    def record_runs(self, runs: Iterable[RunRecord]) -> None:
+        """Keep what a run asked of its models, in one transaction."""
+        rows = [tuple(map(_naive_if_time, astuple(run))) for run in runs]
+        marks = ", ".join("?" * len(fields(RunRecord)))
+        with self._transaction():
+            for row in rows:
+                self._cursor.execute(f"insert or replace into runs values ({marks})", row)
+
+    def _store(self, table: str, rows: Iterable[Response] | Iterable[Embedding]) -> int:
+        chosen: dict[UUID, Any] = {}
+        for row in rows:
+            if row.key not in chosen or chosen[row.key].error is not None:
+                chosen[row.key] = row
+        if not chosen:
+            return 0
+        given = self._to_arrow(table, list(chosen.values()))
+        assignments = ", ".join(f"{name} = excluded.{name}" for name in given.column_names if name != "key")
+        with self._registered(given), self._transaction():
+            stored = self._cursor.execute(
+                f"insert into {table} by name "
+                "select * replace (cast($seq as bigint) as response_seq) from given "
+                f"on conflict (key) do update set {assignments} where {table}.error is not null",
+                {"seq": self.next_seq()},
+            ).fetchone()
+        assert stored is not None
+        return int(stored[0])
+
+    def _to_arrow(self, table: str, rows: Sequence[Any]) -> pa.Table:
+        schema = self._schema(table)
+        columns = []
+        for field in schema:
+            values = [getattr(row, field.name) for row in rows]
+            if field.name == "last_used_at":
+                values = [row.last_used_at or row.created_at for row in rows]
+            columns.append(_to_column(values, field.type))
+        return pa.table(columns, schema=schema)
+
+    def _schema(self, table: str) -> pa.Schema:
+        """Columns of a table as Arrow has them, read from the database once."""
+        if table not in self._schemas:
+            described = self._cursor.execute(f"describe {table}").fetchall()
+            self._schemas[table] = pa.schema([(name, _ARROW_TYPES[kind]) for name, kind, *_ in described])
+        return self._schemas[table]
+
+    @contextmanager
+    def _registered(self, given: pa.Table) -> Iterator[None]:
+        """Have an Arrow table under the name `given`."""
+        self._cursor.register("given", given)
+        try:
+            yield
+        finally:
+            self._cursor.unregister("given")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._reading():
+            self._cursor.execute("begin")
+            try:
+                yield
+                self._cursor.execute("commit")
+            except BaseException:
+                _roll_back(self._cursor)
+                raise
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except duckdb.Error as error:
+            raise StorageError(
+                f"The cache of answers failed: {_first_line(error)}. If the disk is full, make room and run "
+                "again. If the file is damaged, move llm_cache.duckdb and its .wal away: a new one is begun, "
+                "and `mnemoduck cache import` takes an earlier export."
+            ) from error
+
+
+def attach_cache(connection: duckdb.DuckDBPyConnection, path: Path, *, alias: str = ALIAS) -> None:
+    """Attach the cache at `path` to a connection, made first if it is missing, its tables up to date.
+
+    Raises:
+        StorageError: the file is damaged, something else, of a later mnemoduck, or open in another
+            process; the connection is as it was.
+    """
+    quoted = str(path).replace("'", "''")
+    try:
+        connection.execute(f"attach '{quoted}' as \"{alias}\" (type duckdb)")
+    except duckdb.Error as error:
+        raise StorageError(_describe_fault(path, error)) from error
+    try:
+        os.chmod(path, FILE_MODE)
+        with connection.cursor() as cursor:
+            cursor.execute(f'use "{alias}"')
+            migrate(cursor, str(path), _naive(_now()))
+    except (duckdb.Error, OSError, StorageError) as error:
+        connection.execute(f'detach "{alias}"')
+        if isinstance(error, StorageError):
+            raise
+        raise StorageError(_describe_fault(path, error)) from error
+
+
+@contextmanager
+def open_cache(home: Home) -> Iterator[LlmCache]:
+    """Give the cache of a home. It takes no lock: callers hold the home's run lock.
+
+    Raises:
+        StorageError: the file cannot be opened, see `attach_cache`.
+    """
+    connection = duckdb.connect(":memory:", config={"temp_directory": str(home.path / "tmp")})
+    try:
+        attach_cache(connection, home.llm_cache)
+        with LlmCache(connection) as cache:
+            yield cache
+    finally:
+        connection.close()
+
+
+def _describe_fault(path: Path, error: Exception) -> str:
+    reason = _first_line(error)
+    if "lock" in reason.lower():
+        return f"The cache of answers {path} is open in another process ({reason}). Wait for it to end."
+    return (
+        f"The cache of answers {path} cannot be opened ({reason}). Put it back from a backup, or move it and "
+        f"{path.name}.wal away and run again: models are then asked anew, but for what `mnemoduck cache "
+        "import` takes from an earlier export."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _roll_back(cursor: duckdb.DuckDBPyConnection) -> None:
+    with suppress(duckdb.Error):  # a commit that failed has ended the transaction already
+        cursor.execute("rollback")
+
+
+_UUIDS = pa.binary(16)
+_ARROW_TYPES: dict[str, pa.DataType] = {
+    "UUID": pa.uuid(),
+    "VARCHAR": pa.string(),
+    "INTEGER": pa.int32(),
+    "BIGINT": pa.int64(),
+    "DOUBLE": pa.float64(),
+    "FLOAT[]": pa.list_(pa.float32()),
+    "TIMESTAMP": pa.timestamp("us"),
 }
-"""The statements that make the newest cache of any earlier one, in order, by name."""
+
+
+def _uuids(keys: Iterable[UUID]) -> pa.Array:
+    return pa.ExtensionArray.from_storage(pa.uuid(), pa.array([key.bytes for key in keys], _UUIDS))
+
+
+def _to_column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if kind == pa.uuid():
+        return _uuids(values)
+    if kind == pa.timestamp("us"):
+        return pa.array([_naive(value) for value in values], kind)
+    try:
+        return pa.array(values, kind)
+    except UnicodeEncodeError:
+        # What a model said may hold half of a pair of surrogates, which no file can.
+        return pa.array([value and value.encode("utf-8", "replace").decode() for value in values], kind)
+
+
+def _naive(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo is not None else moment
+
+
+def _naive_if_time(value: Any) -> Any:
+    return _naive(value) if isinstance(value, datetime) else value
