@@ -1,5 +1,5 @@
-{#- Placeholder until merged. -#}
-{% macro llm_templates_list() %}{{ return([
-    {'template': 'appraisal', 'version': 1, 'instructions': 'appraise', 'response_schema': '{}'},
-    {'template': 'extraction', 'version': 1, 'instructions': 'extract', 'response_schema': '{}'},
-]) }}{% endmacro %}
+{#- The questions that a language model is asked about each memory, in order: a list of the dicts that the macros
+    named <template>_template return. -#}
+{% macro llm_templates_list() %}
+    {{- return([appraisal_template(), extraction_template()]) -}}
+{% endmacro %}

@@ -18,7 +18,8 @@ from mnemoduck.archive import archived_files, begin_archive, find_archive_fault,
 from mnemoduck.errors import MnemoduckError
 from mnemoduck.extensions import load_extension
 from mnemoduck.home import FILE_MODE, Home, open_home
-from mnemoduck.llm.cache import CACHE_ALIAS, LlmCache, attach_cache
+from mnemoduck.llm.cache import ALIAS as CACHE_ALIAS
+from mnemoduck.llm.cache import LlmCache, attach_cache
 from mnemoduck.llm.selection import Selection, select_models
 from mnemoduck.llm.server import probe_server
 from mnemoduck.pipeline.dbt_log import say

@@ -55,3 +55,35 @@ class SnapshotError(MnemoduckError):
 
 class PipelineError(MnemoduckError):
     """The dbt run failed or could not be started."""
+
+
+class ModelError(MnemoduckError):
+    """Base of what can go wrong with a language model. A run completes without the answer."""
+
+
+class ServerUnavailableError(ModelError):
+    """The model server could not be reached, failed or was too slow; it may work later."""
+
+
+class ModelMissingError(ModelError):
+    """The model server does not have the model."""
+
+
+class RequestRefusedError(ModelError):
+    """The model server refused the request: asking for it again would not help."""
+
+
+class InvalidAnswerError(ModelError):
+    """A model answered what cannot be used; `reason` says why, in few words."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class AnswerTooLongError(InvalidAnswerError):
+    """A model's answer went on beyond what is read of one; `text` is its beginning."""
+
+    def __init__(self, reason: str, text: str = "") -> None:
+        super().__init__(reason)
+        self.text = text

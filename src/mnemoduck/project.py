@@ -19,8 +19,8 @@ from jinja2 import Environment, StrictUndefined
 from mnemoduck.errors import UsageError
 
 PROJECT_VARIABLE = "MNEMODUCK_PROJECT"
-_RENDERED_FOLDERS = ("memory", "llm", "cross_db")
-_NEEDS_DBT = ("parameters.sql", "settings.sql")
+_RENDERED_FOLDERS = ("memory", "cross_db", "llm")
+_NEED_DBT = ("parameters.sql", "settings.sql")
 
 
 def find_project(path: str | Path | None = None) -> Path:
@@ -79,7 +79,7 @@ def _macros(project: Path) -> Any:
         path.read_text("utf-8")
         for folder in _RENDERED_FOLDERS
         for path in sorted((project / "macros" / folder).glob("*.sql"))
-        if path.name not in _NEEDS_DBT
+        if path.name not in _NEED_DBT
     )
 
     def dispatch(name: str, _package: str) -> Callable[..., Any]:

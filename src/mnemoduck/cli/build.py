@@ -8,11 +8,13 @@ from datetime import datetime
 from pathlib import Path
 
 import click
+from rich.progress import TaskID
 
 from mnemoduck.cli.options import Moment, home_option, json_option, project_option
 from mnemoduck.cli.output import escape_controls, print_json, progress_bar
 from mnemoduck.home import open_home
-from mnemoduck.pipeline.run import Progress, RunSummary, run_pipeline
+from mnemoduck.llm.selection import EMBEDDING_PROVIDERS, LLM_MODES
+from mnemoduck.pipeline.run import CallProgress, Progress, RunSummary, run_pipeline
 from mnemoduck.project import find_project
 
 
@@ -30,6 +32,18 @@ def init_command(home: Path | None) -> None:
 @click.option("--full-refresh", is_flag=True, help="Build every table anew from raw/.")
 @click.option("--as-of", type=Moment(), help="Evaluate time-dependent views at this moment, not at now.")
 @click.option("--threads", type=int, help="Threads of dbt. Default: MNEMODUCK_THREADS, else 2.")
+@click.option(
+    "--llm",
+    type=click.Choice(LLM_MODES),
+    help="Who answers prompts: a model (ollama), only the cache (cached), neither (off); auto: ollama if it "
+    "answers within a second, else cached. Default: llm_mode of dbt_project.yml, MNEMODUCK_LLM, else auto.",
+)
+@click.option(
+    "--embeddings",
+    type=click.Choice(EMBEDDING_PROVIDERS),
+    help="Who makes vectors; auto: ollama while it answers prompts, else only the cache. Default: "
+    "embedding_provider of dbt_project.yml, MNEMODUCK_EMBEDDINGS, else auto.",
+)
 @json_option
 def run_command(
     home: Path | None,
@@ -37,6 +51,8 @@ def run_command(
     full_refresh: bool,
     as_of: datetime | None,
     threads: int | None,
+    llm: str | None,
+    embeddings: str | None,
     as_json: bool,
 ) -> None:
     """Load what arrived, build, test, and publish if every test passed.
@@ -48,11 +64,29 @@ def run_command(
     with progress_bar(is_shown=not as_json) as bar:
         task = bar.add_task("dbt build", total=None)
 
-        def show(progress: Progress) -> None:
-            bar.update(task, completed=progress.done, total=progress.total, description=progress.name)
+        calls: dict[str, TaskID] = {}
+
+        def show(progress: Progress | CallProgress) -> None:
+            if isinstance(progress, Progress):
+                bar.update(task, completed=progress.done, total=progress.total, description=progress.name)
+                return
+            asked = f"{progress.what} by {progress.model}"
+            failed = f", {progress.failed} failed" if progress.failed else ""
+            if asked not in calls:
+                calls[asked] = bar.add_task(asked)
+            bar.update(
+                calls[asked], completed=progress.done, total=progress.total, description=f"{asked}{failed}"
+            )
 
         summary = run_pipeline(
-            opened, folder, full_refresh=full_refresh, as_of=as_of, threads=threads, on_progress=show
+            opened,
+            folder,
+            full_refresh=full_refresh,
+            as_of=as_of,
+            threads=threads,
+            llm=llm,
+            embeddings=embeddings,
+            on_progress=show,
         )
     if as_json:
         print_json({**asdict(summary), "is_ok": summary.is_ok})

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -20,18 +21,19 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 from mnemoduck.home import Home
-from mnemoduck.llm.cache import CACHE_ALIAS, LlmCache
+from mnemoduck.llm.cache import ALIAS as CACHE_ALIAS
+from mnemoduck.llm.cache import LlmCache, RunRecord
 from mnemoduck.llm.calls import CallReport, Limits, Prompt, ask_prompts
 from mnemoduck.llm.keys import prompt_hash
-from mnemoduck.llm.records import RunRecord
 from mnemoduck.llm.server import OllamaServer
 from mnemoduck.llm.settings import EMBEDDING, TemplateSettings
 from mnemoduck.pipeline.load import note_answers
+from mnemoduck.project import render
 
 CALL_LOG_SCHEMA = pa.schema(
     [
-        ("run_id", pa.string()),
-        ("prompt_key", pa.string()),
+        ("run_id", pa.uuid()),
+        ("prompt_key", pa.uuid()),
         ("template", pa.string()),
         ("template_version", pa.int32()),
         ("model", pa.string()),
@@ -44,7 +46,7 @@ CALL_LOG_SCHEMA = pa.schema(
         ("started_at", pa.timestamp("us")),
     ]
 )
-"""Columns of `llm_calls`; keys are texts here, which Arrow has no UUID for, and are cast by DuckDB."""
+"""Columns of `llm_calls`."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,18 @@ class Inputs:
     prompts: DuckDBPyRelation
     memories: DuckDBPyRelation
     forgotten: DuckDBPyRelation
-    input_sql: Callable[[str], str]
-    """The SQL of what a model reads of a memory `memories`, for a template."""
+    input_sql: Callable[[TemplateSettings], str]
+    """The SQL of what a model reads of a memory `m`."""
+
+
+def input_sql(project: Path) -> Callable[[TemplateSettings], str]:
+    """Return what gives the SQL of a model's input, from the macros that gave the keys."""
+
+    def sql(settings: TemplateSettings) -> str:
+        text = render(project, "prompt_text", "m.content", settings.input_characters)
+        return text if settings.template == EMBEDDING else render(project, "fenced_text", text, "m.role")
+
+    return sql
 
 
 def call_models(
@@ -87,7 +99,7 @@ def call_models(
             for settings in sorted(templates, key=lambda settings: settings.template)
         ]
         note_answers(home, str(prompt_hash([str(newest), *asked])))
-    return pa.Table.from_pylist(calls, schema=CALL_LOG_SCHEMA)
+    return _to_table(calls)
 
 
 def _read_templates(templates: DuckDBPyRelation) -> list[TemplateSettings]:
@@ -214,7 +226,7 @@ def _choose(
     for template, settings in by_template.items():
         rows = connection.execute(
             f"""
-            select c.key, c.input_hash, {inputs.input_sql(template)} as input
+            select c.key, c.input_hash, {inputs.input_sql(settings)} as input
             from memories as m
             inner join chosen as c on m.memory_id = c.memory_id
             where c.template = $template
@@ -252,8 +264,8 @@ def progress_line(what: str, model: str, done: int, total: int, failed: int) -> 
 def _log_rows(run_id: UUID, report: CallReport) -> list[dict[str, Any]]:
     return [
         {
-            "run_id": str(run_id),
-            "prompt_key": str(call.key),
+            "run_id": run_id,
+            "prompt_key": call.key,
             "template": call.template,
             "template_version": call.template_version,
             "model": call.model,
@@ -267,6 +279,18 @@ def _log_rows(run_id: UUID, report: CallReport) -> list[dict[str, Any]]:
         }
         for call in report.calls
     ]
+
+
+def _to_table(calls: list[dict[str, Any]]) -> pa.Table:
+    columns = []
+    for column in CALL_LOG_SCHEMA:
+        values = [call[column.name] for call in calls]
+        if column.type == pa.uuid():
+            stored = pa.array([value.bytes for value in values], pa.binary(16))
+            columns.append(pa.ExtensionArray.from_storage(pa.uuid(), stored))
+        else:
+            columns.append(pa.array(values, column.type))
+    return pa.table(columns, schema=CALL_LOG_SCHEMA)
 
 
 def _note_run(
@@ -369,18 +393,15 @@ def _quantile(ordered: Sequence[float], share: float) -> float | None:
 
 
 def _note_uses(connection: DuckDBPyConnection, cache: LlmCache) -> None:
-    cache.record_uses(
+    uses = connection.sql(
         """
-        select key, sum(prompt_count)::bigint as uses
-        from (
-            select key, prompt_count from came_up where key not in (select key from asked)
-            union all
-            select w.key, w.prompt_count from waiting as w inner join asked as a on w.key = a.key
-        )
-        group by key
-        """,
-        _now(),
+        select key, prompt_count as uses from came_up where key not in (select key from asked)
+        union all
+        select w.key, w.prompt_count - 1 from waiting as w inner join asked as a on w.key = a.key
+        where w.prompt_count > 1
+        """
     )
+    cache.record_uses(uses, _now())
 
 
 def _tell(

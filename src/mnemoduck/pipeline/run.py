@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -30,6 +31,10 @@ SAYS = "mnemoduck "
 PUBLISHED_PREFIX = f"{SAYS}published: "
 UNCHANGED_PREFIX = f"{SAYS}unchanged: "
 NOT_PUBLISHED_PREFIX = f"{SAYS}not published: "
+CALLS_PATTERN = re.compile(
+    rf"{SAYS}asks (?P<model>.+): (?P<done>\d+) of (?P<total>\d+) (?P<what>prompts|vectors), (?P<failed>\d+) failed"
+)
+"""How a line tells how far the calls of a model are, see mnemoduck.llm.enrichment."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,17 @@ class Progress:
     name: str
 
 
+@dataclass(frozen=True)
+class CallProgress:
+    """How far the calls of a model are: `done` of `total` prompts or vectors (`what`), `failed` of them in vain."""
+
+    model: str
+    what: str
+    done: int
+    total: int
+    failed: int
+
+
 def run_pipeline(
     home: Home,
     project: Path,
@@ -82,9 +98,15 @@ def run_pipeline(
     full_refresh: bool = False,
     as_of: datetime | None = None,
     threads: int | None = None,
-    on_progress: Callable[[Progress], None] = lambda _: None,
+    llm: str | None = None,
+    embeddings: str | None = None,
+    on_progress: Callable[[Progress | CallProgress], None] = lambda _: None,
 ) -> RunSummary:
     """Load, build, test and publish once; return what happened, also if something failed.
+
+    Args:
+        llm: the variable llm_mode: auto, off, cached or ollama.
+        embeddings: the variable embedding_provider: auto, none, ollama or minilm.
 
     Raises:
         LockedError: another run holds the home.
@@ -96,7 +118,7 @@ def run_pipeline(
     with RunLock(home) as lock:
         before = _last_batch(home)
         summary = RunSummary()
-        arguments = ["build", *(["--full-refresh"] if full_refresh else []), *_variables(as_of)]
+        arguments = ["build", *(["--full-refresh"] if full_refresh else []), *_variables(as_of, llm, embeddings)]
         with start_dbt(arguments, home, project, lock, threads=threads) as process:
             for line in process.stdout or ():
                 _read_log_line(line, summary, on_progress)
@@ -107,11 +129,15 @@ def run_pipeline(
     return summary
 
 
-def _variables(as_of: datetime | None) -> list[str]:
-    if as_of is None:
-        return []
-    moment = as_of.astimezone(UTC).replace(tzinfo=None)
-    return ["--vars", json.dumps({"as_of": moment.isoformat()})]
+def _variables(as_of: datetime | None, llm: str | None, embeddings: str | None) -> list[str]:
+    variables: dict[str, str] = {}
+    if as_of is not None:
+        variables["as_of"] = as_of.astimezone(UTC).replace(tzinfo=None).isoformat()
+    if llm is not None:
+        variables["llm_mode"] = llm
+    if embeddings is not None:
+        variables["embedding_provider"] = embeddings
+    return ["--vars", json.dumps(variables)] if variables else []
 
 
 @contextmanager
@@ -165,7 +191,9 @@ def start_dbt(
         process.wait()
 
 
-def _read_log_line(line: str, summary: RunSummary, on_progress: Callable[[Progress], None]) -> None:
+def _read_log_line(
+    line: str, summary: RunSummary, on_progress: Callable[[Progress | CallProgress], None]
+) -> None:
     try:
         entry: dict[str, Any] = json.loads(line)
         name, data, message = entry["info"]["name"], entry.get("data", {}), entry["info"]["msg"]
@@ -179,6 +207,16 @@ def _read_log_line(line: str, summary: RunSummary, on_progress: Callable[[Progre
         on_progress(Progress(data.get("index", 0), data.get("total", 0), data["node_info"]["node_name"]))
     elif name == "SkippingDetails":
         summary.skipped += 1
+    elif calls := CALLS_PATTERN.fullmatch(message):
+        on_progress(
+            CallProgress(
+                model=calls["model"],
+                what=calls["what"],
+                done=int(calls["done"]),
+                total=int(calls["total"]),
+                failed=int(calls["failed"]),
+            )
+        )
     elif message.startswith(PUBLISHED_PREFIX):
         summary.outcome, summary.snapshot = "published", message.removeprefix(PUBLISHED_PREFIX)
     elif message.startswith(UNCHANGED_PREFIX):
