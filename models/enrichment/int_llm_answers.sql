@@ -120,7 +120,11 @@ candidates as (
 
         from known
         inner join templates on known.template = templates.template
-        anti join candidates on known.memory_id = candidates.memory_id and known.template = candidates.template
+        where
+            not exists (
+                select 1 from candidates
+                where candidates.memory_id = known.memory_id and candidates.template = known.template
+            )
 
     ),
 {% endif %}
@@ -135,7 +139,7 @@ counting as (
 
 ),
 
-newest as materialized (
+newest as (
 
     select {{ newest_batch() }} as batch_seq
 
@@ -159,23 +163,18 @@ select
     counting.settings_hash,
     counting.response_seq,
     counting.batch_seq,
-    {% if is_incremental() %}
-        case
-            when
-                known.memory_id is not null
-                and known.prompt_key is not distinct from counting.prompt_key
-                and known.answer is not distinct from counting.answer
-                then known.changed_batch_seq
-            else newest.batch_seq
-        end as changed_batch_seq,
-    {% else %}
-        newest.batch_seq as changed_batch_seq,
-    {% endif %}
+    {{ 'coalesce(stayed.changed_batch_seq, newest.batch_seq)' if is_incremental() else 'newest.batch_seq' }}
+        as changed_batch_seq,
     cast('{{ invocation_id }}' as uuid) as run_id
 
 from counting
 cross join newest
 {% if is_incremental() %}
-    left join known on counting.memory_id = known.memory_id and counting.template = known.template
+    left join known as stayed
+        on
+            counting.memory_id = stayed.memory_id
+            and counting.template = stayed.template
+            and counting.prompt_key is not distinct from stayed.prompt_key
+            and counting.answer is not distinct from stayed.answer
 {% endif %}
 order by counting.batch_seq, counting.memory_id, counting.template

@@ -1,5 +1,5 @@
-{#- A prompt is kept as its key; its text follows from the memory (macros/llm/prompts.sql). What is asked otherwise
-    than before, because a template, the model or its options changed, gets other keys. -#}
+{#- A prompt is kept as its key; its text follows from the memory (macros/llm/prompts.sql). What is asked
+    otherwise than before, because a template, the model or its options changed, gets other keys. -#}
 {{ config(materialized='incremental', incremental_strategy='merge', unique_key=['memory_id', 'template']) }}
 
 with
@@ -32,7 +32,7 @@ memories as (
         memory_id,
         role,
         batch_seq,
-        {{ prompt_text('content', parameter('llm_input_characters')) }} as text
+        {{ prompt_text('content', parameter('llm_input_characters')) }} as shown
 
     from {{ ref('stg_memories') }}
     where
@@ -49,8 +49,8 @@ inputs as (
     select
         memory_id,
         batch_seq,
-        {{ prompt_hash([fenced_text('text', 'role')]) }} as fenced_hash,
-        {{ prompt_hash(['text']) }} as text_hash
+        {{ prompt_hash([fenced_text('shown', 'role')]) }} as fenced_hash,
+        {{ prompt_hash(['shown']) }} as text_hash
 
     from memories
 
@@ -64,7 +64,10 @@ prompts as (
         templates.template,
         templates.template_version,
         templates.settings_hash,
-        case when templates.template = 'embedding' then inputs.text_hash else inputs.fenced_hash end as input_hash
+        case
+            when templates.template = 'embedding' then inputs.text_hash
+            else inputs.fenced_hash
+        end as input_hash
 
     from inputs
     cross join templates

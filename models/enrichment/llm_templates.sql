@@ -23,7 +23,7 @@ from (
     select
         unnest(
             from_json(
-                mnemoduck_llm_settings({{ dbt.string_literal(dbt.escape_single_quotes(llm_request())) }}),
+                mnemoduck_llm_settings('{{ llm_request() | replace("'", "''") }}'),
                 '[{
                     "template": "varchar", "mode": "varchar", "model": "varchar", "model_digest": "varchar",
                     "options": "varchar", "response_schema": "varchar", "instructions": "varchar",

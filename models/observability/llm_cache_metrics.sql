@@ -1,4 +1,4 @@
-{#- The cache keeps what its runs cost, so that it outlives the warehouse; here it can be read with everything else. -#}
+{#- The cache keeps what its runs cost, so that it outlives the warehouse; here it is read with all else. -#}
 -- depends_on: {{ ref('llm_calls') }}
 
 with

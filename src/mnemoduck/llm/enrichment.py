@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import pyarrow as pa
-from duckdb import DuckDBPyConnection, DuckDBPyRelation
+from duckdb import DuckDBPyConnection
 
 from mnemoduck.home import Home
 from mnemoduck.llm.cache import ALIAS as CACHE_ALIAS
@@ -49,19 +48,17 @@ CALL_LOG_SCHEMA = pa.schema(
 """Columns of `llm_calls`."""
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """The relations that the calls of a run are made from, on the run's connection."""
+TEMPLATES = "staging.llm_templates"
+PROMPTS = "staging.int_llm_prompts"
+MEMORIES = "staging.stg_memories"
+FORGOTTEN = "staging.int_forgotten_memories"
+"""Where the run's models are; dbt's relations cannot be named in statements of the connection that it gives."""
 
-    templates: DuckDBPyRelation
-    prompts: DuckDBPyRelation
-    memories: DuckDBPyRelation
-    forgotten: DuckDBPyRelation
-    input_sql: Callable[[TemplateSettings], str]
-    """The SQL of what a model reads of a memory `m`."""
+InputSql: TypeAlias = Callable[[TemplateSettings], str]
+"""Gives the SQL of what a model reads of a memory `m`."""
 
 
-def input_sql(project: Path) -> Callable[[TemplateSettings], str]:
+def input_sql(project: Path) -> InputSql:
     """Return what gives the SQL of a model's input, from the macros that gave the keys."""
 
     def sql(settings: TemplateSettings) -> str:
@@ -72,22 +69,23 @@ def input_sql(project: Path) -> Callable[[TemplateSettings], str]:
 
 
 def call_models(
-    connection: DuckDBPyConnection, home: Home, inputs: Inputs, say: Callable[[str], None]
+    connection: DuckDBPyConnection, home: Home, to_input: InputSql, say: Callable[[str], None]
 ) -> pa.Table:
     """Ask models what the cache does not know, note what the run cost, and return its calls, one row each.
 
     Args:
+        connection: has the warehouse and, attached, the cache.
         say: tells the user a line.
     """
     cache = LlmCache(connection, CACHE_ALIAS)
-    templates = _read_templates(inputs.templates)
-    run_id = _run_id(inputs.templates)
-    _find_what_came_up(connection, inputs)
-    _find_what_waits(connection, inputs)
+    templates = _read_templates(connection)
+    run_id = _run_id(connection)
+    _find_what_came_up(connection)
+    _find_what_waits(connection)
     calls: list[dict[str, Any]] = []
     for group in _by_model(templates):
         begun = _now()
-        report = _ask(connection, cache, inputs, group, say)
+        report = _ask(connection, cache, to_input, group, say)
         calls.extend(_log_rows(run_id, report))
         _note_run(connection, cache, run_id, group, report, begun)
         _tell(connection, group, report, say)
@@ -102,16 +100,16 @@ def call_models(
     return _to_table(calls)
 
 
-def _read_templates(templates: DuckDBPyRelation) -> list[TemplateSettings]:
-    rows = templates.select(
-        "template, template_version, mode, model, model_digest, options, response_schema, instructions, "
-        "input_characters, limits"
+def _read_templates(connection: DuckDBPyConnection) -> list[TemplateSettings]:
+    rows = connection.execute(
+        "select template, template_version, mode, model, model_digest, options, response_schema, instructions, "
+        f"input_characters, limits from {TEMPLATES}"
     ).fetchall()
     return [TemplateSettings(*row) for row in rows]
 
 
-def _run_id(templates: DuckDBPyRelation) -> UUID:
-    row = templates.select("run_id").fetchone()
+def _run_id(connection: DuckDBPyConnection) -> UUID:
+    row = connection.execute(f"select run_id from {TEMPLATES}").fetchone()
     assert row is not None
     return UUID(str(row[0]))
 
@@ -125,28 +123,25 @@ def _by_model(templates: Iterable[TemplateSettings]) -> list[list[TemplateSettin
     return [groups[key] for key in sorted(groups)]
 
 
-def _find_what_came_up(connection: DuckDBPyConnection, inputs: Inputs) -> None:
+def _find_what_came_up(connection: DuckDBPyConnection) -> None:
     """Count the prompts of each key that this run has rendered."""
-    prompts, templates = inputs.prompts, inputs.templates  # read by name below
     connection.execute(
-        """
+        f"""
         create or replace temp table came_up as
         select p.prompt_key as key, p.template, count(*) as prompt_count
-        from prompts as p
-        inner join templates as t on p.template = t.template and p.settings_hash = t.settings_hash
+        from {PROMPTS} as p
+        inner join {TEMPLATES} as t on p.template = t.template and p.settings_hash = t.settings_hash
         where p.run_id = t.run_id
         group by all
         """
     )
-    del prompts, templates
 
 
-def _find_what_waits(connection: DuckDBPyConnection, inputs: Inputs) -> None:
+def _find_what_waits(connection: DuckDBPyConnection) -> None:
     """Find the keys that nobody has answered; what was ordered forgotten is not shown to anybody.
 
     The newest memories come first: they are what working memory needs to have judged.
     """
-    prompts, templates, forgotten = inputs.prompts, inputs.templates, inputs.forgotten  # read by name below
     connection.execute(
         f"""
         create or replace temp table waiting as
@@ -157,24 +152,23 @@ def _find_what_waits(connection: DuckDBPyConnection, inputs: Inputs) -> None:
             count(*) as prompt_count,
             max(p.batch_seq) as newest_batch_seq,
             max(p.memory_id) as memory_id
-        from prompts as p
-        inner join templates as t on p.template = t.template and p.settings_hash = t.settings_hash
+        from {PROMPTS} as p
+        inner join {TEMPLATES} as t on p.template = t.template and p.settings_hash = t.settings_hash
         where
             t.mode <> 'off'
             and not exists (select 1 from {CACHE_ALIAS}.responses as r where r.key = p.prompt_key)
             and not exists (select 1 from {CACHE_ALIAS}.embeddings as e where e.key = p.prompt_key)
-            and p.memory_id not in (select memory_id from forgotten)
+            and p.memory_id not in (select memory_id from {FORGOTTEN})
         group by p.prompt_key
         """
     )
     connection.execute("create or replace temp table asked (key uuid, outcome varchar)")
-    del prompts, templates, forgotten
 
 
 def _ask(
     connection: DuckDBPyConnection,
     cache: LlmCache,
-    inputs: Inputs,
+    to_input: InputSql,
     group: Sequence[TemplateSettings],
     say: Callable[[str], None],
 ) -> CallReport:
@@ -182,9 +176,9 @@ def _ask(
     if group[0].mode not in {"ollama", "minilm"}:
         return CallReport(calls=[], stopped_by=None)
     if group[0].template == EMBEDDING:
-        prompts = _choose(connection, inputs, group, limits.budget_calls * limits.embedding_batch)
+        prompts = _choose(connection, to_input, group, limits.budget_calls * limits.embedding_batch)
     else:
-        prompts = _choose(connection, inputs, group, limits.budget_calls)
+        prompts = _choose(connection, to_input, group, limits.budget_calls)
     if not prompts:
         return CallReport(calls=[], stopped_by=None)
     progress = _Progress(group[0], say)
@@ -207,10 +201,9 @@ def _call(
 
 
 def _choose(
-    connection: DuckDBPyConnection, inputs: Inputs, group: Sequence[TemplateSettings], most: int
+    connection: DuckDBPyConnection, to_input: InputSql, group: Sequence[TemplateSettings], most: int
 ) -> list[Prompt]:
     """Return what is asked: of what waits the newest, with what the model reads."""
-    memories = inputs.memories  # read by name below
     chosen: list[Prompt] = []
     by_template = {settings.template: settings for settings in group}
     connection.execute(
@@ -226,8 +219,8 @@ def _choose(
     for template, settings in by_template.items():
         rows = connection.execute(
             f"""
-            select c.key, c.input_hash, {inputs.input_sql(settings)} as input
-            from memories as m
+            select c.key, c.input_hash, {to_input(settings)} as input
+            from {MEMORIES} as m
             inner join chosen as c on m.memory_id = c.memory_id
             where c.template = $template
             order by c.newest_batch_seq desc, c.memory_id desc
@@ -235,14 +228,15 @@ def _choose(
             {"template": template},
         ).fetchall()
         chosen.extend(Prompt(key, input_hash, text, settings) for key, input_hash, text in rows)
-    del memories
     return chosen
 
 
 class _Progress:
     """Says how far the calls are, every few seconds."""
 
-    def __init__(self, settings: TemplateSettings, say: Callable[[str], None], every_seconds: float = 2) -> None:
+    def __init__(
+        self, settings: TemplateSettings, say: Callable[[str], None], every_seconds: float = 2
+    ) -> None:
         self._what = "vectors" if settings.template == EMBEDDING else "prompts"
         self._model = settings.model
         self._say = say
@@ -393,7 +387,7 @@ def _quantile(ordered: Sequence[float], share: float) -> float | None:
 
 
 def _note_uses(connection: DuckDBPyConnection, cache: LlmCache) -> None:
-    uses = connection.sql(
+    uses = connection.execute(
         """
         select key, prompt_count as uses from came_up where key not in (select key from asked)
         union all
@@ -401,7 +395,7 @@ def _note_uses(connection: DuckDBPyConnection, cache: LlmCache) -> None:
         where w.prompt_count > 1
         """
     )
-    cache.record_uses(uses, _now())
+    cache.record_uses(uses.to_arrow_table(), _now())
 
 
 def _tell(

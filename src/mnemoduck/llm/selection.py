@@ -113,9 +113,7 @@ def select_models(
     return Selection(settings, chooser.notices)
 
 
-def _word(
-    variable: str | None, environment: Mapping[str, str], name: str, words: tuple[str, ...]
-) -> str:
+def _word(variable: str | None, environment: Mapping[str, str], name: str, words: tuple[str, ...]) -> str:
     value = variable or environment.get(name) or "auto"
     if value not in words:
         raise UsageError(f"{name} is {value!r}; it takes {', '.join(words[:-1])} or {words[-1]}.")
@@ -142,7 +140,9 @@ class _Chooser:
                     digest = digest or None
                     self._cache.note_model(model, digest, datetime.now(UTC).replace(tzinfo=None))
                     return "ollama", digest
-                self._say(f"{what} wait: {self._host} has no model {model!r}. Get it with `ollama pull {model}`.")
+                self._say(
+                    f"{what} wait: {self._host} has no model {model!r}. Get it with `ollama pull {model}`."
+                )
             elif wanted == "ollama":
                 self._say(f"{what} wait: no Ollama server answers at {self._host} ({self._server.reason}).")
         return "cached", self._cache.last_digest(model)

@@ -118,7 +118,11 @@ def run_pipeline(
     with RunLock(home) as lock:
         before = _last_batch(home)
         summary = RunSummary()
-        arguments = ["build", *(["--full-refresh"] if full_refresh else []), *_variables(as_of, llm, embeddings)]
+        arguments = [
+            "build",
+            *(["--full-refresh"] if full_refresh else []),
+            *_variables(as_of, llm, embeddings),
+        ]
         with start_dbt(arguments, home, project, lock, threads=threads) as process:
             for line in process.stdout or ():
                 _read_log_line(line, summary, on_progress)
