@@ -58,7 +58,12 @@ class PipelineError(MnemoduckError):
 
 
 class ModelError(MnemoduckError):
-    """Base of what can go wrong with a language model. A run completes without the answer."""
+    """Base of what can go wrong with a language model. A run completes without the answer.
+
+    `attempts` tells how often a server was asked before this was raised.
+    """
+
+    attempts = 1
 
 
 class ServerUnavailableError(ModelError):

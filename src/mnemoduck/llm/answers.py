@@ -97,9 +97,8 @@ ANSWER_MODELS: dict[str, type[Appraisal] | type[Extraction]] = {
 
 _FENCE = re.compile(r"\A`{3,}[ \t]*[A-Za-z0-9_-]*[ \t]*\r?\n?(.*?)\s*`{3,}\Z", re.DOTALL)
 _THOUGHTS = re.compile(r"\A<think>.*?</think>", re.DOTALL)
-_CONTROLS = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
-)  # and what turns text around
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Control characters, breaks of lines, and what turns the direction of text around."""
 _PERIOD = re.compile(r"\A(\d{4})(?:-(\d{2}))?\Z")
 
 
