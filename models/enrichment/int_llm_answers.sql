@@ -1,7 +1,7 @@
-{#- Two things arrive: prompts, with the loads that bring their memories, and answers, in the order of response_seq.
-    Both orders only grow, and a run looks at what is newer in either against all of the other; so each pair of a
-    prompt and its answer is seen when the later of the two arrives. What is asked now (settings_hash) changes
-    the question: then all prompts of the template are looked at again. -#}
+{#- Two things arrive: prompts, with the loads that bring their memories, and answers, in the order of
+    response_seq. Both orders only grow, and a run looks at what is newer in either against all of the other; so
+    each pair of a prompt and its answer is seen when the later of the two arrives. Another settings_hash is
+    another question: then all prompts of the template are looked at again. -#}
 {{
     config(
         materialized='incremental',
@@ -50,6 +50,15 @@ answers as (
 
     ),
 
+    new_answers as (
+
+        select answers.*
+        from answers
+        inner join seen on answers.template = seen.template
+        where answers.response_seq > seen.response_seq
+
+    ),
+
     in_play as (
 
         select prompts.*
@@ -58,10 +67,8 @@ answers as (
         where
             prompts.batch_seq > seen.batch_seq
             or (prompts.template, prompts.input_hash) in (
-                select (answers.template, answers.input_hash)
-                from answers
-                inner join seen on answers.template = seen.template
-                where answers.response_seq > seen.response_seq
+                select (new_answers.template, new_answers.input_hash)
+                from new_answers
             )
 
     ),
@@ -95,7 +102,7 @@ candidates as (
     qualify
         row_number() over (
             partition by in_play.memory_id, in_play.template
-            order by is_current desc, answers.template_version desc, answers.created_at desc, answers.key
+            order by is_current desc, answers.template_version desc, answers.created_at desc, answers.key asc
         ) = 1
 
 ),

@@ -1,0 +1,153 @@
+"""Which model a run asks: from variables, the environment and what the server has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from mnemoduck.errors import UsageError
+from mnemoduck.llm.selection import Selection, select_models
+from mnemoduck.llm.server import ServerState
+
+UP = ServerState(
+    is_up=True, version="0.5", models={"llama3.2:latest": "sha-llama", "nomic-embed-text:latest": "sha-nomic"}
+)
+DOWN = ServerState(is_up=False, reason="it refused the connection")
+
+
+class Digests:
+    """Remembers digests as the cache does."""
+
+    def __init__(self, **known: str) -> None:
+        self.known: dict[str, str | None] = dict(known)
+
+    def last_digest(self, model: str) -> str | None:
+        return self.known.get(model)
+
+    def note_model(self, model: str, digest: str | None, seen_at: datetime) -> None:
+        self.known[model] = digest
+
+
+def select(
+    state: ServerState,
+    digests: Digests | None = None,
+    environment: Mapping[str, str] | None = None,
+    **variables: Any,
+) -> Selection:
+    request = {
+        "templates": [
+            {"template": "appraisal", "version": 1, "instructions": "judge", "response_schema": "{}"},
+        ],
+        "mode": None,
+        "host": None,
+        "model": None,
+        "options": {"temperature": 0},
+        "input_characters": 8000,
+        "embedding_provider": None,
+        "embedding_model": None,
+        "embedding_dimension": None,
+        "limits": {"budget_calls": 10},
+        **variables,
+    }
+    return select_models(json.dumps(request), digests or Digests(), lambda _: state, environment or {})
+
+
+def modes(selection: Selection) -> dict[str, str]:
+    return {settings.template: settings.mode for settings in selection.settings}
+
+
+def test_a_server_that_has_the_models_is_asked() -> None:
+    digests = Digests()
+    selection = select(UP, digests)
+    assert modes(selection) == {"appraisal": "ollama", "embedding": "ollama"}
+    assert [settings.model_digest for settings in selection.settings] == ["sha-llama", "sha-nomic"]
+    assert digests.known == {"llama3.2": "sha-llama", "nomic-embed-text": "sha-nomic"}
+    assert selection.notices == []
+
+
+def test_without_a_server_what_is_cached_is_used_and_nothing_is_said() -> None:
+    selection = select(DOWN, Digests(**{"llama3.2": "sha-seen"}))
+    assert modes(selection) == {"appraisal": "cached", "embedding": "cached"}
+    assert selection.settings[0].model_digest == "sha-seen", "so that its answers are found"
+    assert selection.notices == []
+
+
+def test_a_server_that_was_asked_for_and_is_away_is_said() -> None:
+    selection = select(DOWN, mode="ollama", host="http://10.0.0.1:1")
+    assert modes(selection) == {"appraisal": "cached", "embedding": "cached"}
+    assert "no Ollama server answers at http://10.0.0.1:1" in selection.notices[0]
+    assert "it refused the connection" in selection.notices[0]
+
+
+def test_a_model_that_the_server_does_not_have_can_be_pulled() -> None:
+    selection = select(ServerState(is_up=True), model="mistral")
+    assert modes(selection)["appraisal"] == "cached"
+    assert "`ollama pull mistral`" in selection.notices[0]
+
+
+def test_what_is_off_asks_nobody_and_counts_as_another_question() -> None:
+    def refuse(_: str) -> ServerState:
+        raise AssertionError("nobody is to be asked")
+
+    request = json.loads(json.dumps({"mode": "off", "embedding_provider": "none"}))
+    selection = select_models(
+        json.dumps(
+            {
+                "templates": [{"template": "a", "version": 1, "instructions": "", "response_schema": "{}"}],
+                "host": None,
+                "model": None,
+                "options": {},
+                "input_characters": 8000,
+                "embedding_model": None,
+                "embedding_dimension": None,
+                "limits": {},
+                **request,
+            }
+        ),
+        Digests(),
+        refuse,
+        {},
+    )
+    assert modes(selection) == {"a": "off", "embedding": "off"}
+    rows = json.loads(selection.to_json())
+    assert {row["settings_hash"] for row in rows} == {"00000000-0000-0000-0000-000000000000"}
+
+
+def test_a_variable_goes_before_the_environment_and_that_before_the_default() -> None:
+    environment = {
+        "MNEMODUCK_LLM": "off",
+        "MNEMODUCK_LLM_MODEL": "mistral",
+        "OLLAMA_HOST": "http://elsewhere:11434",
+        "MNEMODUCK_EMBEDDINGS": "none",
+    }
+    by_environment = select(UP, environment=environment)
+    assert modes(by_environment) == {"appraisal": "off", "embedding": "off"}
+    assert by_environment.settings[0].model == "mistral"
+    assert json.loads(by_environment.settings[0].limits)["host"] == "http://elsewhere:11434"
+    by_variable = select(UP, environment=environment, mode="ollama", model="llama3.2", host="http://here:1")
+    assert modes(by_variable)["appraisal"] == "ollama"
+    assert json.loads(by_variable.settings[0].limits)["host"] == "http://here:1"
+
+
+@pytest.mark.parametrize(("name", "value"), [("MNEMODUCK_LLM", "openai"), ("MNEMODUCK_EMBEDDINGS", "yes")])
+def test_an_environment_variable_that_is_no_mode_is_refused(name: str, value: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} is '{value}'; it takes auto, "):
+        select(DOWN, environment={name: value})
+
+
+def test_vectors_can_be_made_without_prompts_being_asked() -> None:
+    assert modes(select(UP, mode="off", embedding_provider="ollama")) == {
+        "appraisal": "off",
+        "embedding": "ollama",
+    }
+    assert modes(select(UP, mode="cached"))["embedding"] == "cached", "auto: only where prompts are asked"
+
+
+def test_a_shorter_vector_is_another_question() -> None:
+    whole, short = (select(UP, embedding_dimension=dimension).settings[-1] for dimension in (None, 256))
+    assert json.loads(short.options)["dimensions"] == 256
+    assert whole.settings_hash != short.settings_hash
