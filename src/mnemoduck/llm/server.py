@@ -373,9 +373,11 @@ class OllamaServer:
             retry=tenacity.retry_if_exception_type(_TransientError),
             wait=_wait,
             stop=tenacity.stop_any(
-                tenacity.stop_after_attempt(self.attempts), _Stop(is_late), _Stop(lambda _: self._is_stopping)
+                tenacity.stop_after_attempt(self.attempts),
+                _Stop(is_late),
+                _Stop(lambda _: self._stopping.is_set()),
             ),
-            sleep=lambda seconds: _ignore(self._sleep(seconds)),
+            sleep=self._pause,
             reraise=True,
         )
         try:
@@ -392,9 +394,8 @@ class OllamaServer:
             unavailable.attempts = attempts
             raise unavailable from error
 
-    @property
-    def _is_stopping(self) -> bool:
-        return self._stopping.is_set()
+    def _pause(self, seconds: float) -> None:
+        self._sleep(seconds)
 
     def _can_think(self, model: str, deadline: float) -> bool:
         """Return whether a model thinks before it answers, which is to be left out; False if unsure."""
@@ -413,6 +414,8 @@ class OllamaServer:
         explanation = self._explain(error, model=model, seconds=self.timeout_seconds)
         if isinstance(error, ollama.ResponseError):
             status = error.status_code
+            if "context length" in error.error:  # only this text is refused, and always will be
+                return InvalidAnswerError("The text is longer than the model can read.")
             if status in (408, 429) or not 300 <= status < 500:  # -1: said in the middle of an answer
                 wait = _retry_after(self._bounds.retry_after)
                 if status == 429:
@@ -467,10 +470,6 @@ class OllamaServer:
 _HOW_TO_START = (
     f"Start it with `ollama serve`, or name another with the variable llm_host or {HOST_VARIABLE}."
 )
-
-
-def _ignore(_: object) -> None:
-    """Do without what a function returns."""
 
 
 class _TransientError(Exception):

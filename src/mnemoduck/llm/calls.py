@@ -1,0 +1,573 @@
+"""The calls of one run: prompts that the cache lacks are asked, some at a time, within a budget.
+
+What was answered is committed every few seconds, from the thread that called, so that a kill loses no more
+than that; nothing that goes wrong with the server or the model ends the run. What is left over is pending:
+the next run asks for it.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from itertools import groupby, islice
+from typing import Any, Generic, Literal, TypeVar
+from uuid import UUID
+
+import pybreaker
+
+from mnemoduck.errors import (
+    AnswerTooLongError,
+    InvalidAnswerError,
+    ModelError,
+    ModelMissingError,
+    RequestRefusedError,
+    UsageError,
+)
+from mnemoduck.llm.answers import REASON_CHARACTERS, parse_answer
+from mnemoduck.llm.keys import ALGORITHM
+from mnemoduck.llm.records import Embedding, Response
+from mnemoduck.llm.server import Correction, OllamaServer, Reply
+from mnemoduck.llm.settings import TemplateSettings
+
+Outcome = Literal["answered", "invalid", "failed"]
+"""Answered; answered twice with what cannot be used, so not asked again; or not answered, so pending."""
+
+Row = TypeVar("Row")
+OnProgress = Callable[[int, int, int], object]
+"""Is given the prompts that are done, all of them (0: not known), and those without an answer."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What bounds the calls of a run; each is a variable of dbt_project.yml named llm_…, or embedding_batch.
+
+    Attributes:
+        host: of the server, see `mnemoduck.llm.server.server_url`.
+        timeout_seconds: of one call, with all its attempts.
+        attempts: of a call whose transport fails.
+        breaker_failures: so many calls that fail in a row end the calls of the run.
+        concurrency: calls at a time.
+        budget_calls: a question that is asked again with a correction is two.
+        budget_tokens: read and written; what is under way when they are used up is waited for.
+        budget_seconds: after which no call begins.
+        commit_seconds: between two commits.
+        embedding_batch: texts of one call.
+    """
+
+    host: str | None = None
+    timeout_seconds: float = 120
+    attempts: int = 4
+    breaker_failures: int = 3
+    concurrency: int = 2
+    budget_calls: int = 1000
+    budget_tokens: int = 2_000_000
+    budget_seconds: float = 480
+    commit_seconds: float = 2
+    embedding_batch: int = 32
+
+    @classmethod
+    def from_json(cls, text: str) -> Limits:
+        """Return the limits of a JSON object; what is missing or null has its default.
+
+        Raises:
+            UsageError: there is a key that is no limit, or it is no JSON object.
+        """
+        try:
+            given = json.loads(text)
+            return cls(**{name: value for name, value in given.items() if value is not None})
+        except (ValueError, AttributeError, TypeError) as error:
+            names = ", ".join(limit.name for limit in fields(cls))
+            raise UsageError(f"Limits of model calls are a JSON object of {names}: {error}.") from None
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One question: what it is about, and what it is asked with."""
+
+    key: UUID
+    input_hash: UUID
+    input: str
+    settings: TemplateSettings
+
+
+@dataclass(frozen=True)
+class Call:
+    """What became of a prompt that was asked: a row of a run's log.
+
+    Attributes:
+        started_at: UTC without a time zone.
+        latency_ms: milliseconds until it was done, with retries; of a batch of texts its share.
+        prompt_tokens: read; 0 where the server did not say. So are the tokens of the answer.
+        attempts: requests that were sent for it.
+        error: a sentence; None if it was answered.
+    """
+
+    key: UUID
+    template: str
+    template_version: int
+    model: str
+    started_at: datetime
+    latency_ms: float
+    prompt_tokens: int
+    answer_tokens: int
+    attempts: int
+    outcome: Outcome
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class CallReport:
+    """What became of a run's prompts.
+
+    Attributes:
+        calls: one for each prompt that was asked, in the order in which they were done.
+        stopped_by: a sentence, why some were not asked; None if all were.
+        call_count: calls as the budget counts them.
+    """
+
+    calls: list[Call]
+    stopped_by: str | None = None
+    call_count: int = 0
+
+    def count(self, outcome: Outcome) -> int:
+        return sum(call.outcome == outcome for call in self.calls)
+
+
+def utc_now() -> datetime:
+    """Return the time, UTC without a time zone."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def ask_prompts(
+    prompts: Iterable[Prompt],
+    server: OllamaServer,
+    limits: Limits,
+    commit: Callable[[list[Response]], object],
+    on_progress: OnProgress | None = None,
+    clock: Callable[[], datetime] = utc_now,
+    *,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> CallReport:
+    """Ask prompts in their order, each key once, and commit what was answered.
+
+    An answer that cannot be used is asked again once, with the reason; if that cannot be used either, the
+    response says why and has no answer. Prompts whose call failed have no response.
+
+    `commit` is called from this thread with responses of which none was committed before, at least every
+    `commit_seconds` and at the end, whatever ends it: also an exception, which ends the calls under way.
+    After an interrupt in the middle of it, it is called with the same responses again.
+
+    No more prompts are taken from `prompts` than are asked, and one.
+    """
+
+    def ask(prompt: Prompt, budget: _Budget) -> _Done[Response]:
+        return _ask(prompt, server, budget, clock, monotonic)
+
+    jobs = ([prompt] for prompt in _distinct(prompts))
+    return _Run(server, limits, commit, on_progress, monotonic, _size(prompts)).work(
+        jobs, lambda job, budget: ask(job[0], budget)
+    )
+
+
+def embed_texts(
+    prompts: Iterable[Prompt],
+    server: OllamaServer,
+    limits: Limits,
+    commit: Callable[[list[Embedding]], object],
+    on_progress: OnProgress | None = None,
+    clock: Callable[[], datetime] = utc_now,
+    *,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> CallReport:
+    """Ask for the vectors of texts, in batches of `embedding_batch`, as `ask_prompts` does.
+
+    Texts of a batch whose vectors cannot be used are asked about one by one; the embedding of a text whose
+    own vector cannot be used says why.
+    """
+
+    def ask(batch: list[Prompt], budget: _Budget) -> _Done[Embedding]:
+        return _embed(batch, server, budget, clock, monotonic)
+
+    return _Run(server, limits, commit, on_progress, monotonic, _size(prompts)).work(
+        _batches(_distinct(prompts), limits.embedding_batch), ask
+    )
+
+
+@dataclass
+class _Done(Generic[Row]):
+    """What came of a job: the log, what is to be committed, and what was wrong with the server."""
+
+    calls: list[Call] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    failure: ModelError | None = None
+
+    def settle(self) -> None:
+        """Raise what was wrong with the server, for the breaker to count."""
+        if self.failure is not None:
+            raise self.failure
+
+
+class _Budget:
+    """What a run may still spend; threads share it."""
+
+    def __init__(self, limits: Limits, monotonic: Callable[[], float]) -> None:
+        self._limits = limits
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._ends_at = monotonic() + limits.budget_seconds
+        self.calls = 0
+        self._tokens = 0
+
+    def take(self) -> str | None:
+        """Take a call from it; if none is left, return a sentence that says so."""
+        limits = self._limits
+        with self._lock:
+            if self.calls >= limits.budget_calls:
+                spent, name = f"{limits.budget_calls:,} calls", "llm_budget_calls"
+            elif self._tokens >= limits.budget_tokens:
+                spent, name = f"{limits.budget_tokens:,} tokens", "llm_budget_tokens"
+            elif self._monotonic() >= self._ends_at:
+                spent, name = f"{limits.budget_seconds:,g} seconds", "llm_budget_seconds"
+            else:
+                self.calls += 1
+                return None
+        return f"The run's budget of {spent} for the model is used up ({name}); the next run goes on."
+
+    def spend(self, tokens: int) -> None:
+        with self._lock:
+            self._tokens += tokens
+
+
+class _Run(Generic[Row]):
+    """Jobs, done by some threads, watched and committed by the one that calls `work`."""
+
+    def __init__(
+        self,
+        server: OllamaServer,
+        limits: Limits,
+        commit: Callable[[list[Row]], object],
+        on_progress: OnProgress | None,
+        monotonic: Callable[[], float],
+        total: int,
+    ) -> None:
+        self._server = server
+        self._limits = limits
+        self._commit = commit
+        self._on_progress = on_progress
+        self._monotonic = monotonic
+        self._total = total
+        self._budget = _Budget(limits, monotonic)
+        # Fed from one thread with what is done: pybreaker lets only one call at a time go through it.
+        self._breaker = pybreaker.CircuitBreaker(fail_max=limits.breaker_failures)
+        self._calls: list[Call] = []
+        self._failures = 0
+        self._uncommitted: list[Row] = []
+        self._committed_at = monotonic()
+        self._stopped_by: str | None = None
+
+    def work(
+        self, jobs: Iterator[list[Prompt]], do: Callable[[list[Prompt], _Budget], _Done[Row]]
+    ) -> CallReport:
+        under_way: set[Future[_Done[Row]]] = set()
+        executor = ThreadPoolExecutor(self._limits.concurrency, thread_name_prefix="model-call")
+        try:
+            is_over = False
+            while under_way or not is_over:
+                while not is_over and len(under_way) < self._limits.concurrency:
+                    job = next(jobs, None)
+                    if job is None:
+                        is_over = True
+                        break
+                    self._stopped_by = self._stopped_by or self._budget.take()
+                    if self._stopped_by:
+                        is_over = True
+                        break
+                    under_way.add(executor.submit(do, job, self._budget))
+                if not under_way:
+                    break
+                done, _ = wait(under_way, self._seconds_to_commit(), FIRST_COMPLETED)
+                for future in done:
+                    under_way.discard(future)
+                    self._settle(future.result())
+                if self._stopped_by:
+                    is_over = True
+                if self._seconds_to_commit() == 0:
+                    self._flush()
+        except BaseException:
+            self._server.interrupt()
+            raise
+        finally:
+            executor.shutdown(wait=True, cancel_futures=True)
+            for future in under_way:
+                if not future.cancelled() and future.exception() is None:
+                    self._keep(future.result())
+            self._flush()
+        return CallReport(self._calls, self._stopped_by, self._budget.calls)
+
+    def _settle(self, done: _Done[Row]) -> None:
+        """Keep what is done, and decide whether to go on."""
+        self._keep(done)
+        if self._on_progress is not None:
+            self._on_progress(len(self._calls), max(self._total, len(self._calls)), self._failures)
+        if self._stopped_by:
+            return
+        if isinstance(done.failure, ModelMissingError | RequestRefusedError):
+            self._stopped_by = str(done.failure)
+            return
+        try:
+            self._breaker.call(done.settle)
+        except ModelError:
+            pass
+        except pybreaker.CircuitBreakerError:
+            many = self._limits.breaker_failures
+            self._stopped_by = (
+                f"{many} calls of the model in a row failed, so no more are made in this run. {done.failure}"
+                if many > 1
+                else f"A call of the model failed, so no more are made in this run. {done.failure}"
+            )
+
+    def _keep(self, done: _Done[Row]) -> None:
+        self._calls += done.calls
+        self._uncommitted += done.rows
+        self._failures += sum(call.outcome != "answered" for call in done.calls)
+
+    def _seconds_to_commit(self) -> float:
+        return max(0.0, self._committed_at + self._limits.commit_seconds - self._monotonic())
+
+    def _flush(self) -> None:
+        if self._uncommitted:
+            self._commit(list(self._uncommitted))
+            self._uncommitted = []
+        self._committed_at = self._monotonic()
+
+
+def _ask(
+    prompt: Prompt,
+    server: OllamaServer,
+    budget: _Budget,
+    clock: Callable[[], datetime],
+    monotonic: Callable[[], float],
+) -> _Done[Response]:
+    """Ask a prompt, for which a call has been taken from the budget, and once more if need be."""
+    started_at, started = clock(), monotonic()
+    attempts = prompt_tokens = answer_tokens = 0
+    latency_ms = 0.0
+    text: str | None = None
+    correction: Correction | None = None
+
+    def finish(outcome: Outcome, error: str | None, failure: ModelError | None = None) -> _Done[Response]:
+        call = _log(
+            prompt,
+            started_at,
+            latency_ms=(monotonic() - started) * 1000,
+            prompt_tokens=prompt_tokens,
+            answer_tokens=answer_tokens,
+            attempts=attempts,
+            outcome=outcome,
+            error=error,
+        )
+        return _Done([call], [], failure)
+
+    def respond(outcome: Outcome, answer: str | None, error: str | None) -> _Done[Response]:
+        done = finish(outcome, error)
+        now = clock()
+        settings = prompt.settings
+        row = Response(
+            key=prompt.key,
+            algorithm=ALGORITHM,
+            template=settings.template,
+            template_version=settings.template_version,
+            settings_hash=settings.settings_hash,
+            instructions=settings.instructions,
+            input_characters=settings.input_characters,
+            input=prompt.input,
+            input_hash=prompt.input_hash,
+            model=settings.model,
+            model_digest=settings.model_digest,
+            options=settings.options,
+            response_schema=settings.response_schema,
+            response=text,
+            answer=answer,
+            error=error,
+            prompt_tokens=prompt_tokens,
+            answer_tokens=answer_tokens,
+            latency_ms=latency_ms,
+            created_at=now,
+            last_used_at=now,
+        )
+        done.rows.append(row)
+        return done
+
+    while True:
+        try:
+            reply = server.chat(prompt.settings, prompt.input, correction)
+            attempts += reply.attempts
+            prompt_tokens += reply.prompt_tokens
+            answer_tokens += reply.answer_tokens
+            latency_ms += reply.latency_ms
+            budget.spend(reply.prompt_tokens + reply.answer_tokens)
+            text = reply.text
+            return respond("answered", _parse(prompt.settings.template, reply), None)
+        except InvalidAnswerError as error:
+            if isinstance(error, AnswerTooLongError):
+                text = error.text
+            if not isinstance(error, _UnusableError):  # there is no reply that was counted
+                attempts += error.attempts
+            reason = error.reason
+        except ModelError as error:
+            attempts += error.attempts
+            return finish("failed", str(error), error)
+        if correction is not None:
+            return respond("invalid", None, reason)
+        spent = budget.take()
+        if spent:
+            return finish("failed", f"The answer cannot be used: {reason} It was not asked again. {spent}")
+        correction = Correction(text or "", reason)
+
+
+class _UnusableError(InvalidAnswerError):
+    """A reply that came whole cannot be used."""
+
+
+def _parse(template: str, reply: Reply) -> str:
+    try:
+        return parse_answer(template, reply.text)
+    except InvalidAnswerError as error:
+        reason = error.reason
+        if reply.done_reason == "length":
+            reason = (
+                f"The answer was cut off after {reply.answer_tokens:,} tokens (num_predict, num_ctx); "
+                f"it has to be shorter. {reason}"
+            )[:REASON_CHARACTERS]
+        raise _UnusableError(reason) from None
+
+
+def _embed(
+    batch: list[Prompt],
+    server: OllamaServer,
+    budget: _Budget,
+    clock: Callable[[], datetime],
+    monotonic: Callable[[], float],
+) -> _Done[Embedding]:
+    """Ask for the vectors of a batch, for which a call has been taken from the budget."""
+    started_at, started = clock(), monotonic()
+    settings = batch[0].settings
+
+    def log(outcome: Outcome, error: str | None, attempts: int, tokens: Sequence[int]) -> list[Call]:
+        latency_ms = (monotonic() - started) * 1000 / len(batch)
+        return [
+            _log(
+                prompt,
+                started_at,
+                latency_ms=latency_ms,
+                prompt_tokens=read,
+                answer_tokens=0,
+                attempts=attempts,
+                outcome=outcome,
+                error=error,
+            )
+            for prompt, read in zip(batch, tokens, strict=True)
+        ]
+
+    def row(
+        prompt: Prompt, vector: list[float] | None, error: str | None, tokens: int, latency_ms: float
+    ) -> Embedding:
+        now = clock()
+        return Embedding(
+            key=prompt.key,
+            algorithm=ALGORITHM,
+            template=settings.template,
+            template_version=settings.template_version,
+            settings_hash=settings.settings_hash,
+            input_characters=settings.input_characters,
+            input_hash=prompt.input_hash,
+            model=settings.model,
+            model_digest=settings.model_digest,
+            options=settings.options,
+            dimension=None if vector is None else len(vector),
+            vector=vector,
+            error=error,
+            prompt_tokens=tokens,
+            latency_ms=latency_ms,
+            created_at=now,
+            last_used_at=now,
+        )
+
+    nothing = [0] * len(batch)
+    try:
+        answer = server.embed(settings, [prompt.input for prompt in batch])
+    except InvalidAnswerError as error:
+        if len(batch) == 1:
+            rows = [row(batch[0], None, error.reason, 0, (monotonic() - started) * 1000)]
+            return _Done(log("invalid", error.reason, error.attempts, nothing), rows)
+        done: _Done[Embedding] = _Done()
+        for place, prompt in enumerate(batch):
+            spent = budget.take()
+            if spent or done.failure:
+                reason = spent or str(done.failure)
+                done.calls += log("failed", reason, 0, nothing)[place:]
+                break
+            one = _embed([prompt], server, budget, clock, monotonic)
+            done = _Done(done.calls + one.calls, done.rows + one.rows, one.failure)
+        return done
+    except ModelError as error:
+        return _Done(log("failed", str(error), error.attempts, nothing), [], error)
+    budget.spend(answer.prompt_tokens)
+    tokens = _share(answer.prompt_tokens, [len(prompt.input) for prompt in batch])
+    latency_ms = answer.latency_ms / len(batch)
+    return _Done(
+        log("answered", None, answer.attempts, tokens),
+        [
+            row(prompt, vector, None, read, latency_ms)
+            for prompt, vector, read in zip(batch, answer.vectors, tokens, strict=True)
+        ],
+    )
+
+
+def _log(prompt: Prompt, started_at: datetime, **what: Any) -> Call:
+    settings = prompt.settings
+    return Call(
+        key=prompt.key,
+        template=settings.template,
+        template_version=settings.template_version,
+        model=settings.model,
+        started_at=started_at,
+        **what,
+    )
+
+
+def _share(whole: int, weights: Sequence[int]) -> list[int]:
+    """Return a number as a sum of whole numbers in proportion to weights."""
+    total = sum(weights) or 1
+    shares, given, weighed = [], 0, 0
+    for weight in weights:
+        weighed += weight
+        shares.append(whole * weighed // total - given)
+        given += shares[-1]
+    return shares
+
+
+def _distinct(prompts: Iterable[Prompt]) -> Iterator[Prompt]:
+    seen: set[UUID] = set()
+    for prompt in prompts:
+        if prompt.key not in seen:
+            seen.add(prompt.key)
+            yield prompt
+
+
+def _batches(prompts: Iterable[Prompt], size: int) -> Iterator[list[Prompt]]:
+    for _, alike in groupby(prompts, key=lambda prompt: prompt.settings):
+        while batch := list(islice(alike, size)):
+            yield batch
+
+
+def _size(prompts: Iterable[Prompt]) -> int:
+    return len({prompt.key for prompt in prompts}) if isinstance(prompts, Sequence) else 0
