@@ -20,8 +20,7 @@ from mnemoduck.extensions import load_extension
 from mnemoduck.home import FILE_MODE, Home, open_home
 from mnemoduck.llm.cache import ALIAS as CACHE_ALIAS
 from mnemoduck.llm.cache import LlmCache, attach_cache
-from mnemoduck.llm.selection import Selection, select_models
-from mnemoduck.llm.server import probe_server
+from mnemoduck.llm.selection import Selection, probe_server, select_models
 from mnemoduck.pipeline.dbt_log import say
 from mnemoduck.pipeline.load import newest_batch
 from mnemoduck.pipeline.lock import RunLock, is_held_by_parent

@@ -22,6 +22,7 @@ import pyarrow as pa
 from mnemoduck.errors import StorageError
 from mnemoduck.home import FILE_MODE, Home
 from mnemoduck.llm.cache_migrations import MIGRATIONS, migrate
+from mnemoduck.llm.records import Embedding, Response
 
 __all__ = [
     "ALIAS",
@@ -39,75 +40,6 @@ ALIAS = "llm_cache"
 
 Uses: TypeAlias = "duckdb.DuckDBPyRelation | pa.Table | Iterable[tuple[UUID, int]]"
 """Keys and how many prompts each has answered: a relation with columns `key` and `uses`, or pairs."""
-
-
-@dataclass(frozen=True)
-class Response:
-    """A row of `responses`: what a model said to a prompt. Times are UTC; naive ones are taken for UTC.
-
-    Attributes:
-        instructions: what came before the input; part of the settings, as is `response_schema`.
-        input: the text that was asked about.
-        response: what the model said, as it came; None if nothing came that could be kept.
-        answer: validated canonical JSON; None for a failure.
-        error: why there is no answer; None if there is one. A failure is not asked again.
-        latency_ms: milliseconds of the calls for it.
-        last_used_at: the last run that used it; at first when it was asked for (`created_at`).
-        use_count: prompts that it has answered without a call.
-        response_seq: given by the cache when it is stored; what is set here is ignored.
-    """
-
-    key: UUID
-    algorithm: str
-    template: str
-    template_version: int
-    settings_hash: UUID
-    instructions: str
-    input_characters: int
-    input: str
-    input_hash: UUID
-    model: str
-    model_digest: str | None
-    options: str
-    response_schema: str
-    response: str | None
-    answer: str | None
-    error: str | None
-    prompt_tokens: int
-    answer_tokens: int
-    latency_ms: float
-    created_at: datetime
-    last_used_at: datetime | None = None
-    use_count: int = 0
-    response_seq: int = 0
-
-
-@dataclass(frozen=True)
-class Embedding:
-    """A row of `embeddings`: the vector of a text, or why there is none. See `Response`.
-
-    Its settings have neither instructions nor a response schema, and the text itself is not kept.
-    """
-
-    key: UUID
-    algorithm: str
-    template: str
-    template_version: int
-    settings_hash: UUID
-    input_characters: int
-    input_hash: UUID
-    model: str
-    model_digest: str | None
-    options: str
-    dimension: int | None
-    vector: Sequence[float] | None
-    error: str | None
-    prompt_tokens: int
-    latency_ms: float
-    created_at: datetime
-    last_used_at: datetime | None = None
-    use_count: int = 0
-    response_seq: int = 0
 
 
 @dataclass(frozen=True)

@@ -196,8 +196,8 @@ def _call(
     limits: Limits,
     progress: _Progress,
 ) -> CallReport:
-    server = OllamaServer(limits.host, timeout_seconds=limits.timeout_seconds, attempts=limits.attempts)
-    return ask_prompts(prompts, server, limits, cache.store_responses, progress)
+    with OllamaServer(limits.host, limits.timeout_seconds, limits.attempts) as server:
+        return ask_prompts(prompts, server, limits, cache.store_responses, progress)
 
 
 def _choose(

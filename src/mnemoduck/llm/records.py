@@ -1,6 +1,6 @@
 """What the cache keeps of each answer: rows of its tables `responses` and `embeddings`, by column name.
 
-`response_seq` is missing: the cache numbers what it stores.
+The cache numbers what it stores: `response_seq` as it is set here is ignored.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Response:
     created_at: datetime
     last_used_at: datetime
     use_count: int = 0
+    response_seq: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,3 +77,4 @@ class Embedding:
     created_at: datetime
     last_used_at: datetime
     use_count: int = 0
+    response_seq: int = 0

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from mnemoduck.errors import UsageError
 from mnemoduck.llm.keys import canonical_json
+from mnemoduck.llm.server import OllamaServer, ServerState
 from mnemoduck.llm.settings import EMBEDDING, Mode, TemplateSettings
 
 MODE_VARIABLE = "MNEMODUCK_LLM"
@@ -30,17 +31,6 @@ EMBEDDING_PROVIDERS = ("auto", "none", "ollama", "minilm")
 
 OFF = UUID(int=0)
 """The settings_hash of what is off: rows that were made under another have to be looked at again."""
-
-
-class ServerState(Protocol):
-    """What a probe of the model server found."""
-
-    @property
-    def is_up(self) -> bool: ...
-    @property
-    def reason(self) -> str | None: ...
-    @property
-    def models(self) -> Mapping[str, str | None]: ...
 
 
 class DigestMemory(Protocol):
@@ -67,6 +57,12 @@ class Selection:
                 for settings in self.settings
             ]
         )
+
+
+def probe_server(host: str) -> ServerState:
+    """Ask the server at a URL what it has: see `OllamaServer.probe`."""
+    with OllamaServer(host) as server:
+        return server.probe()
 
 
 def select_models(
@@ -135,9 +131,8 @@ class _Chooser:
             return "off", None
         if wanted in {"auto", "ollama"} and self._server is not None:
             if self._server.is_up:
-                digest = self._find(model)
-                if digest is not None:
-                    digest = digest or None
+                if self._server.find_model(model) is not None:
+                    digest = self._server.digest(model)
                     self._cache.note_model(model, digest, datetime.now(UTC).replace(tzinfo=None))
                     return "ollama", digest
                 self._say(
@@ -146,14 +141,6 @@ class _Chooser:
             elif wanted == "ollama":
                 self._say(f"{what} wait: no Ollama server answers at {self._host} ({self._server.reason}).")
         return "cached", self._cache.last_digest(model)
-
-    def _find(self, model: str) -> str | None:
-        """Return the digest of a model that the server has, "" if it gives none, None if it has no such model."""
-        assert self._server is not None
-        for name in (model, f"{model}:latest"):
-            if name in self._server.models:
-                return self._server.models[name] or ""
-        return None
 
     def _say(self, notice: str) -> None:
         self.notices.append(notice)
