@@ -12,6 +12,7 @@ from mnemoduck import __version__
 from mnemoduck.cli.associations import associations_command
 from mnemoduck.cli.build import init_command, run_command
 from mnemoduck.cli.facts import facts_command
+from mnemoduck.cli.llm_cache import cache_group
 from mnemoduck.cli.output import escape_controls
 from mnemoduck.cli.partitions import partitions_group
 from mnemoduck.cli.read import (
@@ -55,6 +56,7 @@ for _command in (
     show_command,
     sql_command,
     partitions_group,
+    cache_group,
     status_command,
 ):
     cli.add_command(_command)

@@ -21,7 +21,11 @@ import pyarrow as pa
 
 from mnemoduck.errors import StorageError
 from mnemoduck.home import FILE_MODE, Home
+from mnemoduck.llm.cache_audit import Verification, verify
+from mnemoduck.llm.cache_eviction import Evicted, evict
 from mnemoduck.llm.cache_migrations import MIGRATIONS, migrate
+from mnemoduck.llm.cache_statistics import CacheStatistics, read_statistics
+from mnemoduck.llm.cache_transfer import Exported, Imported, export, import_
 from mnemoduck.llm.records import Embedding, Response
 
 __all__ = [
@@ -206,6 +210,59 @@ class LlmCache:
         with self._transaction():
             for row in rows:
                 self._cursor.execute(f"insert or replace into runs values ({marks})", row)
+
+    def stats(self) -> CacheStatistics:
+        """Return what is in the cache and what it was good for."""
+        with self._reading():
+            return read_statistics(self._cursor)
+
+    def verify(self) -> Verification:
+        """Derive every hash and key again, and check what was kept under it."""
+        with self._reading():
+            return verify(self._cursor)
+
+    def evict(
+        self,
+        max_age: timedelta | None = None,
+        max_bytes: int | None = None,
+        template: str | None = None,
+        below_version: int | None = None,
+        *,
+        dry_run: bool = False,
+    ) -> Evicted:
+        """Remove what was not used for `max_age`, then what was used least lately beyond `max_bytes`.
+
+        With a template it is about its entries only, and without an age or a size about all of them.
+
+        Raises:
+            UsageError: there is nothing to go by.
+            StorageError: the file cannot be read or written; nothing was removed.
+        """
+        unused_since = None
+        if max_age is not None:
+            try:
+                unused_since = _naive(self._clock() - max_age)
+            except OverflowError:
+                unused_since = datetime.min
+        with self._reading():
+            return evict(
+                self._cursor,
+                unused_since=unused_since,
+                max_bytes=max_bytes,
+                template=template,
+                below_version=below_version,
+                dry_run=dry_run,
+            )
+
+    def export(self, folder: Path) -> Exported:
+        """Write all tables to Parquet files in a folder. See `mnemoduck.llm.cache_transfer.export`."""
+        with self._reading():
+            return export(self._cursor, folder)
+
+    def import_(self, source: Path) -> list[Imported]:
+        """Take over what an export has. See `mnemoduck.llm.cache_transfer.import_`."""
+        with self._reading():
+            return import_(self._cursor, source, self.next_seq())
 
     def _store(self, table: str, rows: Iterable[Response] | Iterable[Embedding]) -> int:
         chosen: dict[UUID, Any] = {}
