@@ -13,7 +13,7 @@ from rich.progress import TaskID
 from mnemoduck.cli.options import Moment, home_option, json_option, project_option
 from mnemoduck.cli.output import escape_controls, print_json, progress_bar
 from mnemoduck.home import open_home
-from mnemoduck.llm.selection import EMBEDDING_PROVIDERS, LLM_MODES
+from mnemoduck.llm.settings import EMBEDDING_PROVIDERS, LLM_MODES
 from mnemoduck.pipeline.run import CallProgress, Progress, RunSummary, run_pipeline
 from mnemoduck.project import find_project
 

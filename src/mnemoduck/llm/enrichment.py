@@ -1,10 +1,10 @@
-"""The calls of one run: which prompts wait, who is asked, what it cost, and what is noted of it.
+"""The enrichment of one run: which prompts wait, who is asked, what it cost, and what is noted of it.
 
-Called by the model `llm_calls`, inside dbt, on the connection that has the warehouse and the cache. Statements
-commit on their own, so answers stay when the run fails later, or is killed.
+Called by the model `llm_calls`, inside dbt, on the connection that has the warehouse and the cache.
+Statements commit on their own, so answers stay when the run fails later, or is killed.
 
-Cost: one pass over the keys of all prompts against the keys of the cache; the rest is in the size of what came
-up in this run and of what is asked.
+Cost: one pass over the keys of all prompts against the keys of the cache; the rest is in the size of what
+came up in this run and of what is asked.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID
 
 import pyarrow as pa
@@ -22,12 +22,13 @@ from duckdb import DuckDBPyConnection
 from mnemoduck.home import Home
 from mnemoduck.llm.cache import ALIAS as CACHE_ALIAS
 from mnemoduck.llm.cache import LlmCache, RunRecord
-from mnemoduck.llm.calls import CallReport, Limits, Prompt, ask_prompts
 from mnemoduck.llm.keys import prompt_hash
-from mnemoduck.llm.server import OllamaServer
 from mnemoduck.llm.settings import EMBEDDING, TemplateSettings
 from mnemoduck.pipeline.load import note_answers
 from mnemoduck.project import render
+
+if TYPE_CHECKING:
+    from mnemoduck.llm.calls import CallReport, Limits, Prompt
 
 CALL_LOG_SCHEMA = pa.schema(
     [
@@ -52,7 +53,7 @@ TEMPLATES = "staging.llm_templates"
 PROMPTS = "staging.int_llm_prompts"
 MEMORIES = "staging.stg_memories"
 FORGOTTEN = "staging.int_forgotten_memories"
-"""Where the run's models are; dbt's relations cannot be named in statements of the connection that it gives."""
+"""Where the run's models are; statements on dbt's connection cannot name its relations otherwise."""
 
 InputSql: TypeAlias = Callable[[TemplateSettings], str]
 """Gives the SQL of what a model reads of a memory `m`."""
@@ -86,9 +87,10 @@ def call_models(
     for group in _by_model(templates):
         begun = _now()
         report = _ask(connection, cache, to_input, group, say)
-        calls.extend(_log_rows(run_id, report))
         _note_run(connection, cache, run_id, group, report, begun)
-        _tell(connection, group, report, say)
+        if report is not None:
+            calls.extend(_log_rows(run_id, report))
+            _tell(connection, group, report, say)
     _note_uses(connection, cache)
     newest = cache.newest_seq()
     if newest:
@@ -115,7 +117,7 @@ def _run_id(connection: DuckDBPyConnection) -> UUID:
 
 
 def _by_model(templates: Iterable[TemplateSettings]) -> list[list[TemplateSettings]]:
-    """Return the templates that are in use, those of one model together: what answers first, then what gives vectors."""
+    """Return the templates in use, those of one model together: answers come before vectors."""
     groups: dict[tuple[bool, str], list[TemplateSettings]] = {}
     for settings in sorted(templates, key=lambda settings: settings.template):
         if settings.mode != "off":
@@ -171,21 +173,25 @@ def _ask(
     to_input: InputSql,
     group: Sequence[TemplateSettings],
     say: Callable[[str], None],
-) -> CallReport:
-    limits = Limits.from_json(group[0].limits)
+) -> CallReport | None:
+    """Ask what waits of these templates; None if there is nobody to ask, or nothing."""
     if group[0].mode not in {"ollama", "minilm"}:
-        return CallReport(calls=[], stopped_by=None)
-    if group[0].template == EMBEDDING:
-        prompts = _choose(connection, to_input, group, limits.budget_calls * limits.embedding_batch)
-    else:
-        prompts = _choose(connection, to_input, group, limits.budget_calls)
+        return None
+    # The client takes 0.2 s to import, which a run without models saves.
+    from mnemoduck.llm.calls import Limits
+
+    limits = Limits.from_json(group[0].limits)
+    texts = limits.embedding_batch if group[0].template == EMBEDDING else 1
+    prompts = _choose(connection, to_input, group, limits.budget_calls * texts)
     if not prompts:
-        return CallReport(calls=[], stopped_by=None)
-    progress = _Progress(group[0], say)
-    report = _call(cache, group[0], prompts, limits, progress)
-    connection.executemany(
-        "insert into asked values (?, ?)", [[str(call.key), call.outcome] for call in report.calls]
+        return None
+    report = _call(cache, group[0], prompts, limits, _Progress(group[0], say))
+    outcomes = pa.table(
+        {"key": _uuids(call.key for call in report.calls), "outcome": [call.outcome for call in report.calls]}
     )
+    connection.register("outcomes", outcomes)
+    connection.execute("insert into asked select key, outcome from outcomes")
+    connection.unregister("outcomes")
     return report
 
 
@@ -196,6 +202,9 @@ def _call(
     limits: Limits,
     progress: _Progress,
 ) -> CallReport:
+    from mnemoduck.llm.calls import ask_prompts
+    from mnemoduck.llm.server import OllamaServer
+
     with OllamaServer(limits.host, limits.timeout_seconds, limits.attempts) as server:
         return ask_prompts(prompts, server, limits, cache.store_responses, progress)
 
@@ -204,6 +213,8 @@ def _choose(
     connection: DuckDBPyConnection, to_input: InputSql, group: Sequence[TemplateSettings], most: int
 ) -> list[Prompt]:
     """Return what is asked: of what waits the newest, with what the model reads."""
+    from mnemoduck.llm.calls import Prompt
+
     chosen: list[Prompt] = []
     by_template = {settings.template: settings for settings in group}
     connection.execute(
@@ -280,11 +291,15 @@ def _to_table(calls: list[dict[str, Any]]) -> pa.Table:
     for column in CALL_LOG_SCHEMA:
         values = [call[column.name] for call in calls]
         if column.type == pa.uuid():
-            stored = pa.array([value.bytes for value in values], pa.binary(16))
-            columns.append(pa.ExtensionArray.from_storage(pa.uuid(), stored))
+            columns.append(_uuids(values))
         else:
             columns.append(pa.array(values, column.type))
     return pa.table(columns, schema=CALL_LOG_SCHEMA)
+
+
+def _uuids(values: Iterable[UUID]) -> pa.Array:
+    stored = pa.array([value.bytes for value in values], pa.binary(16))
+    return pa.ExtensionArray.from_storage(pa.uuid(), stored)
 
 
 def _note_run(
@@ -292,10 +307,10 @@ def _note_run(
     cache: LlmCache,
     run_id: UUID,
     group: Sequence[TemplateSettings],
-    report: CallReport,
+    report: CallReport | None,
     begun: datetime,
 ) -> None:
-    """Count what came up, and what it would have cost. A key that was asked counts with all prompts that waited for it."""
+    """Count what came up and what it would have cost; a key that was asked counts with all that waited for it."""
     templates = [settings.template for settings in group]
     row = connection.execute(
         f"""
@@ -348,9 +363,10 @@ def _note_run(
     ).fetchone()
     assert row is not None
     prompts, distinct_prompts, hits, misses, failures, tokens_saved, seconds_saved, pending = row
-    if not prompts and not report.calls:
+    calls = report.calls if report else []
+    if not prompts and not calls:
         return
-    latencies = sorted(call.latency_ms for call in report.calls)
+    latencies = sorted(call.latency_ms for call in calls)
     cache.record_run(
         RunRecord(
             run_id=run_id,
@@ -364,17 +380,17 @@ def _note_run(
             misses=misses,
             failures=failures,
             pending=pending,
-            calls=report.call_count,
-            attempts=sum(call.attempts for call in report.calls),
-            prompt_tokens=sum(call.prompt_tokens for call in report.calls),
-            answer_tokens=sum(call.answer_tokens for call in report.calls),
+            calls=report.call_count if report else 0,
+            attempts=sum(call.attempts for call in calls),
+            prompt_tokens=sum(call.prompt_tokens for call in calls),
+            answer_tokens=sum(call.answer_tokens for call in calls),
             tokens_saved=tokens_saved,
             seconds_spent=sum(latencies) / 1000,
             seconds_saved=seconds_saved,
             latency_p50_ms=_quantile(latencies, 0.50),
             latency_p95_ms=_quantile(latencies, 0.95),
             latency_p99_ms=_quantile(latencies, 0.99),
-            stopped_by=report.stopped_by,
+            stopped_by=report.stopped_by if report else None,
         )
     )
 
@@ -404,8 +420,6 @@ def _tell(
     report: CallReport,
     say: Callable[[str], None],
 ) -> None:
-    if not report.calls and report.stopped_by is None:
-        return
     what = "vectors" if group[0].template == EMBEDDING else "prompts"
     counts = {
         outcome: sum(call.outcome == outcome for call in report.calls)

@@ -1,4 +1,4 @@
-"""Which model answers: what a run asks with follows from its variables, the environment and what the server has."""
+"""Which model answers: that follows from the variables, the environment and what the server has."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from mnemoduck.errors import UsageError
 from mnemoduck.llm.keys import canonical_json
-from mnemoduck.llm.server import OllamaServer, ServerState
-from mnemoduck.llm.settings import EMBEDDING, Mode, TemplateSettings
+from mnemoduck.llm.settings import EMBEDDING, EMBEDDING_PROVIDERS, LLM_MODES, Mode, TemplateSettings
+
+if TYPE_CHECKING:
+    from mnemoduck.llm.server import ServerState
 
 MODE_VARIABLE = "MNEMODUCK_LLM"
 MODEL_VARIABLE = "MNEMODUCK_LLM_MODEL"
@@ -25,9 +27,6 @@ DEFAULT_MODEL = "llama3.2"
 DEFAULT_HOST = "http://127.0.0.1:11434"
 DEFAULT_EMBEDDING_MODEL = "nomic-embed-text"
 MINILM_MODEL = "all-MiniLM-L6-v2"
-
-LLM_MODES = ("auto", "off", "cached", "ollama")
-EMBEDDING_PROVIDERS = ("auto", "none", "ollama", "minilm")
 
 OFF = UUID(int=0)
 """The settings_hash of what is off: rows that were made under another have to be looked at again."""
@@ -61,6 +60,8 @@ class Selection:
 
 def probe_server(host: str) -> ServerState:
     """Ask the server at a URL what it has: see `OllamaServer.probe`."""
+    from mnemoduck.llm.server import OllamaServer  # takes 0.2 s to import, which a run without models saves
+
     with OllamaServer(host) as server:
         return server.probe()
 
@@ -186,5 +187,5 @@ def _choose_minilm(chooser: _Chooser) -> tuple[Mode, str | None]:
 
 
 def _task_prefix(model: str) -> str:
-    """Return what a model wants before a text that is stored (nomic-embed-text was trained with such prefixes)."""
+    """Return what a model was trained to see before a text that is stored."""
     return "search_document: " if model.startswith("nomic-embed-text") else ""

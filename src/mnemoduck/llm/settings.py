@@ -11,6 +11,10 @@ from mnemoduck.llm.keys import ALGORITHM, prompt_hash
 Mode = Literal["off", "cached", "ollama", "minilm"]
 """Who answers what the cache does not have: nobody (off: nor is the cache used; cached) or a model."""
 
+LLM_MODES = ("auto", "off", "cached", "ollama")
+EMBEDDING_PROVIDERS = ("auto", "none", "ollama", "minilm")
+"""What can be asked for; auto finds out."""
+
 EMBEDDING = "embedding"
 """The template whose answer is a vector."""
 

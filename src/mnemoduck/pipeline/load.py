@@ -127,7 +127,7 @@ def load_inbox(home: Home) -> list[Batch]:
 
 
 def note_answers(home: Home, answers: str) -> int:
-    """Number the arrival of answers among the loads, unless the same was noted last; return the newest number.
+    """Number the arrival of answers among the loads, unless it was noted last; return the newest number.
 
     What a model says of an old memory is news as an event is: models that take what arrived after the last
     load they saw take it too.

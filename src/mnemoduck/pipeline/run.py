@@ -32,7 +32,8 @@ PUBLISHED_PREFIX = f"{SAYS}published: "
 UNCHANGED_PREFIX = f"{SAYS}unchanged: "
 NOT_PUBLISHED_PREFIX = f"{SAYS}not published: "
 CALLS_PATTERN = re.compile(
-    rf"{SAYS}asks (?P<model>.+): (?P<done>\d+) of (?P<total>\d+) (?P<what>prompts|vectors), (?P<failed>\d+) failed"
+    rf"{SAYS}asks (?P<model>.+): (?P<done>\d+) of (?P<total>\d+) (?P<what>prompts|vectors), "
+    r"(?P<failed>\d+) failed"
 )
 """How a line tells how far the calls of a model are, see mnemoduck.llm.enrichment."""
 
@@ -82,7 +83,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class CallProgress:
-    """How far the calls of a model are: `done` of `total` prompts or vectors (`what`), `failed` of them in vain."""
+    """How far a model's calls are: `done` of `total` prompts or vectors (`what`), `failed` in vain."""
 
     model: str
     what: str
