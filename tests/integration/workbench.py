@@ -27,6 +27,7 @@ TABLES = (
     "staging.int_forgotten_memories",
     "retrieval.search_documents",
     "retrieval.search_postings",
+    "retrieval.memory_embeddings",
     "main.short_term_memories",
     "main.consolidated_memories",
     "staging.int_fact_statements",
