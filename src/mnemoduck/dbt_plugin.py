@@ -20,6 +20,7 @@ from mnemoduck.extensions import load_extension
 from mnemoduck.home import FILE_MODE, Home, open_home
 from mnemoduck.pipeline.lock import RunLock, is_held_by_parent
 from mnemoduck.pipeline.publish import fingerprint_build, publish
+from mnemoduck.sentiment import register_sentiment
 from mnemoduck.warehouse import check_database_file
 
 
@@ -52,6 +53,7 @@ class Plugin(BasePlugin):
         os.chmod(self._home.warehouse, FILE_MODE)
         self._connection = conn
         load_extension(conn, "fts")  # for its function stem()
+        register_sentiment(conn)
         conn.create_function("mnemoduck_publish", self._publish, side_effects=True)
         conn.create_function("mnemoduck_begin_archive", self._begin_archive, side_effects=True)
         conn.create_function("mnemoduck_seal_archive", self._seal_archive, side_effects=True)
