@@ -18,7 +18,7 @@
 {%- set day -%}\d{1,2}(?:st|nd|rd|th|\.)?{%- endset -%}
 {%- set year -%}[12]\d{3}{%- endset -%}
 {%- set written -%}
-    \b{{ year }}-\d{2}-\d{2}(?:\b|t)|\b{{ year }}/\d{1,2}/\d{1,2}\b|\b\d{1,2}[./]\d{1,2}[./]{{ year }}\b
+    \b{{ year }}-\d{2}-\d{2}(?:\b|t)|\b{{ year }}/\d{1,2}/\d{1,2}\b|\b\d{1,2}[./]\d{1,2}[./]{{ year }}(?:[./]\d+)*\b
     {{- '' -}}
     |\b{{ day }} ?(?:of )?{{ month }},? {{ year }}\b|\b{{ month }} {{ day }},? {{ year }}\b
 {%- endset -%}
@@ -42,6 +42,7 @@
                     ) as varchar)
                 }],
                 lambda parts: try_cast(case
+                    when len(parts.numbers) > 3 then null
                     when regexp_matches(written, '^\d{4}')
                         then concat_ws('-', parts.numbers[1], lpad(parts.numbers[2], 2, '0'), lpad(parts.numbers[3], 2, '0'))
                     when parts.month is not null

@@ -55,7 +55,7 @@
     )
 {%- endset -%}
 {%- set run -%}(?:\. )?(?:\+[^ ]+ )*=[^ ]+(?: (?:~[^ ]+ ){0,2}(?:\+[^ ]+ )*=[^ ]+)*{%- endset -%}
-{%- set german -%}\b(?:der|das|und|ist|nicht|ich|ein|eine|einen|mit|dem|den|wir|auch|auf|sich|von|zu)\b{%- endset -%}
+{%- set german -%}\b(?:der|das|und|ist|nicht|ich|ein|eine|einen|mit|dem|den|wir|auch|auf|sich|zu)\b{%- endset -%}
 {%- set english -%}\b(?:the|and|is|of|to|a|it|my|you|we|at|for|on|with|that|was)\b{%- endset -%}
     list_transform([{{ text }}], lambda text:
         list_transform([{{ marked }}], lambda words:
@@ -100,4 +100,12 @@
             )[1]
         )[1]
     )[1]
+{%- endmacro %}
+
+
+{#- Expression, the same as structs of name and kind, which is null. -#}
+{% macro lexical_entities(column) %}{{ return(adapter.dispatch('lexical_entities', 'mnemoduck')(column)) }}{% endmacro %}
+
+{% macro duckdb__lexical_entities(column) -%}
+    list_transform({{ entity_names(column) }}, lambda name: {'name': name, 'kind': cast(null as varchar)})
 {%- endmacro %}
