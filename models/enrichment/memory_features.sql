@@ -1,6 +1,6 @@
-{#- Lexical features follow from the text, which never changes: of a memory whose answers changed they are kept,
-    and read from the text only where a model had told them and tells them no more. What a model tells is not worked
-    out lexically at all. -#}
+{#- Lexical features follow from the text, which never changes: of a memory whose answers changed they are
+    kept, and read from the text only where a model had told them and tells them no more. What a model tells is
+    not worked out lexically at all. -#}
 {{
     config(
         materialized='incremental',
