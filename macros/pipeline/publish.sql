@@ -122,9 +122,21 @@
     when the rows are in doubt, so it never counts as the same build. -#}
 {% macro build_settings() %}
     {%- set settings = project_variables() -%}
-    {%- do settings.update({'partitions': partition_states()}) -%}
+    {%- do settings.update({'partitions': partition_states(), 'answers': answer_states()}) -%}
     {%- if flags.FULL_REFRESH -%}{%- do settings.update({'run_id': invocation_id}) -%}{%- endif -%}
     {{ return(tojson(settings, sort_keys=true)) }}
+{% endmacro %}
+
+
+{#- How far answers and vectors of models have got into the warehouse: they arrive without events. -#}
+{% macro answer_states() %}
+    {%- set states = [] -%}
+    {%- for model, column in [('memory_features', 'changed_batch_seq'), ('memory_embeddings', 'response_seq')] -%}
+        {%- do states.append(run_query(
+            'select concat(count(*), max(' ~ column ~ ')) from ' ~ graph.nodes['model.mnemoduck.' ~ model].relation_name
+        ).columns[0].values()[0]) -%}
+    {%- endfor -%}
+    {{ return(states | join(' ')) }}
 {% endmacro %}
 
 

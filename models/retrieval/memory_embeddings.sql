@@ -21,6 +21,8 @@
     )
 }}
 
+-- depends_on: {{ ref('llm_calls') }}
+
 with
 
 asked as (

@@ -494,7 +494,7 @@ class _Stop(tenacity.stop.stop_base):
 
 
 _backoff = tenacity.wait_exponential_jitter(
-    initial=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS, jitter=FIRST_WAIT_SECONDS
+    multiplier=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS, jitter=FIRST_WAIT_SECONDS
 )
 
 
