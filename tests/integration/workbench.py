@@ -107,6 +107,8 @@ class Workbench:
             "MNEMODUCK_HOME": str(self.home),
             "COLUMNS": "160",
             "NO_COLOR": "1",
+            # Nobody answers there: a developer's own model server is none of the tests' business.
+            "OLLAMA_HOST": "http://127.0.0.1:9",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             **changes,
         }

@@ -182,7 +182,8 @@ def _ask(
 
     limits = Limits.from_json(group[0].limits)
     texts = limits.embedding_batch if group[0].template == EMBEDDING else 1
-    prompts = _choose(connection, to_input, group, limits.budget_calls * texts)
+    # One more than can be asked, so that who asks knows that some are left over.
+    prompts = _choose(connection, to_input, group, limits.budget_calls * texts + 1)
     if not prompts:
         return None
     report = _call(cache, group[0], prompts, limits, _Progress(group[0], say))

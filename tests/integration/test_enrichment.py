@@ -1,0 +1,238 @@
+"""Enrichment through the real dbt, against a server that speaks Ollama's protocol, faults included."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from tests.integration.workbench import Done, Workbench, checksums
+from tests.ollama_server import OllamaDouble
+
+WARM = {
+    "llm_attempts": 2,
+    "llm_timeout_seconds": 2,
+    "llm_breaker_failures": 50,
+    "llm_concurrency": 8,
+    "embedding_provider": "none",
+}
+"""Variables of a run that is not to wait long."""
+
+
+@pytest.fixture
+def server() -> Iterator[OllamaDouble]:
+    with OllamaDouble() as double:
+        double.retry_after = "0"
+        yield double
+    assert not double.errors
+
+
+def remember(bench: Workbench, contents: list[str], day: str = "2026-03-02") -> None:
+    """Write memories a minute apart, each in a session of its own."""
+    file = bench.home.parent / f"memories-{day}.jsonl"
+    lines = [
+        {
+            "content": content,
+            "role": "user",
+            "user_id": "ada",
+            "session_id": f"s{number}",
+            "occurred_at": f"{day}T{8 + number // 60:02d}:{number % 60:02d}:00Z",
+        }
+        for number, content in enumerate(contents)
+    ]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = bench.mnemoduck("ingest", str(file))
+    assert done.code == 0, done.out + done.err
+
+
+def build(bench: Workbench, server: OllamaDouble, *options: str, **variables: Any) -> Done:
+    """Run plain `dbt build` with a model server."""
+    chosen = json.dumps({**WARM, "llm_host": server.url, **variables})
+    done = bench.dbt("build", "--vars", chosen, *options)
+    assert done.code == 0, done.out + done.err
+    return done
+
+
+def metrics(bench: Workbench) -> dict[str, Any]:
+    """Return the newest row of llm_cache_metrics of the model that answers prompts."""
+    with duckdb.connect(str(bench.snapshot()), read_only=True) as connection:
+        cursor = connection.execute(
+            "select * from llm_cache_metrics where model = 'llama3.2' order by started_at desc limit 1"
+        )
+        names = [column[0] for column in cursor.description or ()]
+        row = cursor.fetchone()
+    assert row is not None
+    return dict(zip(names, row, strict=True))
+
+
+def outcomes(bench: Workbench) -> dict[str, Counter[str]]:
+    """Return for each fault that was asked for what became of its prompts in the last run.
+
+    The call log is read in the warehouse: a run that brought no answer publishes nothing.
+    """
+    found: dict[str, Counter[str]] = {}
+    with duckdb.connect(str(bench.home / "warehouse.duckdb"), read_only=True) as connection:
+        rows = connection.execute(
+            """
+            select m.content, c.outcome
+            from staging.llm_calls as c
+            inner join staging.int_llm_prompts as p using (prompt_key)
+            inner join staging.stg_memories as m on p.memory_id = m.memory_id
+            """
+        ).fetchall()
+    for content, outcome in rows:
+        fault = content.split("fault:")[1].split()[0] if "fault:" in content else "none"
+        found.setdefault(fault, Counter())[outcome] += 1
+    return found
+
+
+def test_a_run_meets_every_fault_and_everything_else_is_done(bench: Workbench, server: OllamaDouble) -> None:
+    helped = ["http-500:1", "http-429:1", "reset:1", "wrong-schema:1", "fence", "slow", "injection"]
+    never_valid = ["wrong-schema", "truncated-json", "long", "empty-answer"]
+    away = ["reset", "http-500", "cut-body", "empty-body", "hang"]
+    faults = helped + never_valid + away
+    good = [f"Ada prefers tea number {number}." for number in range(6)]
+    remember(bench, good + [f"Ada tells of fault:{fault} in the kitchen." for fault in faults])
+
+    done = build(bench, server)
+
+    found = outcomes(bench)
+    assert {fault: dict(found[fault]) for fault in helped} == {fault: {"answered": 2} for fault in helped}
+    assert {fault: dict(found[fault]) for fault in never_valid} == {f: {"invalid": 2} for f in never_valid}
+    assert {fault: dict(found[fault]) for fault in away} == {fault: {"failed": 2} for fault in away}
+    assert dict(found["none"]) == {"answered": 12}
+    assert "8 got no valid answer and are not asked again; 10 wait" in done.out
+    assert bench.query("select count(*) from memory_features")[0][0] == len(good) + len(faults)
+    by_model = "select count(*) from memory_features where importance_method = 'model'"
+    assert bench.query(by_model)[0][0] == len(good) + len(helped)
+    row = metrics(bench)
+    assert (row["misses"], row["failures"], row["pending"]) == (26, 8, 10)
+    reasons = dict(bench.query("select outcome, min(error) from staging.llm_calls group by outcome"))
+    assert reasons["answered"] is None
+    assert reasons["failed"].startswith("The model server at ")
+
+    # What is not asked again: answers, and what was invalid twice. What waited is asked again.
+    asked = server.count("/api/chat")
+    again = build(bench, server)
+    assert set(outcomes(bench)) == set(away)
+    assert server.count("/api/chat") - asked <= len(away) * 2 * WARM["llm_attempts"]  # type: ignore[operator]
+    assert "10 wait" in again.out
+
+
+def test_each_distinct_prompt_is_paid_for_once_ever(
+    bench: Workbench, server: OllamaDouble, project_copy: Callable[[], Path]
+) -> None:
+    texts = [f"Task {number}: water the plants in room {number}." for number in range(40)]
+    remember(bench, texts * 5)
+    build(bench, server)
+    row = metrics(bench)
+    assert (row["prompts"], row["distinct_prompts"], row["calls"]) == (400, 80, 80)
+    assert row["hit_rate"] >= 0.8
+    assert row["token_hit_rate"] == pytest.approx(0.8)
+    assert server.count("/api/chat") == 80
+
+    # The same memories again, on another day: all hits.
+    remember(bench, texts, day="2026-03-09")
+    build(bench, server)
+    row = metrics(bench)
+    assert (row["prompts"], row["calls"], row["hit_rate"], row["pending"]) == (80, 0, 1.0, 0)
+    assert server.count("/api/chat") == 80
+
+    # The warehouse deleted, nobody to ask: everything comes from the cache, and is the same.
+    before = checksums(bench.snapshot(), with_bookkeeping=False)
+    for file in [bench.home / "warehouse.duckdb", *(bench.home / "published").iterdir()]:
+        file.unlink()
+    done = bench.mnemoduck("run", "--llm", "cached", "--embeddings", "none")
+    assert done.code == 0, done.out + done.err
+    assert checksums(bench.snapshot(), with_bookkeeping=False) == before
+    assert metrics(bench)["hit_rate"] == 1.0
+
+    # One template changed: only its prompts are asked again, and until they are, its old answers count.
+    project = project_copy()
+    template = project / "macros" / "llm" / "extraction.sql"
+    template.write_text(template.read_text().replace("'version': 1", "'version': 2"))
+    variables = json.dumps({**WARM, "llm_host": server.url, "llm_budget_calls": 10})
+    done = bench.dbt("build", "--vars", variables, project=project)
+    assert done.code == 0, done.out + done.err
+    schemas = {json.dumps(body["format"]) for path, body in server.requests[-10:] if path == "/api/chat"}
+    assert len(schemas) == 1
+    assert "entities" in schemas.pop()
+    row = metrics(bench)
+    assert (row["calls"], row["pending"]) == (10, 30)
+    assert "budget" in row["stopped_by"]
+    assert bench.query(
+        "select template_version, is_current, count(*) from staging.int_llm_answers "
+        "where template = 'extraction' group by all order by all"
+    ) == [(1, False, 180), (2, True, 60)]
+    assert bench.query("select count(*) from memory_features where summary_method is null") == [(0,)]
+
+
+def test_a_kill_in_the_middle_of_the_calls_loses_no_answer_that_was_committed(
+    bench: Workbench, server: OllamaDouble
+) -> None:
+    remember(bench, [f"Note {number}: the meeting is moved to room {number}." for number in range(300)])
+    server.delay = 0.02
+    variables = {**WARM, "llm_host": server.url, "llm_commit_seconds": 0.2}
+    dbt = ["dbt", "build", "--vars", json.dumps(variables)]
+    process = bench.start(*dbt, f"--target-path={bench.home}-target", f"--log-path={bench.home}-logs")
+    deadline = time.monotonic() + 120
+    while server.count("/api/chat") < 250 and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+
+    with duckdb.connect(str(bench.home / "llm_cache.duckdb"), read_only=False) as connection:
+        row = connection.execute(
+            "select count(*), count(distinct key), count(answer) from responses"
+        ).fetchone()
+    assert row is not None
+    kept = row[0]
+    assert row == (kept, kept, kept)
+    asked = server.count("/api/chat")
+    assert asked - 100 <= kept <= asked, "what was asked within the last moments may be lost"
+    server.delay = 0
+    build(bench, server)
+    assert server.count("/api/chat") - asked == 600 - kept
+    assert metrics(bench)["pending"] == 0
+
+
+def test_without_the_model_or_when_the_server_dies_the_run_completes(
+    bench: Workbench, server: OllamaDouble
+) -> None:
+    remember(bench, [f"Ada decided on plan {number}." for number in range(20)])
+    models, server.models = server.models, {}
+    done = bench.mnemoduck("run", "--llm", "ollama", OLLAMA_HOST=server.url)
+    assert done.code == 0, done.out + done.err
+    assert "has no model 'llama3.2'. Get it with `ollama pull llama3.2`" in done.out
+    assert bench.query(
+        "select count(*), count(sentiment_method), count(importance) from memory_features"
+    ) == [(20, 0, 0)]
+
+    # It has the model now, and dies on the way: what was answered counts, the rest waits.
+    server.models = models
+    remember(bench, ["Ada loves the fault:http-503 of the old kettle."], day="2026-03-03")
+    server.faults["*"] = "http-503"
+    done = build(bench, server, llm_breaker_failures=3)
+    row = metrics(bench)
+    assert row["pending"] == 42
+    assert row["stopped_by"] is not None
+    assert row["stopped_by"] in done.out
+    assert row["calls"] < 20, "the breaker ends the calls"
+
+    server.faults.clear()
+    done = bench.mnemoduck("run", "--embeddings", "ollama", OLLAMA_HOST=server.url)
+    assert done.code == 0, done.out + done.err
+    assert "llama3.2 answered 40 prompts; 2 wait" in done.out
+    assert bench.query("select count(*) from memory_features where importance_method = 'model'") == [(20,)]
+    assert bench.query(
+        "select count(*), min(dimension), any_value(model) from retrieval.memory_embeddings"
+    ) == [(20, 32, "nomic-embed-text")]
