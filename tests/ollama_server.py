@@ -1,9 +1,9 @@
 """A local HTTP server that speaks Ollama's protocol, with faults on demand and without a model.
 
 Its answers are computed from the text between fence tags by simple rules (`appraise`, `extract`), its vectors
-from a hash: the same input gives the same output. A fault is asked for by a marker in the text, `fault:<name>`
-(always) or `fault:<name>:<n>` (the first n times that this text is asked), or for whole endpoints by
-`OllamaDouble.faults`. Names are the keys of `FAULTS`.
+from a hash: the same input gives the same output. A fault is asked for by a marker in the text,
+`fault:<name>` (always) or `fault:<name>:<n>` (the first n times that this text is asked), or for whole
+endpoints by `OllamaDouble.faults`. Names are the keys of `FAULTS`.
 
     python -m tests.ollama_server --port-file port.txt --delay 0.01      # until it is ended
 """
@@ -362,11 +362,9 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def _generate(self, body: dict[str, Any], fault: str | None) -> None:
-        double = self.server.double
         text = _spoil(answer(body.get("format"), fenced_text(_input(body))), fault)
-        pieces = (
-            [text[begin : begin + 4] for begin in range(0, len(text), 4)] if len(text) < 100_000 else [text]
-        )
+        length = 4 if len(text) < 100_000 else 4096
+        pieces = [text[begin : begin + length] for begin in range(0, len(text), length)]
         limit = body.get("options", {}).get("num_predict") or len(pieces)
         reason = "length" if fault == "cut-answer" or limit < len(pieces) else "stop"
         pieces = pieces[:limit]
