@@ -1,4 +1,4 @@
-"""The model server: what is sent to it, and what is said when it fails, against a server that fails on demand."""
+"""The model server: what is sent to it, and what is said when it fails, tried on one that fails on demand."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -128,8 +129,8 @@ def test_the_streamed_answer_is_the_one_that_comes_in_one_piece(double: OllamaDo
     assert parts[-1].eval_count == whole.eval_count
     generated = client.generate("llama3.2", "I will call her today", **arguments)
     pieces = list(client.generate("llama3.2", "I will call her today", stream=True, **arguments))
-    assert "".join(piece.response for piece in pieces) == generated.response == whole.message.content
-    client.close()
+    assert "".join(piece.response or "" for piece in pieces) == generated.response == whole.message.content
+    client.close()  # type: ignore[no-untyped-call]
 
 
 def test_a_correction_is_sent_with_the_answer_that_it_corrects(
@@ -167,9 +168,7 @@ def test_texts_become_vectors_of_the_dimension_that_is_asked_for(
     answer = server.embed(EMBEDDING, ["one", "two"])
     assert answer.vectors == [vector("one", 32), vector("two", 32)]
     assert answer.prompt_tokens == 2
-    settings = TemplateSettings(
-        "embedding", 1, "ollama", "nomic-embed-text", None, '{"dimensions":8,"num_ctx":2048}', "", "", 8000
-    )
+    settings = replace(EMBEDDING, options='{"dimensions":8,"num_ctx":2048}')
     assert [len(found) for found in server.embed(settings, ["one"]).vectors] == [8]
     body = double.requests[-1][1]
     assert (body["dimensions"], body["options"], body["truncate"]) == (8, {"num_ctx": 2048}, True)
@@ -322,7 +321,7 @@ TRIED = {
     "reset": "broke off in the middle of a call (asked 3 times).",
     "http-500": "failed (HTTP 500: llama runner process has terminated: exit status 2) (asked 3 times).",
     "http-503": "failed (HTTP 503: server busy, please try again. maximum pending requests exceeded)",
-    "http-429": "has too much to do (HTTP 429) and asks to wait 7 seconds (asked 3 times). Fewer calls at a time",
+    "http-429": "has too much to do (HTTP 429) and asks to wait 7 seconds (asked 3 times). Fewer calls",
     "html": "sent what is not Ollama's protocol (asked 3 times).",
     "empty-body": "ended its answer before it was done (asked 3 times).",
     "cut-body": "sent what is not Ollama's protocol (asked 3 times).",

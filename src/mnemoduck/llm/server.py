@@ -489,9 +489,9 @@ class _Stop(tenacity.stop.stop_base):
         return self._is_over(retry_state)
 
 
-_backoff = tenacity.wait_exponential_jitter(
-    initial=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS, jitter=FIRST_WAIT_SECONDS
-)
+_backoff = tenacity.wait_exponential(
+    multiplier=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS
+) + tenacity.wait_random(0, FIRST_WAIT_SECONDS)
 
 
 def _wait(state: tenacity.RetryCallState) -> float:
