@@ -156,6 +156,7 @@ class OllamaDouble:
         faults: by path ("/api/version"), or "*" for generate, chat and embed: a fault, "name" or "name:n".
         retry_after: seconds, what 429 and 503 say.
         delay: seconds before an answer of a model begins.
+        piece: characters of a streamed part.
         dimension: of vectors, if none is asked for.
         requests: path and body of each request, in order of arrival.
         peak: the most calls of a model that were under way at once.
@@ -169,6 +170,7 @@ class OllamaDouble:
         self.faults: dict[str, str] = {}
         self.retry_after: str = "7"
         self.delay = 0.0
+        self.piece = 4
         self.dimension = 32
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.headers: list[dict[str, str]] = []
@@ -363,7 +365,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _generate(self, body: dict[str, Any], fault: str | None) -> None:
         text = _spoil(answer(body.get("format"), fenced_text(_input(body))), fault)
-        length = 4 if len(text) < 100_000 else 4096
+        length = self.server.double.piece if len(text) < 100_000 else 4096
         pieces = [text[begin : begin + length] for begin in range(0, len(text), length)]
         limit = body.get("options", {}).get("num_predict") or len(pieces)
         reason = "length" if fault == "cut-answer" or limit < len(pieces) else "stop"
@@ -585,10 +587,12 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--port-file", type=Path, help="is written when the server answers")
     parser.add_argument("--delay", type=float, default=0.0, help="seconds before each answer")
+    parser.add_argument("--piece", type=int, default=4, help="characters of a streamed part")
     parser.add_argument("--fault", help="of every call of a model: " + ", ".join(FAULTS))
     arguments = parser.parse_args()
     with OllamaDouble(arguments.port) as double:
         double.delay = arguments.delay
+        double.piece = arguments.piece
         if arguments.fault:
             double.faults["*"] = arguments.fault
         if arguments.port_file:

@@ -148,7 +148,8 @@ def server_url(host: str | None = None) -> str:
         if not port or any(character.isspace() for character in asked):
             raise ValueError
         if ":" in name:
-            name = f"[{ipaddress.IPv6Address(name.partition('%')[0])}]"
+            ipaddress.IPv6Address(name)
+            name = f"[{name}]"
     except ValueError:
         raise UsageError(
             f"The model server's address {asked!r} cannot be used. It is a URL like http://127.0.0.1:11434, "
@@ -546,9 +547,7 @@ def _check_vectors(vectors: list[list[float]], texts: int, dimension: int | None
         raise InvalidAnswerError(f"{len(vectors)} vectors came for {texts} texts.")
     dimensions = sorted({len(vector) for vector in vectors})
     if dimension is not None and dimensions not in ([], [dimension]):
-        raise InvalidAnswerError(
-            f"Vectors of {dimension} numbers were asked for, and came with {dimensions}."
-        )
+        raise InvalidAnswerError(f"Vectors of {dimension} numbers were asked for, not of {dimensions}.")
     if len(dimensions) > 1 or dimensions == [0]:
         raise InvalidAnswerError(f"The vectors are not of one dimension, but of {dimensions}.")
     if not all(math.isfinite(number) for vector in vectors for number in vector):
