@@ -183,7 +183,7 @@ class OllamaDouble:
         self._http = _Server(("127.0.0.1", port), self)
         self.port: int = self._http.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.005,), daemon=True)
 
     def __enter__(self) -> OllamaDouble:
         self._thread.start()

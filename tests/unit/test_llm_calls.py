@@ -145,7 +145,7 @@ INVALID = {
     "not-json": "The answer is no JSON object; it has to begin with { and end with }.",
     "cut-answer": "The answer was cut off after ",
     "truncated-json": "The answer is not valid JSON, or is cut off: EOF while parsing",
-    "wrong-schema": "importance: Input should be less than or equal to 1. mood: Extra inputs are not permitted.",
+    "wrong-schema": "importance: Input should be less than or equal to 1. mood: Extra inputs",
     "long": "The answer is longer than 65,536 bytes; it has to be much shorter.",
     "long-line": "The answer is longer than 65,536 bytes; it has to be much shorter.",
     "surrogates": "The answer is no JSON object",
@@ -168,7 +168,7 @@ def test_whatever_happens_to_one_prompt_the_others_are_answered(
     before = [prompt(f"before {number}") for number in range(3)]
     bad = prompt(f"the bad one fault:{fault}")
     after = [prompt(f"after {number}") for number in range(3)]
-    with OllamaServer(double.url, timeout_seconds=0.7, attempts=2, sleep=Waits()) as server:
+    with OllamaServer(double.url, timeout_seconds=0.4, attempts=2, sleep=Waits()) as server:
         report = ask_prompts([*before, bad, *after], server, QUIET, cache)
     logged = call(report, bad)
     others = before if fault in STOPPING else before + after
@@ -274,14 +274,14 @@ def test_what_a_model_says_stays_data(server: OllamaServer, cache: Cache) -> Non
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
-def test_no_more_calls_are_under_way_than_allowed(
+def test_no_more_calls_are_made_at_once_than_allowed(
     concurrency: int, double: OllamaDouble, cache: Cache
 ) -> None:
     double.delay = 0.02
-    prompts = [prompt(str(number)) for number in range(24)]
+    prompts = [prompt(str(number)) for number in range(12)]
     with OllamaServer(double.url) as server:
         report = ask_prompts(prompts, server, replace(QUIET, concurrency=concurrency), cache)
-    assert report.count("answered") == 24
+    assert report.count("answered") == 12
     assert double.peak == concurrency
 
 
@@ -355,10 +355,10 @@ def test_limits_are_read_from_json() -> None:
 def test_answers_are_committed_every_few_seconds_by_the_thread_that_asks(
     double: OllamaDouble, cache: Cache
 ) -> None:
-    double.delay = 0.03
+    double.delay = 0.02
     prompts = [prompt(str(number)) for number in range(20)]
     with OllamaServer(double.url) as server:
-        ask_prompts(prompts, server, replace(QUIET, commit_seconds=0.1), cache)
+        ask_prompts(prompts, server, replace(QUIET, commit_seconds=0.07), cache)
     assert 3 <= len(cache.commits) <= 10
     assert cache.threads == {threading.current_thread()}
     assert len({row.key for row in cache.rows}) == len(cache.rows) == 20
@@ -366,7 +366,7 @@ def test_answers_are_committed_every_few_seconds_by_the_thread_that_asks(
 
 def test_answers_are_committed_while_a_call_takes_long(double: OllamaDouble) -> None:
     committed_at: list[float] = []
-    with OllamaServer(double.url, timeout_seconds=1) as server:
+    with OllamaServer(double.url, timeout_seconds=0.8) as server:
         begun = time.monotonic()
         ask_prompts(
             [prompt("one"), prompt("two fault:hang")],
@@ -375,7 +375,7 @@ def test_answers_are_committed_while_a_call_takes_long(double: OllamaDouble) -> 
             lambda _: committed_at.append(time.monotonic()),
         )
     assert len(committed_at) == 1
-    assert committed_at[0] - begun < 0.9
+    assert committed_at[0] - begun < 0.7
 
 
 def test_an_interrupt_loses_nothing_and_waits_for_nothing(double: OllamaDouble, cache: Cache) -> None:
@@ -505,6 +505,9 @@ def count_chats(url: str) -> int:
 
 
 # --- embeddings ---------------------------------------------------------------------------------------
+
+
+VECTOR_FAULTS = [*(fault for fault in FAULTS if fault.startswith("vector")), "too-long-text"]
 
 
 def test_texts_are_embedded_in_batches(double: OllamaDouble, server: OllamaServer, cache: Cache) -> None:
