@@ -201,6 +201,12 @@ class OllamaDouble:
             self._http.close_connections()
             self._thread.join()
 
+    @property
+    def is_busy(self) -> bool:
+        """Return whether a call of a model is under way."""
+        with self._lock:
+            return self._under_way > 0
+
     def count(self, path: str) -> int:
         """Return how many requests an endpoint got."""
         with self._lock:

@@ -404,6 +404,19 @@ def test_an_error_of_ours_loses_nothing(double: OllamaDouble, server: OllamaServ
     assert len(cache.rows) == 3
 
 
+def test_an_error_of_ours_loses_no_answer_that_came_meanwhile(double: OllamaDouble, cache: Cache) -> None:
+    def fail(*_: int) -> None:
+        while double.count("/api/chat") < 2 or double.is_busy:
+            time.sleep(0.01)
+        time.sleep(0.1)  # until the other thread has read its answer
+        raise ZeroDivisionError
+
+    limits = replace(QUIET, concurrency=2, commit_seconds=60)
+    with OllamaServer(double.url) as server, pytest.raises(ZeroDivisionError):
+        ask_prompts([prompt("one"), prompt("two")], server, limits, cache, fail)
+    assert len(cache.rows) == 2
+
+
 def test_prompts_that_cannot_be_read_lose_no_answers(server: OllamaServer, cache: Cache) -> None:
     def read() -> Iterator[Prompt]:
         yield from [prompt("one"), prompt("two")]

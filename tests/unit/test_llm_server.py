@@ -297,7 +297,7 @@ def test_a_server_that_does_not_answer_within_a_second_is_not_waited_for(
     begun = time.monotonic()
     state = server.probe()
     assert 0.9 < time.monotonic() - begun < 3
-    assert state.reason == f"The model server at {double.url} did not answer within 1 seconds."
+    assert state.reason == f"The model server at {double.url} did not answer within 1 s."
 
 
 def closed_port() -> int:

@@ -457,7 +457,7 @@ class OllamaServer:
                 f"{where} did not finish within {seconds:g} seconds. A smaller model is faster; "
                 "llm_timeout_seconds gives it more time."
                 if model
-                else f"{where} did not answer within {seconds:g} seconds."
+                else f"{where} did not answer within {seconds:g} s."
             )
         if isinstance(error, httpx.HTTPError):
             return f"{where} broke off in the middle of a call."
