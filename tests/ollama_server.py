@@ -1,9 +1,9 @@
 """A local HTTP server that speaks Ollama's protocol, with faults on demand and without a model.
 
 Its answers are computed from the text between fence tags by simple rules (`appraise`, `extract`), its vectors
-from a hash: the same input gives the same output. A fault is asked for by a marker in the text, `fault:<name>`
-(always) or `fault:<name>:<n>` (the first n times that this text is asked), or for whole endpoints by
-`OllamaDouble.faults`. Names are the keys of `FAULTS`.
+from a hash: the same input gives the same output. A fault is asked for by a marker in the text,
+`fault:<name>` (always) or `fault:<name>:<n>` (the first n times that this text is asked), or for whole
+endpoints by `OllamaDouble.faults`. Names are the keys of `FAULTS`.
 
     python -m tests.ollama_server --port-file port.txt --delay 0.01      # until it is ended
 """
@@ -156,6 +156,7 @@ class OllamaDouble:
         faults: by path ("/api/version"), or "*" for generate, chat and embed: a fault, "name" or "name:n".
         retry_after: seconds, what 429 and 503 say.
         delay: seconds before an answer of a model begins.
+        piece: characters of a streamed part.
         dimension: of vectors, if none is asked for.
         requests: path and body of each request, in order of arrival.
         peak: the most calls of a model that were under way at once.
@@ -169,6 +170,7 @@ class OllamaDouble:
         self.faults: dict[str, str] = {}
         self.retry_after: str = "7"
         self.delay = 0.0
+        self.piece = 4
         self.dimension = 32
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.headers: list[dict[str, str]] = []
@@ -181,7 +183,7 @@ class OllamaDouble:
         self._http = _Server(("127.0.0.1", port), self)
         self.port: int = self._http.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.005,), daemon=True)
 
     def __enter__(self) -> OllamaDouble:
         self._thread.start()
@@ -198,6 +200,12 @@ class OllamaDouble:
             self._http.server_close()
             self._http.close_connections()
             self._thread.join()
+
+    @property
+    def is_busy(self) -> bool:
+        """Return whether a call of a model is under way."""
+        with self._lock:
+            return self._under_way > 0
 
     def count(self, path: str) -> int:
         """Return how many requests an endpoint got."""
@@ -362,11 +370,9 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def _generate(self, body: dict[str, Any], fault: str | None) -> None:
-        double = self.server.double
         text = _spoil(answer(body.get("format"), fenced_text(_input(body))), fault)
-        pieces = (
-            [text[begin : begin + 4] for begin in range(0, len(text), 4)] if len(text) < 100_000 else [text]
-        )
+        length = self.server.double.piece if len(text) < 100_000 else 4096
+        pieces = [text[begin : begin + length] for begin in range(0, len(text), length)]
         limit = body.get("options", {}).get("num_predict") or len(pieces)
         reason = "length" if fault == "cut-answer" or limit < len(pieces) else "stop"
         pieces = pieces[:limit]
@@ -587,10 +593,12 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--port-file", type=Path, help="is written when the server answers")
     parser.add_argument("--delay", type=float, default=0.0, help="seconds before each answer")
+    parser.add_argument("--piece", type=int, default=4, help="characters of a streamed part")
     parser.add_argument("--fault", help="of every call of a model: " + ", ".join(FAULTS))
     arguments = parser.parse_args()
     with OllamaDouble(arguments.port) as double:
         double.delay = arguments.delay
+        double.piece = arguments.piece
         if arguments.fault:
             double.faults["*"] = arguments.fault
         if arguments.port_file:

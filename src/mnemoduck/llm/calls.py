@@ -269,7 +269,8 @@ class _Run(Generic[Row]):
         self._breaker = pybreaker.CircuitBreaker(fail_max=limits.breaker_failures)
         self._calls: list[Call] = []
         self._failures = 0
-        self._uncommitted: list[Row] = []
+        # Futures, so that what an interrupt makes us keep twice is committed once.
+        self._uncommitted: dict[Future[_Done[Row]], None] = {}
         self._committed_at = monotonic()
         self._stopped_by: str | None = None
 
@@ -295,8 +296,8 @@ class _Run(Generic[Row]):
                     break
                 done, _ = wait(under_way, self._seconds_to_commit(), FIRST_COMPLETED)
                 for future in done:
+                    self._settle(future)
                     under_way.discard(future)
-                    self._settle(future.result())
                 if self._stopped_by:
                     is_over = True
                 if self._seconds_to_commit() == 0:
@@ -306,15 +307,18 @@ class _Run(Generic[Row]):
             raise
         finally:
             executor.shutdown(wait=True, cancel_futures=True)
-            for future in under_way:
+            for future in under_way:  # after an exception: what was answered meanwhile is not lost
                 if not future.cancelled() and future.exception() is None:
-                    self._keep(future.result())
+                    self._uncommitted[future] = None
             self._flush()
         return CallReport(self._calls, self._stopped_by, self._budget.calls)
 
-    def _settle(self, done: _Done[Row]) -> None:
+    def _settle(self, future: Future[_Done[Row]]) -> None:
         """Keep what is done, and decide whether to go on."""
-        self._keep(done)
+        done = future.result()
+        self._uncommitted[future] = None
+        self._calls += done.calls
+        self._failures += sum(call.outcome != "answered" for call in done.calls)
         if self._on_progress is not None:
             self._on_progress(len(self._calls), max(self._total, len(self._calls)), self._failures)
         if self._stopped_by:
@@ -334,18 +338,14 @@ class _Run(Generic[Row]):
                 else f"A call of the model failed, so no more are made in this run. {done.failure}"
             )
 
-    def _keep(self, done: _Done[Row]) -> None:
-        self._calls += done.calls
-        self._uncommitted += done.rows
-        self._failures += sum(call.outcome != "answered" for call in done.calls)
-
     def _seconds_to_commit(self) -> float:
         return max(0.0, self._committed_at + self._limits.commit_seconds - self._monotonic())
 
     def _flush(self) -> None:
-        if self._uncommitted:
-            self._commit(list(self._uncommitted))
-            self._uncommitted = []
+        rows = [row for future in self._uncommitted for row in future.result().rows]
+        if rows:
+            self._commit(rows)
+        self._uncommitted.clear()
         self._committed_at = self._monotonic()
 
 
@@ -425,12 +425,12 @@ def _ask(
         except ModelError as error:
             attempts += error.attempts
             return finish("failed", str(error), error)
-        if correction is not None:
+        if correction is not None or text is None:  # asked twice, or refused for the input that it has
             return respond("invalid", None, reason)
         spent = budget.take()
         if spent:
             return finish("failed", f"The answer cannot be used: {reason} It was not asked again. {spent}")
-        correction = Correction(text or "", reason)
+        correction = Correction(text, reason)
 
 
 class _UnusableError(InvalidAnswerError):
@@ -510,9 +510,8 @@ def _embed(
             return _Done(log("invalid", error.reason, error.attempts, nothing), rows)
         done: _Done[Embedding] = _Done()
         for place, prompt in enumerate(batch):
-            spent = budget.take()
-            if spent or done.failure:
-                reason = spent or str(done.failure)
+            reason = str(done.failure) if done.failure else budget.take()
+            if reason:
                 done.calls += log("failed", reason, 0, nothing)[place:]
                 break
             one = _embed([prompt], server, budget, clock, monotonic)

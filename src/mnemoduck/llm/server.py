@@ -148,7 +148,8 @@ def server_url(host: str | None = None) -> str:
         if not port or any(character.isspace() for character in asked):
             raise ValueError
         if ":" in name:
-            name = f"[{ipaddress.IPv6Address(name.partition('%')[0])}]"
+            ipaddress.IPv6Address(name)
+            name = f"[{name}]"
     except ValueError:
         raise UsageError(
             f"The model server's address {asked!r} cannot be used. It is a URL like http://127.0.0.1:11434, "
@@ -372,11 +373,7 @@ class OllamaServer:
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_TransientError),
             wait=_wait,
-            stop=tenacity.stop_any(
-                tenacity.stop_after_attempt(self.attempts),
-                _Stop(is_late),
-                _Stop(lambda _: self._stopping.is_set()),
-            ),
+            stop=tenacity.stop_any(tenacity.stop_after_attempt(self.attempts), _Stop(is_late)),
             sleep=self._pause,
             reraise=True,
         )
@@ -460,7 +457,7 @@ class OllamaServer:
                 f"{where} did not finish within {seconds:g} seconds. A smaller model is faster; "
                 "llm_timeout_seconds gives it more time."
                 if model
-                else f"{where} did not answer within {seconds:g} seconds."
+                else f"{where} did not answer within {seconds:g} s."
             )
         if isinstance(error, httpx.HTTPError):
             return f"{where} broke off in the middle of a call."
@@ -493,9 +490,9 @@ class _Stop(tenacity.stop.stop_base):
         return self._is_over(retry_state)
 
 
-_backoff = tenacity.wait_exponential_jitter(
-    multiplier=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS, jitter=FIRST_WAIT_SECONDS
-)
+_backoff = tenacity.wait_exponential(
+    multiplier=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS
+) + tenacity.wait_random(0, FIRST_WAIT_SECONDS)
 
 
 def _wait(state: tenacity.RetryCallState) -> float:
@@ -550,9 +547,7 @@ def _check_vectors(vectors: list[list[float]], texts: int, dimension: int | None
         raise InvalidAnswerError(f"{len(vectors)} vectors came for {texts} texts.")
     dimensions = sorted({len(vector) for vector in vectors})
     if dimension is not None and dimensions not in ([], [dimension]):
-        raise InvalidAnswerError(
-            f"Vectors of {dimension} numbers were asked for, and came with {dimensions}."
-        )
+        raise InvalidAnswerError(f"Vectors of {dimension} numbers were asked for, not of {dimensions}.")
     if len(dimensions) > 1 or dimensions == [0]:
         raise InvalidAnswerError(f"The vectors are not of one dimension, but of {dimensions}.")
     if not all(math.isfinite(number) for vector in vectors for number in vector):
