@@ -18,17 +18,17 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from tests.ollama_server import FAULTS, INJECTION, OllamaDouble, appraise, extract, vector
+from tests.ollama_server import FAULTS, INJECTION, OllamaDouble, appraise, extract
 
 from mnemoduck.errors import StorageError, UsageError
-from mnemoduck.llm.calls import Call, CallReport, Limits, Prompt, ask_prompts, embed_texts
+from mnemoduck.llm.calls import Call, CallReport, Limits, Prompt, ask_prompts
 from mnemoduck.llm.keys import ALGORITHM, prompt_hash, prompt_key
-from mnemoduck.llm.records import Embedding, Response
+from mnemoduck.llm.records import Response
 from mnemoduck.llm.server import OllamaServer
 from mnemoduck.llm.settings import TemplateSettings
 
 from .conftest import StartPython
-from .test_llm_server import APPRAISAL, EMBEDDING, Waits, settings_of
+from .test_llm_server import APPRAISAL, Waits, settings_of
 
 EXTRACTION = settings_of("extraction")
 QUIET = Limits(concurrency=1, breaker_failures=3)
@@ -518,66 +518,3 @@ def count_chats(url: str) -> int:
     with urllib.request.urlopen(f"{url}/counts") as response:
         counts: dict[str, int] = json.loads(response.read())
     return counts["/api/chat"]
-
-
-# --- embeddings ---------------------------------------------------------------------------------------
-
-
-VECTOR_FAULTS = [*(fault for fault in FAULTS if fault.startswith("vector")), "too-long-text"]
-
-
-def test_texts_are_embedded_in_batches(double: OllamaDouble, server: OllamaServer, cache: Cache) -> None:
-    prompts = [prompt(f"text {number}", EMBEDDING) for number in range(10)]
-    report = embed_texts(prompts, server, replace(QUIET, embedding_batch=4), cache)
-    assert double.count("/api/embed") == report.call_count == 3
-    assert [row.vector for row in cache.rows] == [vector(f"text {number}", 32) for number in range(10)]
-    row: Embedding = cache.rows[0]
-    assert (row.dimension, row.error, row.model, row.use_count) == (32, None, "nomic-embed-text", 0)
-    assert (row.key, row.input_hash) == (prompts[0].key, prompts[0].input_hash)
-    assert sum(row.prompt_tokens for row in cache.rows) == 20
-    assert [made.outcome for made in report.calls] == ["answered"] * 10
-
-
-@pytest.mark.parametrize(
-    "fault", [*(fault for fault in FAULTS if fault.startswith("vector")), "too-long-text"]
-)
-def test_one_text_whose_vector_cannot_be_used_does_not_spoil_the_others(
-    fault: str, double: OllamaDouble, server: OllamaServer, cache: Cache
-) -> None:
-    if fault == "vector-dimensions":
-        double.dimension = 8  # alone, one vector of another length is fine for the server
-    prompts = [prompt(text, EMBEDDING) for text in ("one", f"two fault:{fault}", "three", "one")]
-    report = embed_texts(prompts, server, QUIET, cache)
-    assert report.stopped_by is None
-    assert cache.row(prompts[0]).vector == vector("one", double.dimension)
-    assert cache.row(prompts[2]).vector == vector("three", double.dimension)
-    assert report.call_count == 4
-    if fault != "vector-dimensions":
-        row = cache.row(prompts[1])
-        assert (row.vector, row.dimension) == (None, None)
-        assert row.error == call(report, prompts[1]).error
-        assert [made.outcome for made in report.calls] == ["answered", "invalid", "answered"]
-
-
-def test_texts_of_a_batch_that_fails_are_pending(server: OllamaServer, cache: Cache) -> None:
-    prompts = [prompt(text, EMBEDDING) for text in ("one", "two fault:http-500", "three", "four", "five")]
-    report = embed_texts(prompts, server, replace(QUIET, embedding_batch=2), cache)
-    assert [made.outcome for made in report.calls] == ["failed"] * 2 + ["answered"] * 3
-    assert "HTTP 500" in str(report.calls[0].error)
-    assert len(cache.rows) == 3
-
-
-def test_an_embedding_model_that_is_missing_ends_the_calls(server: OllamaServer, cache: Cache) -> None:
-    prompts = [prompt(str(number), replace(EMBEDDING, model="bge-m3")) for number in range(9)]
-    report = embed_texts(prompts, server, replace(QUIET, embedding_batch=2), cache)
-    assert str(report.stopped_by).endswith("has no model bge-m3. Get it with `ollama pull bge-m3`.")
-    assert len(report.calls) == 2
-    assert cache.rows == []
-
-
-def test_asking_one_by_one_stays_within_the_budget(server: OllamaServer, cache: Cache) -> None:
-    prompts = [prompt(text, EMBEDDING) for text in ("one", "two fault:vector-nan", "three", "four")]
-    report = embed_texts(prompts, server, replace(QUIET, budget_calls=3), cache)
-    assert [made.outcome for made in report.calls] == ["answered", "invalid", "failed", "failed"]
-    assert "budget of 3 calls" in str(report.calls[-1].error)
-    assert report.call_count == 3

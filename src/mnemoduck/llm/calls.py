@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
-from itertools import groupby, islice
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 from uuid import UUID
 
 import pybreaker
@@ -30,14 +29,13 @@ from mnemoduck.errors import (
 )
 from mnemoduck.llm.answers import REASON_CHARACTERS, parse_answer
 from mnemoduck.llm.keys import ALGORITHM
-from mnemoduck.llm.records import Embedding, Response
+from mnemoduck.llm.records import Response
 from mnemoduck.llm.server import Correction, OllamaServer, Reply
 from mnemoduck.llm.settings import TemplateSettings
 
 Outcome = Literal["answered", "invalid", "failed"]
 """Answered; answered twice with what cannot be used, so not asked again; or not answered, so pending."""
 
-Row = TypeVar("Row")
 OnProgress = Callable[[int, int, int], object]
 """Is given the prompts that are done, all of them (0: not known), and those without an answer."""
 
@@ -168,45 +166,16 @@ def ask_prompts(
     No more prompts are taken from `prompts` than are asked, and one.
     """
 
-    def ask(prompt: Prompt, budget: _Budget) -> _Done[Response]:
-        return _ask(prompt, server, budget, clock, monotonic)
-
-    jobs = ([prompt] for prompt in _distinct(prompts))
-    return _Run(server, limits, commit, on_progress, monotonic, _size(prompts)).work(
-        jobs, lambda job, budget: ask(job[0], budget)
-    )
-
-
-def embed_texts(
-    prompts: Iterable[Prompt],
-    server: OllamaServer,
-    limits: Limits,
-    commit: Callable[[list[Embedding]], object],
-    on_progress: OnProgress | None = None,
-    clock: Callable[[], datetime] = utc_now,
-    *,
-    monotonic: Callable[[], float] = time.monotonic,
-) -> CallReport:
-    """Ask for the vectors of texts, in batches of `embedding_batch`, as `ask_prompts` does.
-
-    Texts of a batch whose vectors cannot be used are asked about one by one; the embedding of a text whose
-    own vector cannot be used says why.
-    """
-
-    def ask(batch: list[Prompt], budget: _Budget) -> _Done[Embedding]:
-        return _embed(batch, server, budget, clock, monotonic)
-
-    return _Run(server, limits, commit, on_progress, monotonic, _size(prompts)).work(
-        _batches(_distinct(prompts), limits.embedding_batch), ask
-    )
+    run = _Run(server, limits, commit, on_progress, monotonic, _size(prompts))
+    return run.work(_distinct(prompts), lambda prompt, budget: _ask(prompt, server, budget, clock, monotonic))
 
 
 @dataclass
-class _Done(Generic[Row]):
-    """What came of a job: the log, what is to be committed, and what was wrong with the server."""
+class _Done:
+    """What came of a prompt: the log, what is to be committed, and what was wrong with the server."""
 
-    calls: list[Call] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
+    call: Call
+    rows: list[Response] = field(default_factory=list)
     failure: ModelError | None = None
 
     def settle(self) -> None:
@@ -246,14 +215,14 @@ class _Budget:
             self._tokens += tokens
 
 
-class _Run(Generic[Row]):
-    """Jobs, done by some threads, watched and committed by the one that calls `work`."""
+class _Run:
+    """Prompts, asked by some threads, watched and committed by the one that calls `work`."""
 
     def __init__(
         self,
         server: OllamaServer,
         limits: Limits,
-        commit: Callable[[list[Row]], object],
+        commit: Callable[[list[Response]], object],
         on_progress: OnProgress | None,
         monotonic: Callable[[], float],
         total: int,
@@ -270,28 +239,26 @@ class _Run(Generic[Row]):
         self._calls: list[Call] = []
         self._failures = 0
         # Futures, so that what an interrupt makes us keep twice is committed once.
-        self._uncommitted: dict[Future[_Done[Row]], None] = {}
+        self._uncommitted: dict[Future[_Done], None] = {}
         self._committed_at = monotonic()
         self._stopped_by: str | None = None
 
-    def work(
-        self, jobs: Iterator[list[Prompt]], do: Callable[[list[Prompt], _Budget], _Done[Row]]
-    ) -> CallReport:
-        under_way: set[Future[_Done[Row]]] = set()
+    def work(self, prompts: Iterator[Prompt], ask: Callable[[Prompt, _Budget], _Done]) -> CallReport:
+        under_way: set[Future[_Done]] = set()
         executor = ThreadPoolExecutor(self._limits.concurrency, thread_name_prefix="model-call")
         try:
             is_over = False
             while under_way or not is_over:
                 while not is_over and len(under_way) < self._limits.concurrency:
-                    job = next(jobs, None)
-                    if job is None:
+                    prompt = next(prompts, None)
+                    if prompt is None:
                         is_over = True
                         break
                     self._stopped_by = self._stopped_by or self._budget.take()
                     if self._stopped_by:
                         is_over = True
                         break
-                    under_way.add(executor.submit(do, job, self._budget))
+                    under_way.add(executor.submit(ask, prompt, self._budget))
                 if not under_way:
                     break
                 done, _ = wait(under_way, self._seconds_to_commit(), FIRST_COMPLETED)
@@ -313,12 +280,12 @@ class _Run(Generic[Row]):
             self._flush()
         return CallReport(self._calls, self._stopped_by, self._budget.calls)
 
-    def _settle(self, future: Future[_Done[Row]]) -> None:
+    def _settle(self, future: Future[_Done]) -> None:
         """Keep what is done, and decide whether to go on."""
         done = future.result()
         self._uncommitted[future] = None
-        self._calls += done.calls
-        self._failures += sum(call.outcome != "answered" for call in done.calls)
+        self._calls.append(done.call)
+        self._failures += done.call.outcome != "answered"
         if self._on_progress is not None:
             self._on_progress(len(self._calls), max(self._total, len(self._calls)), self._failures)
         if self._stopped_by:
@@ -355,7 +322,7 @@ def _ask(
     budget: _Budget,
     clock: Callable[[], datetime],
     monotonic: Callable[[], float],
-) -> _Done[Response]:
+) -> _Done:
     """Ask a prompt, for which a call has been taken from the budget, and once more if need be."""
     started_at, started = clock(), monotonic()
     attempts = prompt_tokens = answer_tokens = 0
@@ -363,7 +330,7 @@ def _ask(
     text: str | None = None
     correction: Correction | None = None
 
-    def finish(outcome: Outcome, error: str | None, failure: ModelError | None = None) -> _Done[Response]:
+    def finish(outcome: Outcome, error: str | None, failure: ModelError | None = None) -> _Done:
         call = _log(
             prompt,
             started_at,
@@ -374,9 +341,9 @@ def _ask(
             outcome=outcome,
             error=error,
         )
-        return _Done([call], [], failure)
+        return _Done(call, failure=failure)
 
-    def respond(outcome: Outcome, answer: str | None, error: str | None) -> _Done[Response]:
+    def respond(outcome: Outcome, answer: str | None, error: str | None) -> _Done:
         done = finish(outcome, error)
         now = clock()
         settings = prompt.settings
@@ -450,87 +417,6 @@ def _parse(template: str, reply: Reply) -> str:
         raise _UnusableError(reason) from None
 
 
-def _embed(
-    batch: list[Prompt],
-    server: OllamaServer,
-    budget: _Budget,
-    clock: Callable[[], datetime],
-    monotonic: Callable[[], float],
-) -> _Done[Embedding]:
-    """Ask for the vectors of a batch, for which a call has been taken from the budget."""
-    started_at, started = clock(), monotonic()
-    settings = batch[0].settings
-
-    def log(outcome: Outcome, error: str | None, attempts: int, tokens: Sequence[int]) -> list[Call]:
-        latency_ms = (monotonic() - started) * 1000 / len(batch)
-        return [
-            _log(
-                prompt,
-                started_at,
-                latency_ms=latency_ms,
-                prompt_tokens=read,
-                answer_tokens=0,
-                attempts=attempts,
-                outcome=outcome,
-                error=error,
-            )
-            for prompt, read in zip(batch, tokens, strict=True)
-        ]
-
-    def row(
-        prompt: Prompt, vector: list[float] | None, error: str | None, tokens: int, latency_ms: float
-    ) -> Embedding:
-        now = clock()
-        return Embedding(
-            key=prompt.key,
-            algorithm=ALGORITHM,
-            template=settings.template,
-            template_version=settings.template_version,
-            settings_hash=settings.settings_hash,
-            input_characters=settings.input_characters,
-            input_hash=prompt.input_hash,
-            model=settings.model,
-            model_digest=settings.model_digest,
-            options=settings.options,
-            dimension=None if vector is None else len(vector),
-            vector=vector,
-            error=error,
-            prompt_tokens=tokens,
-            latency_ms=latency_ms,
-            created_at=now,
-            last_used_at=now,
-        )
-
-    nothing = [0] * len(batch)
-    try:
-        answer = server.embed(settings, [prompt.input for prompt in batch])
-    except InvalidAnswerError as error:
-        if len(batch) == 1:
-            rows = [row(batch[0], None, error.reason, 0, (monotonic() - started) * 1000)]
-            return _Done(log("invalid", error.reason, error.attempts, nothing), rows)
-        done: _Done[Embedding] = _Done()
-        for place, prompt in enumerate(batch):
-            reason = str(done.failure) if done.failure else budget.take()
-            if reason:
-                done.calls += log("failed", reason, 0, nothing)[place:]
-                break
-            one = _embed([prompt], server, budget, clock, monotonic)
-            done = _Done(done.calls + one.calls, done.rows + one.rows, one.failure)
-        return done
-    except ModelError as error:
-        return _Done(log("failed", str(error), error.attempts, nothing), [], error)
-    budget.spend(answer.prompt_tokens)
-    tokens = _share(answer.prompt_tokens, [len(prompt.input) for prompt in batch])
-    latency_ms = answer.latency_ms / len(batch)
-    return _Done(
-        log("answered", None, answer.attempts, tokens),
-        [
-            row(prompt, vector, None, read, latency_ms)
-            for prompt, vector, read in zip(batch, answer.vectors, tokens, strict=True)
-        ],
-    )
-
-
 def _log(prompt: Prompt, started_at: datetime, **what: Any) -> Call:
     settings = prompt.settings
     return Call(
@@ -543,29 +429,12 @@ def _log(prompt: Prompt, started_at: datetime, **what: Any) -> Call:
     )
 
 
-def _share(whole: int, weights: Sequence[int]) -> list[int]:
-    """Return a number as a sum of whole numbers in proportion to weights."""
-    total = sum(weights) or 1
-    shares, given, weighed = [], 0, 0
-    for weight in weights:
-        weighed += weight
-        shares.append(whole * weighed // total - given)
-        given += shares[-1]
-    return shares
-
-
 def _distinct(prompts: Iterable[Prompt]) -> Iterator[Prompt]:
     seen: set[UUID] = set()
     for prompt in prompts:
         if prompt.key not in seen:
             seen.add(prompt.key)
             yield prompt
-
-
-def _batches(prompts: Iterable[Prompt], size: int) -> Iterator[list[Prompt]]:
-    for _, alike in groupby(prompts, key=lambda prompt: prompt.settings):
-        while batch := list(islice(alike, size)):
-            yield batch
 
 
 def _size(prompts: Iterable[Prompt]) -> int:
