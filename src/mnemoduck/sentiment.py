@@ -24,9 +24,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 # Words that tell a language and are in no other of these, nor in English names. The lexicon is English: to it,
 # German "die" is a death and "war" is one.
 _ENGLISH = frozenset(
-    "a about all am an and are as at be because been but by can could did do does for from get had has have he her his "
-    "how i if in into is it its just me my not of on or our she so some than that the their them then there they this "
-    "to us was we were what when where which who will with would you your".split()
+    ["a", "about", "all", "am", "an", "and", "are", "as", "at", "be", "because", "been", "but", "by", "can", "could", "did", "do", "does", "for", "from", "get", "had", "has", "have", "he", "her", "his", "how", "i", "if", "in", "into", "is", "it", "its", "just", "me", "my", "not", "of", "on", "or", "our", "she", "so", "some", "than", "that", "the", "their", "them", "then", "there", "they", "this", "to", "us", "was", "we", "were", "what", "when", "where", "which", "who", "will", "with", "would", "you", "your"]
 )
 _OTHER_LANGUAGES = tuple(
     frozenset(words.split())

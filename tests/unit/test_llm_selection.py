@@ -117,20 +117,29 @@ def test_what_is_off_asks_nobody_and_counts_as_another_question() -> None:
     assert {row["settings_hash"] for row in rows} == {"00000000-0000-0000-0000-000000000000"}
 
 
-def test_a_variable_goes_before_the_environment_and_that_before_the_default() -> None:
+def test_the_environment_goes_before_a_variable_and_that_before_the_default() -> None:
     environment = {
         "MNEMODUCK_LLM": "off",
         "MNEMODUCK_LLM_MODEL": "mistral",
-        "OLLAMA_HOST": "http://elsewhere:11434",
         "MNEMODUCK_EMBEDDINGS": "none",
+        "MNEMODUCK_EMBEDDING_MODEL": "bge-m3",
     }
-    by_environment = select(UP, environment=environment)
+    variables = {"mode": "ollama", "model": "llama3.2", "embedding_provider": "ollama"}
+    by_environment = select(UP, environment=environment, **variables)
     assert modes(by_environment) == {"appraisal": "off", "embedding": "off"}
-    assert by_environment.settings[0].model == "mistral"
-    assert json.loads(by_environment.settings[0].limits)["host"] == "http://elsewhere:11434"
-    by_variable = select(UP, environment=environment, mode="ollama", model="llama3.2", host="http://here:1")
-    assert modes(by_variable)["appraisal"] == "ollama"
-    assert json.loads(by_variable.settings[0].limits)["host"] == "http://here:1"
+    assert [settings.model for settings in by_environment.settings] == ["mistral", "bge-m3"]
+    by_variable = select(UP, embedding_model="nomic-embed-text:latest", **variables)
+    assert modes(by_variable) == {"appraisal": "ollama", "embedding": "ollama"}
+
+
+def test_the_servers_address_is_the_variables_else_that_of_ollamas_own_clients() -> None:
+    environment = {"OLLAMA_HOST": "http://elsewhere:11434"}
+    for selection, host in [
+        (select(UP, environment=environment, host="http://here:1"), "http://here:1"),
+        (select(UP, environment=environment), "http://elsewhere:11434"),
+        (select(UP), "http://127.0.0.1:11434"),
+    ]:
+        assert json.loads(selection.settings[0].limits)["host"] == host
 
 
 @pytest.mark.parametrize(("name", "value"), [("MNEMODUCK_LLM", "openai"), ("MNEMODUCK_EMBEDDINGS", "yes")])

@@ -53,6 +53,7 @@ TEMPLATES = "staging.llm_templates"
 PROMPTS = "staging.int_llm_prompts"
 MEMORIES = "staging.stg_memories"
 FORGOTTEN = "staging.int_forgotten_memories"
+CALLS = "staging.llm_calls"
 """Where the run's models are; statements on dbt's connection cannot name its relations otherwise."""
 
 InputSql: TypeAlias = Callable[[TemplateSettings], str]
@@ -142,8 +143,10 @@ def _find_what_came_up(connection: DuckDBPyConnection) -> None:
 def _find_what_waits(connection: DuckDBPyConnection) -> None:
     """Find the keys that nobody has answered; what was ordered forgotten is not shown to anybody.
 
-    The newest memories come first: they are what working memory needs to have judged.
+    The newest memories come first: they are what working memory needs to have judged. What failed in the
+    run before comes last, so that a few prompts that a server dies of do not hold up all others.
     """
+    failed = _failed_before(connection)
     connection.execute(
         f"""
         create or replace temp table waiting as
@@ -153,7 +156,8 @@ def _find_what_waits(connection: DuckDBPyConnection) -> None:
             any_value(p.input_hash) as input_hash,
             count(*) as prompt_count,
             max(p.batch_seq) as newest_batch_seq,
-            max(p.memory_id) as memory_id
+            max(p.memory_id) as memory_id,
+            p.prompt_key in (select unnest($failed)) as has_failed
         from {PROMPTS} as p
         inner join {TEMPLATES} as t on p.template = t.template and p.settings_hash = t.settings_hash
         where
@@ -162,9 +166,22 @@ def _find_what_waits(connection: DuckDBPyConnection) -> None:
             and not exists (select 1 from {CACHE_ALIAS}.embeddings as e where e.key = p.prompt_key)
             and p.memory_id not in (select memory_id from {FORGOTTEN})
         group by p.prompt_key
-        """
+        """,
+        {"failed": failed},
     )
     connection.execute("create or replace temp table asked (key uuid, outcome varchar)")
+
+
+def _failed_before(connection: DuckDBPyConnection) -> list[UUID]:
+    """Return the keys that the run before asked in vain; the log of this one takes its place in the end."""
+    if not connection.execute(
+        "select 1 from duckdb_tables() where schema_name || '.' || table_name = $calls and "
+        "database_name = current_database()",
+        {"calls": CALLS},
+    ).fetchone():
+        return []
+    rows = connection.execute(f"select prompt_key from {CALLS} where outcome = 'failed'").fetchall()
+    return [key for (key,) in rows]
 
 
 def _ask(
@@ -221,31 +238,32 @@ def _choose(
     """Return what is asked: of what waits the newest, with what the model reads."""
     from mnemoduck.llm.calls import Prompt
 
-    chosen: list[Prompt] = []
+    chosen: list[tuple[int, Prompt]] = []
     by_template = {settings.template: settings for settings in group}
     connection.execute(
         """
         create or replace temp table chosen as
-        select * from waiting
+        select *, row_number() over (order by has_failed, newest_batch_seq desc, memory_id desc, template) as place
+        from waiting
         where template in (select unnest($templates))
-        order by newest_batch_seq desc, memory_id desc, template
-        limit $most
+        qualify place <= $most
         """,
         {"templates": list(by_template), "most": most},
     )
     for template, settings in by_template.items():
         rows = connection.execute(
             f"""
-            select c.key, c.input_hash, {to_input(settings)} as input
+            select c.place, c.key, c.input_hash, {to_input(settings)} as input
             from {MEMORIES} as m
             inner join chosen as c on m.memory_id = c.memory_id
             where c.template = $template
-            order by c.newest_batch_seq desc, c.memory_id desc
             """,
             {"template": template},
         ).fetchall()
-        chosen.extend(Prompt(key, input_hash, text, settings) for key, input_hash, text in rows)
-    return chosen
+        chosen.extend(
+            (place, Prompt(key, input_hash, text, settings)) for place, key, input_hash, text in rows
+        )
+    return [prompt for _, prompt in sorted(chosen, key=lambda placed: placed[0])]
 
 
 class _Progress:

@@ -15,8 +15,10 @@ from mnemoduck.llm.keys import canonical_json
 from mnemoduck.llm.settings import (
     EMBEDDING,
     EMBEDDING_PROVIDERS,
+    EMBEDDINGS_VARIABLE,
     LLM_MODES,
     MINILM,
+    MODE_VARIABLE,
     Mode,
     TemplateSettings,
     embedding_options,
@@ -25,10 +27,8 @@ from mnemoduck.llm.settings import (
 if TYPE_CHECKING:
     from mnemoduck.llm.server import ServerState
 
-MODE_VARIABLE = "MNEMODUCK_LLM"
 MODEL_VARIABLE = "MNEMODUCK_LLM_MODEL"
 HOST_VARIABLE = "OLLAMA_HOST"
-EMBEDDINGS_VARIABLE = "MNEMODUCK_EMBEDDINGS"
 EMBEDDING_MODEL_VARIABLE = "MNEMODUCK_EMBEDDING_MODEL"
 
 DEFAULT_MODEL = "llama3.2"
@@ -79,7 +79,7 @@ def select_models(
     probe: Callable[[str], ServerState],
     environment: Mapping[str, str] = os.environ,
 ) -> Selection:
-    """Return what a run asks with.
+    """Return what a run asks with. The environment goes before the variables: it is this run's.
 
     Args:
         request: JSON of the macro `llm_request`: templates, and the variables of dbt_project.yml.
@@ -91,11 +91,12 @@ def select_models(
     asked: dict[str, Any] = json.loads(request)
     mode = _word(asked["mode"], environment, MODE_VARIABLE, LLM_MODES)
     provider = _word(asked["embedding_provider"], environment, EMBEDDINGS_VARIABLE, EMBEDDING_PROVIDERS)
+    # OLLAMA_HOST is for everything on this machine, so what was said to us goes before it.
     host = asked["host"] or environment.get(HOST_VARIABLE) or DEFAULT_HOST
     server = probe(host) if mode in {"auto", "ollama"} or provider == "ollama" else None
     chooser = _Chooser(cache, server, host)
 
-    model = asked["model"] or environment.get(MODEL_VARIABLE) or DEFAULT_MODEL
+    model = environment.get(MODEL_VARIABLE) or asked["model"] or DEFAULT_MODEL
     chat_mode, digest = chooser.choose(model, mode, "prompts")
     limits = canonical_json({"host": host, **asked["limits"]})
     settings = [
@@ -118,7 +119,7 @@ def select_models(
 
 
 def _word(variable: str | None, environment: Mapping[str, str], name: str, words: tuple[str, ...]) -> str:
-    value = variable or environment.get(name) or "auto"
+    value = environment.get(name) or variable or "auto"
     if value not in words:
         raise UsageError(f"{name} is {value!r}; it takes {', '.join(words[:-1])} or {words[-1]}.")
     return value
@@ -164,7 +165,7 @@ def _embedding_settings(
 ) -> TemplateSettings:
     mode: Mode
     digest: str | None
-    model = asked["embedding_model"] or environment.get(EMBEDDING_MODEL_VARIABLE) or DEFAULT_EMBEDDING_MODEL
+    model = environment.get(EMBEDDING_MODEL_VARIABLE) or asked["embedding_model"] or DEFAULT_EMBEDDING_MODEL
     if provider == "minilm":
         model = MINILM
         mode, digest = _choose_minilm(chooser)

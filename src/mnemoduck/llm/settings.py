@@ -11,6 +11,9 @@ from mnemoduck.llm.keys import ALGORITHM, canonical_json, prompt_hash
 Mode = Literal["off", "cached", "ollama", "minilm"]
 """Who answers what the cache does not have: nobody (off: nor is the cache used; cached) or a model."""
 
+MODE_VARIABLE = "MNEMODUCK_LLM"
+EMBEDDINGS_VARIABLE = "MNEMODUCK_EMBEDDINGS"
+
 LLM_MODES = ("auto", "off", "cached", "ollama")
 EMBEDDING_PROVIDERS = ("auto", "none", "ollama", "minilm")
 """What can be asked for; auto finds out."""

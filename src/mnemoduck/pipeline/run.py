@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from typing import Any
 
 from mnemoduck.errors import PipelineError, UsageError
 from mnemoduck.home import HOME_VARIABLE, Home
+from mnemoduck.llm.settings import EMBEDDINGS_VARIABLE, MODE_VARIABLE
 from mnemoduck.pipeline.load import Batch, read_manifest
 from mnemoduck.pipeline.lock import INHERITED_VARIABLE, RunLock
 from mnemoduck.warehouse import check_database_file
@@ -106,8 +107,8 @@ def run_pipeline(
     """Load, build, test and publish once; return what happened, also if something failed.
 
     Args:
-        llm: the variable llm_mode: auto, off, cached or ollama.
-        embeddings: the variable embedding_provider: auto, none, ollama or minilm.
+        llm: auto, off, cached or ollama, see the variable llm_mode.
+        embeddings: auto, none, ollama or minilm, see the variable embedding_provider.
 
     Raises:
         LockedError: another run holds the home.
@@ -134,38 +135,50 @@ def run_pipeline(
     return summary
 
 
-def _variables(as_of: datetime | None, llm: str | None, embeddings: str | None) -> list[str]:
-    variables: dict[str, str] = {}
-    if as_of is not None:
-        variables["as_of"] = as_of.astimezone(UTC).replace(tzinfo=None).isoformat()
-    if llm is not None:
-        variables["llm_mode"] = llm
-    if embeddings is not None:
-        variables["embedding_provider"] = embeddings
-    return ["--vars", json.dumps(variables)] if variables else []
+def _variables(as_of: datetime | None) -> list[str]:
+    if as_of is None:
+        return []
+    moment = as_of.astimezone(UTC).replace(tzinfo=None)
+    return ["--vars", json.dumps({"as_of": moment.isoformat()})]
+
+
+def _environment(llm: str | None, embeddings: str | None) -> dict[str, str]:
+    """Return what says who answers. As variables, dbt would read the whole project anew when they change."""
+    said = {MODE_VARIABLE: llm, EMBEDDINGS_VARIABLE: embeddings}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 @contextmanager
 def start_dbt(
-    arguments: Sequence[str], home: Home, project: Path, lock: RunLock, *, threads: int | None = None
+    arguments: Sequence[str],
+    home: Home,
+    project: Path,
+    lock: RunLock,
+    *,
+    threads: int | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
     """Start dbt in the project, on a home whose lock is held; it writes its log to stdout as JSON lines.
 
     It has ended when the context is left.
 
+    Args:
+        environment: variables of it beside those of this process.
+
     Raises:
         UsageError: the number of threads is not at least 1.
         PipelineError: dbt could not be started.
     """
-    environment = {
+    all_variables = {
         **os.environ,
+        **(environment or {}),
         HOME_VARIABLE: str(home.path),
         INHERITED_VARIABLE: str(lock.descriptor),
     }
     if threads is not None:
         if threads < 1:
             raise UsageError(f"--threads is {threads}; it takes a whole number of at least 1.")
-        environment["MNEMODUCK_THREADS"] = str(threads)
+        all_variables["MNEMODUCK_THREADS"] = str(threads)
     try:
         process = subprocess.Popen(
             [
@@ -175,7 +188,7 @@ def start_dbt(
                 *("--target-path", str(home.target), "--log-path", str(home.logs)),
             ],
             cwd=project,
-            env=environment,
+            env=all_variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
