@@ -124,7 +124,7 @@ def test_the_environment_goes_before_a_variable_and_that_before_the_default() ->
         "MNEMODUCK_EMBEDDINGS": "none",
         "MNEMODUCK_EMBEDDING_MODEL": "bge-m3",
     }
-    variables = {"mode": "ollama", "model": "llama3.2", "embedding_provider": "ollama"}
+    variables: dict[str, Any] = {"mode": "ollama", "model": "llama3.2", "embedding_provider": "ollama"}
     by_environment = select(UP, environment=environment, **variables)
     assert modes(by_environment) == {"appraisal": "off", "embedding": "off"}
     assert [settings.model for settings in by_environment.settings] == ["mistral", "bge-m3"]

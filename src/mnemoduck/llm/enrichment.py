@@ -243,7 +243,9 @@ def _choose(
     connection.execute(
         """
         create or replace temp table chosen as
-        select *, row_number() over (order by has_failed, newest_batch_seq desc, memory_id desc, template) as place
+        select
+            *,
+            row_number() over (order by has_failed, newest_batch_seq desc, memory_id desc, template) as place
         from waiting
         where template in (select unnest($templates))
         qualify place <= $most

@@ -120,12 +120,9 @@ def run_pipeline(
     with RunLock(home) as lock:
         before = _last_batch(home)
         summary = RunSummary()
-        arguments = [
-            "build",
-            *(["--full-refresh"] if full_refresh else []),
-            *_variables(as_of, llm, embeddings),
-        ]
-        with start_dbt(arguments, home, project, lock, threads=threads) as process:
+        arguments = ["build", *(["--full-refresh"] if full_refresh else []), *_variables(as_of)]
+        chosen = _environment(llm, embeddings)
+        with start_dbt(arguments, home, project, lock, threads=threads, environment=chosen) as process:
             for line in process.stdout or ():
                 _read_log_line(line, summary, on_progress)
         _count_loaded(summary, read_manifest(home), before)
