@@ -108,9 +108,9 @@ def verify_command(home: Path | None, as_json: bool) -> None:
     checked = f"{found.responses:,} responses and {found.embeddings:,} embeddings"
     if found.fault_count:
         raise StorageError(
-            f"{found.fault_count:,} faults in {checked}. To be rid of the rows that have one: `mnemoduck cache "
-            f"export FOLDER`, move {opened.llm_cache} away, `mnemoduck cache import FOLDER`, which takes only "
-            "sound rows; the others are asked again."
+            f"{found.fault_count:,} faults in {checked}. To be rid of these rows: `mnemoduck cache export "
+            f"FOLDER`, move {opened.llm_cache} away, `mnemoduck cache import FOLDER`, which takes the sound "
+            "ones; the others are asked again."
         )
     if not as_json:
         click.echo(f"{checked}: every key is that of its prompt, every answer can be read.")
