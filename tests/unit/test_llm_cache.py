@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import astuple, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 from uuid import UUID
 
 import duckdb
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.conftest import StartPython
 from tests.unit.llm_cache_rows import (
@@ -207,6 +208,7 @@ def test_hashes_are_the_same_in_sql_and_in_python(parts: list[str | None]) -> No
     assert row == (prompt_hash(parts),)
 
 
+@settings(max_examples=15)
 @given(
     text=texts,
     names=st.tuples(texts, texts, texts, texts, texts),
@@ -267,8 +269,8 @@ def test_verification_finds_what_was_changed(cache: LlmCache, change: str, probl
     [
         ("dimension = 3", "its vector has not as many finite numbers as its dimension says"),
         ("vector = [1, null]", "its vector has not as many finite numbers as its dimension says"),
-        ("vector = [1, 'nan']::float[]", "its vector has not as many finite numbers as its dimension says"),
-        ("vector = [1, 'inf']::float[]", "its vector has not as many finite numbers as its dimension says"),
+        ("vector = [1, 'nan'::float]", "its vector has not as many finite numbers as its dimension says"),
+        ("vector = [1, 'inf'::float]", "its vector has not as many finite numbers as its dimension says"),
         ("dimension = null", "its vector has not as many finite numbers as its dimension says"),
         ("vector = null", "it has not either a vector or an error"),
         ("model = 'another'", "its settings do not give its settings_hash"),
@@ -307,6 +309,7 @@ def test_eviction_by_age_counts_from_the_last_use(cache: LlmCache) -> None:
     assert cache.evict(timedelta.max).responses == 0
 
 
+@settings(max_examples=20)
 @given(ages=st.lists(st.integers(0, 5), min_size=1, max_size=12), percent=st.integers(0, 110))
 def test_eviction_by_size_keeps_the_last_used_that_fit(ages: list[int], percent: int) -> None:
     with duckdb.connect() as connection:
@@ -359,8 +362,7 @@ def test_room_of_what_was_evicted_is_used_again_and_keys_stay_unique(tmp_path: P
             connection.execute("checkpoint llm_cache")
             sizes.append(path.stat().st_size)
             assert opened.evict(max_bytes=20_000).responses > 1900
-        assert path.stat().st_size < sizes[0]
-        assert max(sizes) <= sizes[0] + 2**20
+        assert max(sizes[2:]) <= sizes[1] + 2**18, "not 1 MB more each time"
         with pytest.raises(duckdb.ConstraintException):
             connection.execute("insert into llm_cache.responses from llm_cache.responses limit 1")
 
@@ -438,7 +440,7 @@ def _damage_header(path: Path) -> None:
 
 def _damage_inside(path: Path) -> None:
     content = bytearray(path.read_bytes())
-    content[12288:] = os.urandom(len(content) - 12288)
+    content[12288:] = Random(7).randbytes(len(content) - 12288)
     path.write_bytes(content)
 
 
@@ -488,6 +490,7 @@ def test_a_cache_that_is_open_elsewhere_is_told(tmp_path: Path, start_python: St
         attach_cache(connection, path)
 
 
+@settings(max_examples=10)
 @given(
     answers=st.lists(st.tuples(texts, texts | st.none()), max_size=6),
     vectors=st.dictionaries(texts, st.lists(st.floats(width=32, min_value=-9, max_value=9), min_size=1)),
@@ -529,10 +532,10 @@ def exported(cache: LlmCache, folder: Path) -> Path:
     return folder / "responses.parquet"
 
 
-def rewrite(file: Path, columns: str) -> None:
+def rewrite(file: Path, columns: str, joined: str = "") -> None:
     """Replace an exported file by what SQL makes of it."""
     aside = file.with_suffix(".aside")
-    duckdb.execute(f"copy (select {columns} from '{file}') to '{aside}' (format parquet)")
+    duckdb.execute(f"copy (select {columns} from '{file}' {joined}) to '{aside}' (format parquet)")
     aside.replace(file)
 
 
@@ -586,8 +589,8 @@ def test_a_key_that_is_twice_in_a_file_is_taken_once(tmp_path: Path, cache: LlmC
         file = exported(other, tmp_path / "export")
     rewrite(
         file,
-        "* replace (case when n = 0 then 'bad' end as error, case when n > 0 then answer end as answer) "
-        "exclude (n) from (select * from range(3) as r (n), 'FILE') --".replace("FILE", str(file)),
+        "* exclude (n) replace (if(n = 0, 'bad', error) as error, if(n = 0, null, answer) as answer)",
+        "cross join range(3) as copies (n)",
     )
     (done,) = cache.import_(file)
     assert (done.taken, done.known, done.refused) == (1, 2, 0)
@@ -616,7 +619,7 @@ def _cut_off(file: Path) -> Path:
 def _scrambled(file: Path) -> Path:
     content = bytearray(file.read_bytes())
     middle = len(content) // 8
-    content[4:middle] = os.urandom(middle - 4)
+    content[4:middle] = Random(7).randbytes(middle - 4)
     file.write_bytes(content)
     return file.parent
 

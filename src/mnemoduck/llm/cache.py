@@ -442,7 +442,7 @@ def open_cache(home: Home) -> Iterator[LlmCache]:
 
 def _describe_fault(path: Path, error: Exception) -> str:
     reason = _first_line(error)
-    if "lock" in reason.lower():
+    if "Could not set lock" in reason:
         return f"The cache of answers {path} is open in another process ({reason}). Wait for it to end."
     return (
         f"The cache of answers {path} cannot be opened ({reason}). Put it back from a backup, or move it and "
