@@ -8,7 +8,7 @@ home's run lock.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -40,6 +40,9 @@ __all__ = [
 
 ALIAS = "llm_cache"
 """Name of the cache among the databases of the pipeline's connection."""
+
+_KEYS_TO_LOOK_UP = 1000
+"""Up to so many keys are looked up in the index; DuckDB reads the whole column from 2048 on."""
 
 Uses: TypeAlias = "duckdb.DuckDBPyRelation | pa.Table | Iterable[tuple[UUID, int]]"
 """Keys and how many prompts each has answered: a relation with columns `key` and `uses`, or pairs."""
@@ -190,13 +193,11 @@ class LlmCache:
 
     def known(self, keys: Iterable[UUID]) -> set[UUID]:
         """Return those of the keys that need no call: there is an answer, a vector or a failure."""
-        asked = pa.table({"key": _uuids(keys)})
-        with self._reading(), self._registered(asked):
-            rows = self._cursor.execute(
-                "select key from responses semi join given using (key) "
-                "union all select key from embeddings semi join given using (key)"
-            ).fetchall()
-        return {key for (key,) in rows}
+        asked = set(keys)
+        if not asked:
+            return set()
+        with self._reading():
+            return {*self._find("responses", asked), *self._find("embeddings", asked)}
 
     def store_responses(self, responses: Iterable[Response]) -> int:
         """Keep responses, all of them or on an error none. Return how many were new.
@@ -339,17 +340,34 @@ class LlmCache:
                 chosen[row.key] = row
         if not chosen:
             return 0
-        given = self._to_arrow(table, list(chosen.values()))
-        assignments = ", ".join(f"{name} = excluded.{name}" for name in given.column_names if name != "key")
-        with self._registered(given), self._transaction():
-            stored = self._cursor.execute(
-                f"insert into {table} by name "
-                "select * replace (cast($seq as bigint) as response_seq) from given "
-                f"on conflict (key) do update set {assignments} where {table}.error is not null",
-                {"seq": self.next_seq()},
-            ).fetchone()
-        assert stored is not None
-        return int(stored[0])
+        with self._transaction():
+            there = self._find(table, chosen)
+            failures = [key for key, is_failure in there.items() if is_failure]
+            if failures:
+                with self._registered(pa.table({"key": _uuids(failures)})):
+                    self._cursor.execute(f"delete from {table} where key in (select key from given)")
+            new = [row for row in chosen.values() if there.get(row.key, True)]
+            if new:
+                with self._registered(self._to_arrow(table, new)):
+                    self._cursor.execute(
+                        f"insert into {table} by name "
+                        "select * replace (cast($seq as bigint) as response_seq) from given",
+                        {"seq": self.next_seq()},
+                    )
+        return len(new)
+
+    def _find(self, table: str, keys: Collection[UUID]) -> dict[UUID, bool]:
+        """Return which of the keys a table has, and whether what it has is a failure.
+
+        DuckDB looks few keys up in the index if they stand in the statement; in a join, as in `on conflict`,
+        it reads those of all rows.
+        """
+        select = f"select key, error is not null from {table}"
+        if len(keys) <= _KEYS_TO_LOOK_UP:
+            literals = ", ".join(f"'{key}'" for key in keys)
+            return dict(self._cursor.execute(f"{select} where key in ({literals})").fetchall())
+        with self._registered(pa.table({"key": _uuids(keys)})):
+            return dict(self._cursor.execute(f"{select} semi join given using (key)").fetchall())
 
     def _to_arrow(self, table: str, rows: Sequence[Any]) -> pa.Table:
         schema = self._schema(table)

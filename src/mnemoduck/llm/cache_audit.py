@@ -94,8 +94,8 @@ def faults_sql(table: str, relation: str, identity: str = "key") -> str:
     """
     columns = _SETTINGS[table]
     names = ", ".join(columns)
-    problems = ", ".join(
-        f"case when not coalesce({condition}, false) then '{problem}' end"
+    broken = " union all ".join(
+        f"select {identity}, '{problem}' as problem from {relation} where not coalesce({condition}, false)"
         for problem, condition in _RULES[table].items()
     )
     same = " and ".join(f"given.{name} is not distinct from wrong.{name}" for name in columns)
@@ -107,8 +107,7 @@ def faults_sql(table: str, relation: str, identity: str = "key") -> str:
         wrong as (
             select * from settings where settings_hash is distinct from {_settings_hash_sql(table)}
         )
-        select {identity}, unnest(list_filter([{problems}], lambda found: found is not null)) as problem
-        from {relation}
+        {broken}
         union all
         select {given}, '{_SETTINGS_PROBLEM}'
         from {relation} as given
