@@ -49,9 +49,19 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The result at 20,000 responses."""
     folder = tmp_path_factory.mktemp("llm_cache")
     out = folder / "result.json"
+    size = ["--responses", "20000", "--rounds", "3"]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.llm_cache", "run", "--responses", "20000", "--rounds", "3"]
-        + ["--folder", str(folder), "--out", str(out)],
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.llm_cache",
+            "run",
+            *size,
+            "--folder",
+            str(folder),
+            "--out",
+            str(out),
+        ],
         cwd=PROJECT,
         capture_output=True,
         text=True,

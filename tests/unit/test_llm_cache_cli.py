@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from tests.unit.llm_cache_rows import ASKED_AT, make_embedding, make_failure, make_response, make_run
 
 from mnemoduck.cli import cli
 from mnemoduck.errors import LockedError, MnemoduckError, StorageError, UsageError
 from mnemoduck.home import Home, open_home
 from mnemoduck.llm.cache import open_cache
 from mnemoduck.pipeline.lock import RunLock
-from tests.unit.llm_cache_rows import ASKED_AT, make_embedding, make_failure, make_response, make_run
 
 
 def cache(home: Home, *arguments: str) -> Result:
