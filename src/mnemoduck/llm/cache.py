@@ -41,8 +41,8 @@ __all__ = [
 ALIAS = "llm_cache"
 """Name of the cache among the databases of the pipeline's connection."""
 
-_KEYS_TO_LOOK_UP = 1000
-"""Up to so many keys are looked up in the index; DuckDB reads the whole column from 2048 on."""
+_KEYS_TO_LOOK_UP = 256
+"""Up to so many keys are looked up in the index: of more, a join that reads all keys is as fast."""
 
 Uses: TypeAlias = "duckdb.DuckDBPyRelation | pa.Table | Iterable[tuple[UUID, int]]"
 """Keys and how many prompts each has answered: a relation with columns `key` and `uses`, or pairs."""
@@ -196,7 +196,7 @@ class LlmCache:
         asked = set(keys)
         if not asked:
             return set()
-        with self._reading():
+        with self._failures_told():
             return {*self._find("responses", asked), *self._find("embeddings", asked)}
 
     def store_responses(self, responses: Iterable[Response]) -> int:
@@ -215,7 +215,7 @@ class LlmCache:
 
     def newest_seq(self) -> int:
         """Return the largest `response_seq`; 0 in an empty cache."""
-        with self._reading():
+        with self._failures_told():
             row = self._cursor.execute(
                 "select greatest((select max(response_seq) from responses), "
                 "(select max(response_seq) from embeddings), 0)"
@@ -234,7 +234,7 @@ class LlmCache:
 
     def last_digest(self, model: str) -> str | None:
         """Return the digest that the model had when a server was last seen to have it."""
-        with self._reading():
+        with self._failures_told():
             row = self._cursor.execute("select model_digest from models where model = ?", [model]).fetchone()
         return row[0] if row else None
 
@@ -282,12 +282,12 @@ class LlmCache:
 
     def stats(self) -> CacheStatistics:
         """Return what is in the cache and what it was good for."""
-        with self._reading():
+        with self._failures_told():
             return read_statistics(self._cursor)
 
     def verify(self) -> Verification:
         """Derive every hash and key again, and check what was kept under it."""
-        with self._reading():
+        with self._failures_told():
             return verify(self._cursor)
 
     def evict(
@@ -313,7 +313,7 @@ class LlmCache:
                 unused_since = _naive(self._clock() - max_age)
             except OverflowError:
                 unused_since = datetime.min
-        with self._reading():
+        with self._failures_told():
             return evict(
                 self._cursor,
                 unused_since=unused_since,
@@ -325,12 +325,12 @@ class LlmCache:
 
     def export(self, folder: Path) -> Exported:
         """Write all tables to Parquet files in a folder. See `mnemoduck.llm.cache_transfer.export`."""
-        with self._reading():
+        with self._failures_told():
             return export(self._cursor, folder)
 
     def import_(self, source: Path) -> list[Imported]:
         """Take over what an export has. See `mnemoduck.llm.cache_transfer.import_`."""
-        with self._reading():
+        with self._failures_told():
             return import_(self._cursor, source, self.next_seq())
 
     def _store(self, table: str, rows: Iterable[Response] | Iterable[Embedding]) -> int:
@@ -397,7 +397,7 @@ class LlmCache:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._reading():
+        with self._failures_told():
             self._cursor.execute("begin")
             try:
                 yield
@@ -407,7 +407,7 @@ class LlmCache:
                 raise
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
+    def _failures_told(self) -> Iterator[None]:
         try:
             yield
         except duckdb.Error as error:
