@@ -46,10 +46,10 @@ def test_the_page_says_what_was_measured() -> None:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The result at 20,000 responses."""
+    """The result at 10,000 responses."""
     folder = tmp_path_factory.mktemp("llm_cache")
     out = folder / "result.json"
-    size = ["--responses", "20000", "--rounds", "3"]
+    size = ["--responses", "10000", "--rounds", "3"]
     done = subprocess.run(
         [
             sys.executable,

@@ -7,6 +7,7 @@ import os
 import signal
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import astuple, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -59,6 +60,21 @@ def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LlmCache]:
         yield opened
 
 
+@contextmanager
+def in_memory() -> Iterator[LlmCache]:
+    """Give a cache without a file, where a test does not ask for one."""
+    with duckdb.connect() as connection:
+        migrate(connection.cursor(), "cache", datetime(2026, 1, 1))
+        with LlmCache(connection, None) as opened:
+            yield opened
+
+
+@pytest.fixture
+def quick() -> Iterator[LlmCache]:
+    with in_memory() as opened:
+        yield opened
+
+
 def rows(cache: LlmCache, columns: str, table: str = "responses") -> list[Any]:
     return cache._cursor.execute(f"select {columns} from {table} order by all").fetchall()
 
@@ -104,9 +120,9 @@ def test_known_is_what_needs_no_call_failures_too(cache: LlmCache) -> None:
     assert cache.known([]) == set()
 
 
-def test_half_a_surrogate_in_a_response_is_kept_as_a_question_mark(cache: LlmCache) -> None:
-    cache.store_responses([make_response("x", response="so \ud83d far")])
-    assert rows(cache, "response") == [("so ? far",)]
+def test_half_a_surrogate_in_a_response_is_kept_as_a_question_mark(quick: LlmCache) -> None:
+    quick.store_responses([make_response("x", response="so \ud83d far")])
+    assert rows(quick, "response") == [("so ? far",)]
 
 
 def test_a_batch_is_stored_whole_or_not_at_all(cache: LlmCache) -> None:
@@ -164,12 +180,12 @@ def test_uses_are_added_up_for_both_tables(cache: LlmCache, tmp_path: Path) -> N
     assert rows(cache, "use_count, last_used_at", "embeddings") == [(6, naive_later)]
 
 
-def test_the_last_digest_is_that_of_the_latest_sight(cache: LlmCache) -> None:
-    assert cache.last_digest("m") is None
-    cache.note_model("m", "new", ASKED_AT)
-    cache.note_model("m", "old", ASKED_AT - timedelta(days=1))
-    cache.note_model("other", None, ASKED_AT)
-    assert (cache.last_digest("m"), cache.last_digest("other")) == ("new", None)
+def test_the_last_digest_is_that_of_the_latest_sight(quick: LlmCache) -> None:
+    assert quick.last_digest("m") is None
+    quick.note_model("m", "new", ASKED_AT)
+    quick.note_model("m", "old", ASKED_AT - timedelta(days=1))
+    quick.note_model("other", None, ASKED_AT)
+    assert (quick.last_digest("m"), quick.last_digest("other")) == ("new", None)
 
 
 def test_statistics_count_by_model_and_template(cache: LlmCache) -> None:
@@ -229,9 +245,7 @@ def test_what_is_stored_as_settings_say_is_verified(
         model_digest=digest,
         template_version=version,
     )
-    with duckdb.connect() as connection:
-        migrate(connection.cursor(), "cache", datetime(2026, 1, 1))
-        opened = LlmCache(connection, None)
+    with in_memory() as opened:
         opened.store_responses([make_response(text, settings), make_response(text + "x", settings)])
         found = opened.verify()
     assert (found.responses, found.faults) == (2, [])
@@ -253,12 +267,12 @@ def test_what_is_stored_as_settings_say_is_verified(
         ("error = 'bad'", "it has not either an answer or an error"),
     ],
 )
-def test_verification_finds_what_was_changed(cache: LlmCache, change: str, problem: str) -> None:
+def test_verification_finds_what_was_changed(quick: LlmCache, change: str, problem: str) -> None:
     changed, untouched = make_response("a"), make_response("b")
-    cache.store_responses([changed, untouched, make_failure("c")])
-    assert cache.verify().faults == []
-    cache._cursor.execute(f"update responses set {change} where input = 'a'")
-    found = cache.verify()
+    quick.store_responses([changed, untouched, make_failure("c")])
+    assert quick.verify().faults == []
+    quick._cursor.execute(f"update responses set {change} where input = 'a'")
+    found = quick.verify()
     assert Fault("responses", changed.key, problem) in found.faults
     assert {fault.key for fault in found.faults} == {changed.key}
     assert found.fault_count == len(found.faults)
@@ -277,19 +291,19 @@ def test_verification_finds_what_was_changed(cache: LlmCache, change: str, probl
         ("input_hash = gen_random_uuid()", "its settings_hash and input_hash do not give its key"),
     ],
 )
-def test_verification_finds_changed_vectors(cache: LlmCache, change: str, problem: str) -> None:
+def test_verification_finds_changed_vectors(quick: LlmCache, change: str, problem: str) -> None:
     changed = make_embedding("a", [1.0, 2.0])
-    cache.store_embeddings([changed, make_embedding("b", [1.0])])
-    assert cache.verify().faults == []
-    cache._cursor.execute(f"update embeddings set {change} where key = ?", [changed.key])
-    assert cache.verify().faults == [Fault("embeddings", changed.key, problem)]
+    quick.store_embeddings([changed, make_embedding("b", [1.0])])
+    assert quick.verify().faults == []
+    quick._cursor.execute(f"update embeddings set {change} where key = ?", [changed.key])
+    assert quick.verify().faults == [Fault("embeddings", changed.key, problem)]
 
 
-def test_many_faults_are_counted_and_the_first_told(cache: LlmCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_faults_are_counted_and_the_first_told(quick: LlmCache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mnemoduck.llm.cache_audit.SHOWN_FAULTS", 3)
-    cache.store_responses([make_response(str(number), answer="no") for number in range(10)])
-    cache.store_embeddings([make_embedding("a", [1.0], dimension=2)])
-    found = cache.verify()
+    quick.store_responses([make_response(str(number), answer="no") for number in range(10)])
+    quick.store_embeddings([make_embedding("a", [1.0], dimension=2)])
+    found = quick.verify()
     assert (found.fault_count, len(found.faults)) == (11, 3)
     assert "its answer is no JSON" in str(found.faults[0])
 
@@ -312,9 +326,7 @@ def test_eviction_by_age_counts_from_the_last_use(cache: LlmCache) -> None:
 @settings(max_examples=20)
 @given(ages=st.lists(st.integers(0, 5), min_size=1, max_size=12), percent=st.integers(0, 110))
 def test_eviction_by_size_keeps_the_last_used_that_fit(ages: list[int], percent: int) -> None:
-    with duckdb.connect() as connection:
-        migrate(connection.cursor(), "cache", datetime(2026, 1, 1))
-        opened = LlmCache(connection, None)
+    with in_memory() as opened:
         stored = [
             make_response(f"{number}" * (number + 1), last_used_at=ASKED_AT - timedelta(days=age))
             for number, age in enumerate(ages)
@@ -499,10 +511,7 @@ def test_an_export_imported_elsewhere_is_the_same_cache(
     tmp_path_factory: pytest.TempPathFactory, answers: list[tuple[str, str | None]], vectors: dict[str, Any]
 ) -> None:
     folder = tmp_path_factory.mktemp("export") / "a[b]*"
-    with duckdb.connect() as here, duckdb.connect() as there:
-        for connection in (here, there):
-            migrate(connection.cursor(), "cache", datetime(2026, 1, 1))
-        first, second = LlmCache(here, None), LlmCache(there, None)
+    with in_memory() as first, in_memory() as second:
         first.store_responses(
             [make_failure(text, response=said) if said else make_response(text) for text, said in answers]
         )
@@ -539,18 +548,17 @@ def rewrite(file: Path, columns: str, joined: str = "") -> None:
     aside.replace(file)
 
 
-def test_an_import_keeps_what_is_there_and_answers_failures(tmp_path: Path, cache: LlmCache) -> None:
-    with attached(tmp_path / "other.duckdb") as connection:
-        other = LlmCache(connection)
+def test_an_import_keeps_what_is_there_and_answers_failures(tmp_path: Path, quick: LlmCache) -> None:
+    with in_memory() as other:
         other.store_responses([make_response("a"), make_response("b"), make_failure("c"), make_failure("d")])
         file = exported(other, tmp_path / "export")
-    cache.store_responses(
+    quick.store_responses(
         [make_response("a", answer="{}"), make_failure("b"), make_response("c", answer="[]")]
     )
-    before = cache.newest_seq()
-    (done,) = cache.import_(file)
+    before = quick.newest_seq()
+    (done,) = quick.import_(file)
     assert (done.table, done.taken, done.known, done.refused) == ("responses", 2, 2, 0)
-    assert rows(cache, "input, answer, response_seq > " + str(before)) == [
+    assert rows(quick, "input, answer, response_seq > " + str(before)) == [
         ("a", "{}", False),
         ("b", make_response("b").answer, True),
         ("c", "[]", False),
@@ -570,21 +578,19 @@ def test_an_import_keeps_what_is_there_and_answers_failures(tmp_path: Path, cach
         "replace (case when input = 'a' then null else use_count end as use_count)",
     ],
 )
-def test_rows_that_are_not_what_they_say_are_left_out(tmp_path: Path, cache: LlmCache, forgery: str) -> None:
-    with attached(tmp_path / "other.duckdb") as connection:
-        other = LlmCache(connection)
+def test_rows_that_are_not_what_they_say_are_left_out(tmp_path: Path, quick: LlmCache, forgery: str) -> None:
+    with in_memory() as other:
         other.store_responses([make_response("a"), make_response("b")])
         file = exported(other, tmp_path / "export")
     rewrite(file, f"* {forgery}")
-    (done,) = cache.import_(file)
+    (done,) = quick.import_(file)
     assert (done.taken, done.known, done.refused) == (1, 0, 1)
-    assert rows(cache, "input") == [("b",)]
-    assert cache.verify().fault_count == 0
+    assert rows(quick, "input") == [("b",)]
+    assert quick.verify().fault_count == 0
 
 
-def test_a_key_that_is_twice_in_a_file_is_taken_once(tmp_path: Path, cache: LlmCache) -> None:
-    with attached(tmp_path / "other.duckdb") as connection:
-        other = LlmCache(connection)
+def test_a_key_that_is_twice_in_a_file_is_taken_once(tmp_path: Path, quick: LlmCache) -> None:
+    with in_memory() as other:
         other.store_responses([make_response("a")])
         file = exported(other, tmp_path / "export")
     rewrite(
@@ -592,9 +598,9 @@ def test_a_key_that_is_twice_in_a_file_is_taken_once(tmp_path: Path, cache: LlmC
         "* exclude (n) replace (if(n = 0, 'bad', error) as error, if(n = 0, null, answer) as answer)",
         "cross join range(3) as copies (n)",
     )
-    (done,) = cache.import_(file)
+    (done,) = quick.import_(file)
     assert (done.taken, done.known, done.refused) == (1, 2, 0)
-    assert rows(cache, "error, answer is not null") == [(None, True)]
+    assert rows(quick, "error, answer is not null") == [(None, True)]
 
 
 def _missing(file: Path) -> Path:
@@ -674,17 +680,16 @@ def _pipe(file: Path) -> Path:
     ],
 )
 def test_what_cannot_be_imported_is_told_and_nothing_is_taken(
-    tmp_path: Path, cache: LlmCache, spoil: Callable[[Path], Path], said: str
+    tmp_path: Path, quick: LlmCache, spoil: Callable[[Path], Path], said: str
 ) -> None:
-    with attached(tmp_path / "other.duckdb") as connection:
-        other = LlmCache(connection)
+    with in_memory() as other:
         other.store_responses([make_response(f"{number} {os.urandom(40).hex()}") for number in range(50)])
         other.store_embeddings([make_embedding("a", [1.0])])
         file = exported(other, tmp_path / "export")
     with pytest.raises(UsageError, match=said):
-        cache.import_(spoil(file))
-    assert cache.stats().entries == 0
-    assert cache.store_responses([make_response("a")]) == 1, "the cache works on"
+        quick.import_(spoil(file))
+    assert quick.stats().entries == 0
+    assert quick.store_responses([make_response("a")]) == 1, "the cache works on"
 
 
 def test_an_export_replaces_files_but_nothing_else(tmp_path: Path, cache: LlmCache) -> None:
