@@ -8,7 +8,7 @@ home's run lock.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -41,6 +41,9 @@ __all__ = [
 
 ALIAS = "llm_cache"
 """Name of the cache among the databases of the pipeline's connection."""
+
+_KEYS_TO_LOOK_UP = 256
+"""Up to so many keys are looked up in the index: of more, a join that reads all keys is as fast."""
 
 Uses: TypeAlias = "duckdb.DuckDBPyRelation | pa.Table | Iterable[tuple[UUID, int]]"
 """Keys and how many prompts each has answered: a relation with columns `key` and `uses`, or pairs."""
@@ -122,13 +125,11 @@ class LlmCache:
 
     def known(self, keys: Iterable[UUID]) -> set[UUID]:
         """Return those of the keys that need no call: there is an answer, a vector or a failure."""
-        asked = pa.table({"key": _uuids(keys)})
-        with self._reading(), self._registered(asked):
-            rows = self._cursor.execute(
-                "select key from responses semi join given using (key) "
-                "union all select key from embeddings semi join given using (key)"
-            ).fetchall()
-        return {key for (key,) in rows}
+        asked = set(keys)
+        if not asked:
+            return set()
+        with self._failures_told():
+            return {*self._find("responses", asked), *self._find("embeddings", asked)}
 
     def store_responses(self, responses: Iterable[Response]) -> int:
         """Keep responses, all of them or on an error none. Return how many were new.
@@ -146,7 +147,7 @@ class LlmCache:
 
     def newest_seq(self) -> int:
         """Return the largest `response_seq`; 0 in an empty cache."""
-        with self._reading():
+        with self._failures_told():
             row = self._cursor.execute(
                 "select greatest((select max(response_seq) from responses), "
                 "(select max(response_seq) from embeddings), 0)"
@@ -165,7 +166,7 @@ class LlmCache:
 
     def last_digest(self, model: str) -> str | None:
         """Return the digest that the model had when a server was last seen to have it."""
-        with self._reading():
+        with self._failures_told():
             row = self._cursor.execute("select model_digest from models where model = ?", [model]).fetchone()
         return row[0] if row else None
 
@@ -213,12 +214,12 @@ class LlmCache:
 
     def stats(self) -> CacheStatistics:
         """Return what is in the cache and what it was good for."""
-        with self._reading():
+        with self._failures_told():
             return read_statistics(self._cursor)
 
     def verify(self) -> Verification:
         """Derive every hash and key again, and check what was kept under it."""
-        with self._reading():
+        with self._failures_told():
             return verify(self._cursor)
 
     def evict(
@@ -244,7 +245,7 @@ class LlmCache:
                 unused_since = _naive(self._clock() - max_age)
             except OverflowError:
                 unused_since = datetime.min
-        with self._reading():
+        with self._failures_told():
             return evict(
                 self._cursor,
                 unused_since=unused_since,
@@ -256,12 +257,12 @@ class LlmCache:
 
     def export(self, folder: Path) -> Exported:
         """Write all tables to Parquet files in a folder. See `mnemoduck.llm.cache_transfer.export`."""
-        with self._reading():
+        with self._failures_told():
             return export(self._cursor, folder)
 
     def import_(self, source: Path) -> list[Imported]:
         """Take over what an export has. See `mnemoduck.llm.cache_transfer.import_`."""
-        with self._reading():
+        with self._failures_told():
             return import_(self._cursor, source, self.next_seq())
 
     def _store(self, table: str, rows: Iterable[Response] | Iterable[Embedding]) -> int:
@@ -271,17 +272,34 @@ class LlmCache:
                 chosen[row.key] = row
         if not chosen:
             return 0
-        given = self._to_arrow(table, list(chosen.values()))
-        assignments = ", ".join(f"{name} = excluded.{name}" for name in given.column_names if name != "key")
-        with self._registered(given), self._transaction():
-            stored = self._cursor.execute(
-                f"insert into {table} by name "
-                "select * replace (cast($seq as bigint) as response_seq) from given "
-                f"on conflict (key) do update set {assignments} where {table}.error is not null",
-                {"seq": self.next_seq()},
-            ).fetchone()
-        assert stored is not None
-        return int(stored[0])
+        with self._transaction():
+            there = self._find(table, chosen)
+            failures = [key for key, is_failure in there.items() if is_failure]
+            if failures:
+                with self._registered(pa.table({"key": _uuids(failures)})):
+                    self._cursor.execute(f"delete from {table} where key in (select key from given)")
+            new = [row for row in chosen.values() if there.get(row.key, True)]
+            if new:
+                with self._registered(self._to_arrow(table, new)):
+                    self._cursor.execute(
+                        f"insert into {table} by name "
+                        "select * replace (cast($seq as bigint) as response_seq) from given",
+                        {"seq": self.next_seq()},
+                    )
+        return len(new)
+
+    def _find(self, table: str, keys: Collection[UUID]) -> dict[UUID, bool]:
+        """Return which of the keys a table has, and whether what it has is a failure.
+
+        DuckDB looks few keys up in the index if they stand in the statement; in a join, as in `on conflict`,
+        it reads those of all rows.
+        """
+        select = f"select key, error is not null from {table}"
+        if len(keys) <= _KEYS_TO_LOOK_UP:
+            literals = ", ".join(f"'{key}'" for key in keys)
+            return dict(self._cursor.execute(f"{select} where key in ({literals})").fetchall())
+        with self._registered(pa.table({"key": _uuids(keys)})):
+            return dict(self._cursor.execute(f"{select} semi join given using (key)").fetchall())
 
     def _to_arrow(self, table: str, rows: Sequence[Any]) -> pa.Table:
         schema = self._schema(table)
@@ -311,7 +329,7 @@ class LlmCache:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._reading():
+        with self._failures_told():
             self._cursor.execute("begin")
             try:
                 yield
@@ -321,7 +339,7 @@ class LlmCache:
                 raise
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
+    def _failures_told(self) -> Iterator[None]:
         try:
             yield
         except duckdb.Error as error:
@@ -374,7 +392,7 @@ def open_cache(home: Home) -> Iterator[LlmCache]:
 
 def _describe_fault(path: Path, error: Exception) -> str:
     reason = _first_line(error)
-    if "lock" in reason.lower():
+    if "Could not set lock" in reason:
         return f"The cache of answers {path} is open in another process ({reason}). Wait for it to end."
     return (
         f"The cache of answers {path} cannot be opened ({reason}). Put it back from a backup, or move it and "

@@ -90,25 +90,30 @@ def faults_sql(table: str, relation: str, identity: str = "key") -> str:
         relation: what to read the rows from, as SQL; it is read several times.
         identity: columns of the relation that tell its rows apart.
 
-    Settings are hashed once for each that there are, for their instructions are long and few.
+    Settings are hashed once for each that there are, for their instructions are long and few. (After a mere
+    `distinct` DuckDB would hash those of all rows, and drop doubles then.)
     """
     columns = _SETTINGS[table]
     names = ", ".join(columns)
-    problems = ", ".join(
-        f"case when not coalesce({condition}, false) then '{problem}' end"
+    broken = " union all ".join(
+        f"select {identity}, '{problem}' as problem from {relation} where not coalesce({condition}, false)"
         for problem, condition in _RULES[table].items()
     )
     same = " and ".join(f"given.{name} is not distinct from wrong.{name}" for name in columns)
     given = ", ".join(f"given.{column.strip()}" for column in identity.split(","))
     return f"""
         with settings as (
-            select distinct settings_hash, {names} from {relation}
+            select {names}, {_settings_hash_sql(table)} as derived, list(distinct settings_hash) as hashes
+            from {relation}
+            group by {names}
         ),
         wrong as (
-            select * from settings where settings_hash is distinct from {_settings_hash_sql(table)}
+            select
+                {names},
+                unnest(list_filter(hashes, lambda one: one is distinct from derived)) as settings_hash
+            from settings
         )
-        select {identity}, unnest(list_filter([{problems}], lambda found: found is not null)) as problem
-        from {relation}
+        {broken}
         union all
         select {given}, '{_SETTINGS_PROBLEM}'
         from {relation} as given

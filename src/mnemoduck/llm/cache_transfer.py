@@ -110,7 +110,9 @@ def import_(cursor: duckdb.DuckDBPyConnection, source: Path, next_seq: int) -> l
         for table, file in files.items():
             try:
                 done.append(_take(cursor, table, file, next_seq))
-            except (duckdb.IOException, duckdb.InvalidInputException, duckdb.ConversionException) as error:
+            except duckdb.Error as error:  # of many kinds when a Parquet file is damaged
+                if isinstance(error, duckdb.OutOfMemoryException) or "space left" in str(error):
+                    raise
                 raise _damaged(file, error) from error
         cursor.execute("commit")
     except BaseException:

@@ -1,0 +1,1 @@
+"""The cache of answers at a million responses: lookups, joins, inserts, uses, verification, size."""
