@@ -1,7 +1,7 @@
 """Keys of prompts: what has the same key is the same question to the same model, and is asked once.
 
 A key is the first 128 bits of a SHA-256, as a UUID: numbers of that width are joined twice as fast as
-texts of 64 hex digits (docs/llm-benchmark.md). The macros `prompt_hash` and `prompt_key` in macros/llm/
+texts of 64 hex digits (docs/llm-cache-benchmark.md). The macros `prompt_hash` and `prompt_key` in macros/llm/
 compute the same in SQL; a test holds the two together.
 """
 

@@ -44,7 +44,7 @@ class Response:
     answer_tokens: int
     latency_ms: float
     created_at: datetime
-    last_used_at: datetime
+    last_used_at: datetime | None = None
     use_count: int = 0
     response_seq: int = 0
 
@@ -75,6 +75,6 @@ class Embedding:
     prompt_tokens: int
     latency_ms: float
     created_at: datetime
-    last_used_at: datetime
+    last_used_at: datetime | None = None
     use_count: int = 0
     response_seq: int = 0
