@@ -34,7 +34,7 @@ asked as (
 
 ),
 
-prompts as (
+prompts as not materialized (
 
     select
         memory_id,
@@ -49,7 +49,8 @@ prompts as (
 
 ),
 
-vectors as (
+-- Both sides of what is new are narrowed before vectors are read.
+vectors as not materialized (
 
     select * from {{ source('llm_cache', 'embeddings') }}
     where

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID
@@ -203,7 +204,12 @@ def _ask(
     prompts = _choose(connection, to_input, group, limits.budget_calls * texts + 1)
     if not prompts:
         return None
-    report = _call(cache, group[0], prompts, limits, _Progress(group[0], say))
+    known = connection.execute(
+        f"select max(dimension) from {CACHE_ALIAS}.embeddings where settings_hash = $settings",
+        {"settings": group[0].settings_hash},
+    ).fetchone()
+    dimension = known[0] if known else None
+    report = _call(cache, group[0], prompts, limits, dimension, _Progress(group[0], say))
     outcomes = pa.table(
         {"key": _uuids(call.key for call in report.calls), "outcome": [call.outcome for call in report.calls]}
     )
@@ -218,17 +224,19 @@ def _call(
     settings: TemplateSettings,
     prompts: list[Prompt],
     limits: Limits,
+    dimension: int | None,
     progress: _Progress,
 ) -> CallReport:
     from mnemoduck.embeddings import MiniLmEmbedder, embed_prompts
     from mnemoduck.llm.calls import ask_prompts
     from mnemoduck.llm.server import OllamaServer
 
+    embed = partial(embed_prompts, dimension=dimension)
     if settings.mode == "minilm":
-        return embed_prompts(prompts, MiniLmEmbedder(), limits, cache.store_embeddings, progress)
+        return embed(prompts, MiniLmEmbedder(), limits, cache.store_embeddings, progress)
     with OllamaServer(limits.host, limits.timeout_seconds, limits.attempts) as server:
         if settings.template == EMBEDDING:
-            return embed_prompts(prompts, server, limits, cache.store_embeddings, progress)
+            return embed(prompts, server, limits, cache.store_embeddings, progress)
         return ask_prompts(prompts, server, limits, cache.store_responses, progress)
 
 
