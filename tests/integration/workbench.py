@@ -27,6 +27,7 @@ TABLES = (
     "staging.int_forgotten_memories",
     "retrieval.search_documents",
     "retrieval.search_postings",
+    "main.memory_features",
     "main.short_term_memories",
     "main.consolidated_memories",
     "staging.int_fact_statements",
