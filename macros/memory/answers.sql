@@ -6,7 +6,7 @@
 {#- Expression, an answer, null where it is no JSON. -#}
 {% macro valid_answer(column) %}{{ return(adapter.dispatch('valid_answer', 'mnemoduck')(column)) }}{% endmacro %}
 
-{% macro duckdb__valid_answer(column) %}{{ return("case when json_valid(" ~ column ~ ") then " ~ column ~ " end") }}{% endmacro %}
+{% macro duckdb__valid_answer(column) %}{{ return("(case when json_valid(" ~ column ~ ") then " ~ column ~ " end)") }}{% endmacro %}
 
 
 {#- Expression, a number of an answer within its range, a double. -#}
@@ -101,4 +101,32 @@
                 )[:{{ most }}]
             )[1]
     end
+{%- endmacro %}
+
+
+{#- Expression, the facts of an answer that say something, each as JSON text in the form that callers state facts in; times
+    are UTC without an offset. -#}
+{% macro answered_facts(answer, most=10, characters=300) %}
+    {{- return(adapter.dispatch('answered_facts', 'mnemoduck')(answer, most, characters)) -}}
+{% endmacro %}
+
+{% macro duckdb__answered_facts(answer, most, characters) -%}
+    list_transform(
+        list_filter(
+            list_transform(
+                {{ json_objects(json_value(valid_answer(answer), 'facts')) }}[:1000],
+                lambda fact: {
+                    'subject': {{ answered_text('fact', 'subject', characters) }},
+                    'predicate': {{ answered_text('fact', 'predicate', characters) }},
+                    'object': {{ answered_text('fact', 'object', characters) }},
+                    'is_functional': try_cast({{ json_text('fact', 'is_functional') }} as boolean),
+                    'valid_from': {{ answered_moment('fact', 'valid_from') }},
+                    'valid_to': {{ answered_moment('fact', 'valid_to') }}
+                }
+            ),
+            lambda fact: {{ fact_key('fact.subject') }} <> '' and {{ predicate_key('fact.predicate') }} <> ''
+            and {{ fact_key('fact.object') }} <> ''
+        )[:{{ most }}],
+        lambda fact: cast(to_json(fact) as varchar)
+    )
 {%- endmacro %}

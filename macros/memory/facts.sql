@@ -35,13 +35,15 @@
 
 
 {#- What is known at a moment of system time: the statements that had been recorded by then, and whose memory
-    had not been ordered forgotten. Null means all that was ever recorded and is not forgotten. -#}
+    had not been ordered forgotten. Null means all that was ever recorded and is not forgotten. What a model has
+    withdrawn was never so: it had misread what was said. -#}
 {% macro known_statements(statements, system_time) -%}
     (
         select * from {{ statements }}
         where
             ({{ system_time }} is null or recorded_at <= {{ system_time }})
             and (forgotten_at is null or forgotten_at > {{ system_time }})
+            and is_withdrawn is not true
     )
 {%- endmacro %}
 

@@ -4,8 +4,11 @@
         schema='staging',
         incremental_strategy='merge',
         unique_key='statement_id',
-        merge_update_columns=['forgotten_at', 'changed_batch_seq'],
-        merge_update_condition='DBT_INTERNAL_SOURCE.forgotten_at is distinct from DBT_INTERNAL_DEST.forgotten_at',
+        merge_update_columns=['forgotten_at', 'is_withdrawn', 'changed_batch_seq'],
+        merge_update_condition=(
+            'DBT_INTERNAL_SOURCE.forgotten_at is distinct from DBT_INTERNAL_DEST.forgotten_at'
+            ' or DBT_INTERNAL_SOURCE.is_withdrawn is distinct from DBT_INTERNAL_DEST.is_withdrawn'
+        ),
     )
 }}
 
@@ -22,20 +25,24 @@ with
 memories as (
 
     select * from {{ ref('stg_memories') }}
-    where
-        facts <> '[]'
-        {% if is_incremental() %}
-            and batch_seq > (select watermark.batch_seq from watermark)
-        {% endif %}
 
 ),
 
 forgotten as (
 
     select * from {{ ref('int_forgotten_memories') }}
-    {% if is_incremental() %}
-        where changed_batch_seq > (select watermark.batch_seq from watermark)
-    {% endif %}
+
+),
+
+-- What a model answers now, and that it answers no more.
+answers as (
+
+    select * from {{ ref('int_llm_answers') }}
+    where
+        template = 'extraction'
+        {% if is_incremental() %}
+            and changed_batch_seq > (select watermark.batch_seq from watermark)
+        {% endif %}
 
 ),
 
@@ -49,17 +56,56 @@ stated_by_callers as (
         recorded_at,
         batch_seq,
         'caller' as method,
+        cast(null as uuid) as prompt_key,
         unnest({{ json_objects('facts') }}) as fact,
         unnest(range(1, len({{ json_objects('facts') }}) + 1)) as ordinal
 
     from memories
+    where
+        facts <> '[]'
+        {% if is_incremental() %}
+            and batch_seq > (select watermark.batch_seq from watermark)
+        {% endif %}
 
 ),
 
--- Statements from other sources (what a model finds in the text: method 'model') join here.
+answered as (
+
+    select
+        memory_id,
+        prompt_key,
+        changed_batch_seq,
+        {{ answered_facts('answer') }} as facts
+
+    from answers
+
+),
+
+-- A model only reads what was said then, so it is recorded since then.
+stated_by_models as (
+
+    select
+        answered.memory_id,
+        memories.user_id,
+        memories.agent_id,
+        memories.occurred_at,
+        memories.recorded_at,
+        answered.changed_batch_seq as batch_seq,
+        'model' as method,
+        answered.prompt_key,
+        unnest(answered.facts) as fact,
+        unnest(range(1, len(answered.facts) + 1)) as ordinal
+
+    from answered
+    inner join memories on answered.memory_id = memories.memory_id
+
+),
+
 stated as (
 
     select * from stated_by_callers
+    union all
+    select * from stated_by_models
 
 ),
 
@@ -75,6 +121,8 @@ typed as (
         {{ json_text('fact', 'predicate') }} as predicate,
         {{ json_text('fact', 'object') }} as object,
         method,
+        prompt_key,
+        fact,
         try_cast({{ json_text('fact', 'is_functional') }} as boolean) as is_functional,
         coalesce(try_cast({{ json_text('fact', 'valid_from') }} as timestamp), occurred_at) as valid_from,
         try_cast({{ json_text('fact', 'valid_to') }} as timestamp) as valid_to,
@@ -101,8 +149,15 @@ new_statements as (
 
     select
         -- ids
-        {{ hash_key(['keyed.memory_id', 'keyed.method', 'keyed.ordinal']) }} as statement_id,
+        case
+            when keyed.method = 'caller'
+                then {{ hash_key(['keyed.memory_id', 'keyed.method', 'keyed.ordinal']) }}
+            else {{ hash_key([
+                'keyed.memory_id', 'keyed.method', 'keyed.ordinal', 'keyed.prompt_key', 'keyed.fact',
+            ]) }}
+        end as statement_id,
         keyed.memory_id,
+        keyed.prompt_key,
         keyed.ordinal,
         keyed.user_id,
         keyed.agent_id,
@@ -121,6 +176,7 @@ new_statements as (
         -- booleans
         keyed.is_functional,
         {{ is_functional_predicate('keyed.predicate_key') }} as is_listed,
+        false as is_withdrawn,
 
         -- timestamps
         keyed.valid_from,
@@ -138,15 +194,30 @@ new_statements as (
 ),
 
 {% if is_incremental() %}
-    newly_forgotten as (
+    -- An answer replaces the one before: what the model stated then and states no more is withdrawn. The row
+    -- stays, so that the facts of its group are made anew.
+    known_again as (
 
         select
             known.* replace (
-                forgotten.forgotten_at as forgotten_at, forgotten.changed_batch_seq as changed_batch_seq
+                forgotten.forgotten_at as forgotten_at,
+                known.is_withdrawn is true or answered.memory_id is not null as is_withdrawn,
+                greatest(
+                    known.changed_batch_seq,
+                    coalesce(forgotten.changed_batch_seq, 0),
+                    coalesce(answered.changed_batch_seq, 0)
+                ) as changed_batch_seq
             )
 
         from {{ this }} as known
-        inner join forgotten on known.memory_id = forgotten.memory_id
+        left join forgotten on known.memory_id = forgotten.memory_id
+        left join answered on known.memory_id = answered.memory_id and known.method = 'model'
+        where
+            (
+                forgotten.changed_batch_seq > (select watermark.batch_seq from watermark)
+                or answered.memory_id is not null
+            )
+            and known.statement_id not in (select new_statements.statement_id from new_statements)
 
     ),
 {% endif %}
@@ -156,7 +227,7 @@ written as (
     select * from new_statements
     {% if is_incremental() %}
         union all by name
-        select * from newly_forgotten
+        select * from known_again
     {% endif %}
 
 )
@@ -170,6 +241,7 @@ select
     agent_id,
     group_key,
     object_key,
+    prompt_key,
 
     -- strings
     subject,
@@ -182,6 +254,7 @@ select
     -- booleans
     is_functional,
     is_listed,
+    is_withdrawn,
 
     -- timestamps
     valid_from,

@@ -73,7 +73,8 @@ newest as (
 
     ),
 
-    -- Used, rated or forgotten. Recalls of memories that are still on their way wait: whatever arrives is joined with all recalls.
+    -- Used, rated or forgotten. Recalls of memories that are still on their way wait: whatever arrives is
+    -- joined with all recalls.
     used_or_rated as (
 
         select memory_id from recalls
@@ -230,6 +231,21 @@ uses as (
 
 ),
 
+-- By the caller, else by a model, else by default.
+rated as (
+
+    select
+        usable.memory_id,
+        coalesce(features.importance, {{ parameter('default_importance') }}) as importance,
+        coalesce(features.importance_method, 'default') as importance_method,
+        features.urgency,
+        features.emotional_salience
+
+    from usable
+    left join features on usable.memory_id = features.memory_id
+
+),
+
 joined as (
 
     select
@@ -254,12 +270,12 @@ joined as (
         coalesce(organised.named_task, task_openings.first_sentence) as task,
         organised.hierarchy_level,
         organised.hierarchy_method,
-        coalesce(features.importance_method, 'default') as importance_method,
+        rated.importance_method,
 
         -- numbers
-        coalesce(features.importance, {{ parameter('default_importance') }}) as importance,
-        features.urgency,
-        features.emotional_salience,
+        rated.importance,
+        rated.urgency,
+        rated.emotional_salience,
         coalesce(interfered.interference, 0) as interference,
         sessionised.activity_position,
         organised.task_number,
@@ -288,7 +304,7 @@ joined as (
     inner join organised on in_play.memory_id = organised.memory_id
     inner join attended on in_play.memory_id = attended.memory_id
     inner join uses on in_play.memory_id = uses.memory_id
-    left join features on in_play.memory_id = features.memory_id
+    inner join rated on in_play.memory_id = rated.memory_id
     left join openings as goal_openings on organised.goal_opened_by = goal_openings.memory_id
     left join openings as task_openings on organised.task_id = task_openings.memory_id
     left join interfered on in_play.memory_id = interfered.memory_id
@@ -301,9 +317,9 @@ joined as (
 
         select
             * exclude (
-                importance, importance_method, urgency, emotional_salience, recall_count, spaced_reinforcements,
-                co_activation_count, last_recalled_at, recent_use_times, forgotten_at, changed_batch_seq, row_hash,
-                run_id
+                importance, importance_method, urgency, emotional_salience, recall_count,
+                spaced_reinforcements, co_activation_count, last_recalled_at, recent_use_times, forgotten_at,
+                changed_batch_seq, row_hash, run_id
             )
 
         from touched
@@ -314,10 +330,10 @@ joined as (
 
         select
             placed_before.*,
-            coalesce(features.importance_method, 'default') as importance_method,
-            coalesce(features.importance, {{ parameter('default_importance') }}) as importance,
-            features.urgency,
-            features.emotional_salience,
+            rated.importance,
+            rated.importance_method,
+            rated.urgency,
+            rated.emotional_salience,
             uses.recall_count,
             uses.spaced_reinforcements,
             placed_before.attended_count + uses.recalled_with as co_activation_count,
@@ -327,7 +343,7 @@ joined as (
 
         from placed_before
         inner join uses on placed_before.memory_id = uses.memory_id
-        left join features on placed_before.memory_id = features.memory_id
+        inner join rated on placed_before.memory_id = rated.memory_id
         left join forgotten on placed_before.memory_id = forgotten.memory_id
 
     ),
@@ -345,8 +361,8 @@ changed as (
 
 -- The hash holds what the rest follows from. Nothing that arrived goes away, so the same first memory and the
 -- same place mean the same memories before it, and with them goal, task, attention and interference; the same
--- number of recalls means the same recalls. Ratings change when a model answers. What does not follow from these
--- has to be added.
+-- number of recalls means the same recalls. Ratings change when a model answers. What does not follow from
+-- these has to be added.
 final as (
 
     select

@@ -17,33 +17,37 @@ SENTIMENT_FUNCTION = "mnemoduck_sentiment"
 SCORED_CHARACTERS = 2000
 """Of a longer text the beginning counts, as for concepts."""
 SCORED_EMOJI = 100
-"""And no more emoji: VADER reads each as a description of several words, and "but" compares all words of a text."""
+"""And no more emoji: VADER reads each as several words, and for "but" compares all words of a text."""
 
 _WORD = re.compile(r"[^\W\d_]+")
 
-# Words that tell a language and are in no other of these, nor in English names. The lexicon is English: to it,
-# German "die" is a death and "war" is one.
-_ENGLISH = frozenset(
-    ["a", "about", "all", "am", "an", "and", "are", "as", "at", "be", "because", "been", "but", "by", "can", "could", "did", "do", "does", "for", "from", "get", "had", "has", "have", "he", "her", "his", "how", "i", "if", "in", "into", "is", "it", "its", "just", "me", "my", "not", "of", "on", "or", "our", "she", "so", "some", "than", "that", "the", "their", "them", "then", "there", "they", "this", "to", "us", "was", "we", "were", "what", "when", "where", "which", "who", "will", "with", "would", "you", "your"]
-)
-_OTHER_LANGUAGES = tuple(
+# Words that tell a language: English, German, French, Spanish, Italian, Dutch, Portuguese. Those that stand
+# in English texts and names as well are left out, as far as can be. To the English lexicon, German "die" is a
+# death and "war" is one.
+_ENGLISH, *_OTHER_LANGUAGES = (
     frozenset(words.split())
     for words in (
-        "aber auch auf aus bei bin bist dann das dass dem den denn dich dir doch ein eine einem einen einer er es für "
-        "haben habe hat ich ihr im ist ja kann kein keine mein meine mich mir mit nach nicht noch nur oder schon sehr "
-        "sein sich sie sind über um und uns vom wenn werden wie wir wird zu zum zur",
-        "au aux avec ce cette dans du elle est et il ils je leur mais mon ne nous où par pas plus pour que qui sa ses "
-        "son sont suis sur tu un une vous ça être très",
-        "al como con cuando del ella ellos en eran es esta este está fue ha hay más mi mucho muy nos pero por porque "
-        "que se ser sin son soy su también tiene un una y yo",
-        "anche che come con cosa dal della delle gli ha ho il io mi molto nel nella non per perché più questa questo "
-        "sei si sono tu un una è",
-        "aan als bij dat deze die dit een en er geen heb heeft het hij hun ik je maar met mijn naar niet nog ook "
-        "om onze op te uit veel voor wat wij worden ze zijn zo",
-        "ao aos com como ela ele em eu foi isso mais mas meu minha muito na nas nos não para pela pelo por que são "
-        "se sem seu sua também tem um uma você à é",
+        "a about all am an and are as at be because been but by can could did do does for from get had has "
+        "have he her his how i if in into is it its just me my not of on or our she so some than that the "
+        "their them then there they this to us was we were what when where which who will with would you "
+        "your",
+        "aber auch auf aus bei bin bist dann das dass dem den denn dich dir doch ein eine einem einen "
+        "einer er es für haben habe hat ich ihr im ist ja kann kein keine mein meine mich mir mit nach "
+        "nicht noch nur oder schon sehr sein sich sie sind über um und uns vom wenn werden wie wir wird zu "
+        "zum zur",
+        "au aux avec ce cette dans du elle est et il ils je leur mais mon ne nous où par pas plus pour que "
+        "qui sa ses son sont suis sur tu un une vous ça être très",
+        "al como con cuando del ella ellos en eran es esta este está fue ha hay más mi mucho muy nos pero "
+        "por porque que se ser sin son soy su también tiene un una y yo",
+        "anche che come con cosa dal della delle gli ha ho il io mi molto nel nella non per perché più "
+        "questa questo sei si sono tu un una è",
+        "aan als bij dat deze dit een en er geen heb heeft het hij hun ik je maar met mijn naar niet "
+        "nog ook om onze op te uit veel voor wat wij worden ze zijn zo",
+        "ao aos com como ela ele em eu foi isso mais mas meu minha muito na nas nos não para pela pelo por "
+        "que são se sem seu sua também tem um uma você à é",
     )
 )
+_FOREIGN = frozenset[str]().union(*_OTHER_LANGUAGES)
 
 
 def score_sentiment(text: str | None) -> float | None:
@@ -63,6 +67,7 @@ def score_sentiment(text: str | None) -> float | None:
 
 def register_sentiment(connection: DuckDBPyConnection) -> None:
     """Let SQL call score_sentiment as mnemoduck_sentiment(varchar) -> double, on vectors of texts."""
+    from duckdb.func import ARROW, SPECIAL
     from duckdb.sqltypes import DOUBLE, VARCHAR
 
     connection.create_function(
@@ -70,8 +75,8 @@ def register_sentiment(connection: DuckDBPyConnection) -> None:
         _score_column,
         [VARCHAR],
         DOUBLE,
-        type="arrow",  # type: ignore[arg-type]
-        null_handling="special",  # type: ignore[arg-type]
+        type=ARROW,
+        null_handling=SPECIAL,
     )
 
 
@@ -92,8 +97,11 @@ def _beginning(text: str) -> str:
 
 def _can_be_english(text: str) -> bool:
     words = _WORD.findall(text.lower())
+    foreign = [word for word in words if word in _FOREIGN]
+    if not foreign:
+        return True
     english = sum(word in _ENGLISH for word in words)
-    return all(sum(word in other for word in words) <= english for other in _OTHER_LANGUAGES)
+    return all(sum(word in other for word in foreign) <= english for other in _OTHER_LANGUAGES)
 
 
 @cache

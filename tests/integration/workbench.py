@@ -28,6 +28,7 @@ TABLES = (
     "retrieval.search_documents",
     "retrieval.search_postings",
     "retrieval.memory_embeddings",
+    "main.memory_features",
     "main.short_term_memories",
     "main.consolidated_memories",
     "staging.int_fact_statements",

@@ -39,9 +39,10 @@ ALL_TIME = range(-1, 16)
 STATEMENTS = """
     create table int_fact_statements (
         statement_id uuid, memory_id uuid, ordinal integer, user_id varchar, agent_id varchar, group_key uuid,
-        object_key uuid,
+        object_key uuid, prompt_key uuid,
         subject varchar, predicate varchar, object varchar, subject_key varchar, predicate_key varchar,
-        method varchar, is_functional boolean, is_listed boolean, valid_from timestamp, valid_to timestamp,
+        method varchar, is_functional boolean, is_listed boolean, is_withdrawn boolean,
+        valid_from timestamp, valid_to timestamp,
         said_at timestamp, recorded_at timestamp, forgotten_at timestamp,
         changed_batch_seq bigint
     )
@@ -63,6 +64,7 @@ class Statement:
     predicate: str = "lives in"
     user: str = "ada"
     ordinal: int = 1
+    is_withdrawn: bool | None = False
 
     @property
     def is_listed(self) -> bool:
@@ -179,8 +181,9 @@ class Facts:
         rows = [
             [
                 *(_uuid("statement", s.memory, s.ordinal), UUID(int=s.memory), s.ordinal, s.user, None),
-                *(_uuid("group", s.user, s.predicate), _uuid("object", s.object)),
+                *(_uuid("group", s.user, s.predicate), _uuid("object", s.object), None),
                 *("Ada", s.predicate, s.object, "ada", s.predicate, "caller", s.is_functional, s.is_listed),
+                s.is_withdrawn,
                 *(at(s.valid_from), at(s.valid_to), at(s.said_at), at(s.recorded_at), at(s.forgotten_at)),
                 batch,
             ]
@@ -442,6 +445,13 @@ def test_times_may_be_subqueries_and_a_subject_is_found_in_any_spelling(facts: F
     assert ask(count.format("null, for_subject := ' ADA '")).fetchone() == (["Oslo", "Rome"],)
     assert ask(count.format("null, for_subject := 'Bea'")).fetchone() == (None,)
     assert ask(count.format("null, for_agent := 'x'")).fetchone() == (None,)
+
+
+def test_what_was_withdrawn_was_never_so_and_rows_from_before_there_were_such_count(facts: Facts) -> None:
+    facts.tell([Statement(1, "Rome", 1, is_withdrawn=None), Statement(2, "Oslo", 5, is_withdrawn=True)])
+    (period,) = facts.ask(None, None)
+    assert (period["object"], period["valid_to"]) == ("Rome", None)
+    assert [period["object"] for period in facts.ask(6, 6)] == ["Rome"]
 
 
 @pytest.mark.parametrize(
