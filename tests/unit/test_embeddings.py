@@ -23,7 +23,6 @@ from mnemoduck.embeddings import (
     MiniLmEmbedder,
     embed_prompts,
     embed_query,
-    embedding_options,
     minilm_digest,
     unit_vector,
 )
@@ -32,7 +31,7 @@ from mnemoduck.llm.calls import CallReport, Limits, Prompt
 from mnemoduck.llm.keys import prompt_hash, prompt_key
 from mnemoduck.llm.records import Embedding
 from mnemoduck.llm.server import OllamaServer
-from mnemoduck.llm.settings import TemplateSettings
+from mnemoduck.llm.settings import TemplateSettings, embedding_options
 
 PROJECT = Path(__file__).resolve().parents[2]
 

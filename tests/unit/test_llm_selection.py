@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from mnemoduck.errors import UsageError
+from mnemoduck.llm.address import ServerState
 from mnemoduck.llm.selection import Selection, select_models
-from mnemoduck.llm.server import ServerState
 
 UP = ServerState(
     is_up=True, version="0.5", models={"llama3.2:latest": "sha-llama", "nomic-embed-text:latest": "sha-nomic"}

@@ -25,7 +25,8 @@ from mnemoduck.errors import (
     ServerUnavailableError,
     UsageError,
 )
-from mnemoduck.llm.server import Correction, OllamaServer, ServerState, server_url
+from mnemoduck.llm.address import ServerState, server_url
+from mnemoduck.llm.server import Correction, OllamaServer
 from mnemoduck.llm.settings import TemplateSettings
 
 from .test_llm_answers import template

@@ -7,10 +7,11 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from mnemoduck.errors import UsageError
+from mnemoduck.llm.address import HOST_VARIABLE, ServerState, is_listening, server_url
 from mnemoduck.llm.keys import canonical_json
 from mnemoduck.llm.settings import (
     EMBEDDING,
@@ -24,11 +25,7 @@ from mnemoduck.llm.settings import (
     embedding_options,
 )
 
-if TYPE_CHECKING:
-    from mnemoduck.llm.server import ServerState
-
 MODEL_VARIABLE = "MNEMODUCK_LLM_MODEL"
-HOST_VARIABLE = "OLLAMA_HOST"
 EMBEDDING_MODEL_VARIABLE = "MNEMODUCK_EMBEDDING_MODEL"
 
 DEFAULT_MODEL = "llama3.2"
@@ -67,7 +64,9 @@ class Selection:
 
 def probe_server(host: str) -> ServerState:
     """Ask the server at a URL what it has: see `OllamaServer.probe`."""
-    from mnemoduck.llm.server import OllamaServer  # takes 0.2 s to import, which a run without models saves
+    if not is_listening(host):
+        return ServerState(is_up=False, reason=f"nobody listens at {server_url(host)}")
+    from mnemoduck.llm.server import OllamaServer  # its client takes long to import
 
     with OllamaServer(host) as server:
         return server.probe()

@@ -20,7 +20,7 @@ import urllib.parse
 import urllib.request
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -37,14 +37,12 @@ from mnemoduck.errors import (
     ModelMissingError,
     RequestRefusedError,
     ServerUnavailableError,
-    UsageError,
 )
+from mnemoduck.llm.address import HOST_VARIABLE, ServerState, server_url
 from mnemoduck.llm.answers import plain_text
 from mnemoduck.llm.settings import TemplateSettings
 
-HOST_VARIABLE = "OLLAMA_HOST"
 KEY_VARIABLE = "OLLAMA_API_KEY"
-DEFAULT_PORT = 11434
 VERSION_SECONDS = 1.0
 """How long a server may take to say that it is there."""
 DESCRIPTION_SECONDS = 5.0
@@ -62,31 +60,6 @@ _VECTOR_BYTES = 1 << 18
 """Bytes on the wire for one vector: 8,192 floats of at most 25 characters, and more."""
 
 Outcome = TypeVar("Outcome")
-
-
-@dataclass(frozen=True)
-class ServerState:
-    """What a server said of itself.
-
-    Attributes:
-        models: digest by name, as the server spells it ("llama3.2:latest").
-        reason: a sentence, why it cannot be used; None if it can.
-    """
-
-    is_up: bool
-    version: str | None = None
-    models: dict[str, str | None] = field(default_factory=dict)
-    reason: str | None = None
-
-    def find_model(self, model: str) -> str | None:
-        """Return a model's name as the server spells it, None if it is not there."""
-        names = [model] if ":" in model.rsplit("/", 1)[-1] else [model, f"{model}:latest"]
-        return next((name for name in names if name in self.models), None)
-
-    def digest(self, model: str) -> str | None:
-        """Return the digest of a model's weights, None if it is not there or has none."""
-        name = self.find_model(model)
-        return None if name is None else self.models[name]
 
 
 @dataclass(frozen=True)
@@ -123,39 +96,6 @@ class Correction:
 
     answer: str
     reason: str
-
-
-def server_url(host: str | None = None) -> str:
-    """Return the URL of a server, without a slash at its end.
-
-    `host` (else OLLAMA_HOST, else http://127.0.0.1:11434) has any form that Ollama's own clients take:
-    "host", "host:port", ":port", "http://host", "[::1]:port", each with a path behind it. A user's name in
-    it is left out, as they do.
-
-    Raises:
-        UsageError: it has no such form.
-    """
-    asked = (host or os.environ.get(HOST_VARIABLE) or "").strip()
-    scheme, separator, rest = asked.partition("://")
-    if not separator:
-        scheme, rest, port = "http", asked, DEFAULT_PORT
-    else:
-        scheme = scheme.lower()
-        port = {"http": 80, "https": 443}.get(scheme, 0)
-    try:
-        parts = urllib.parse.urlsplit(f"{scheme}://{rest}")
-        name, port = parts.hostname or "127.0.0.1", parts.port or port
-        if not port or any(character.isspace() for character in asked):
-            raise ValueError
-        if ":" in name:
-            ipaddress.IPv6Address(name)
-            name = f"[{name}]"
-    except ValueError:
-        raise UsageError(
-            f"The model server's address {asked!r} cannot be used. It is a URL like http://127.0.0.1:11434, "
-            f"given by the variable llm_host or {HOST_VARIABLE}."
-        ) from None
-    return f"{scheme}://{name}:{port}{parts.path.rstrip('/')}"
 
 
 class OllamaServer:
