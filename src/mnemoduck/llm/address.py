@@ -1,4 +1,4 @@
-"""Where the model server is, and whether anybody is there: told without its client, which is slow to import."""
+"""Where the model server is, and whether anybody is there: told without its client, slow to import."""
 
 from __future__ import annotations
 
