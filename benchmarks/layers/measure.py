@@ -153,7 +153,12 @@ def _run_dbt(home: Home, arguments: Sequence[str]) -> DbtRun:
         process = subprocess.Popen(
             command,
             cwd=PROJECT,
-            env={**os.environ, HOME_VARIABLE: str(home.path), "MNEMODUCK_THREADS": "1"},
+            env={
+                **os.environ,
+                HOME_VARIABLE: str(home.path),
+                "MNEMODUCK_THREADS": "1",
+                "MNEMODUCK_LLM": "cached",  # a model server of whoever measures is not to be waited for
+            },
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,

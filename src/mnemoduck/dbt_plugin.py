@@ -1,7 +1,7 @@
 """What dbt-duckdb needs of us: the home, the run lock, the extensions, and the way to publish.
 
-profiles.yml names this module as a plugin, so that a plain `dbt build` does the whole job. The home
-is the folder of the warehouse file that the profile names.
+profiles.yml names this module as a plugin, so that a plain `dbt build` does the whole job. The home is
+the folder that MNEMODUCK_HOME names, else that of the warehouse file that the profile names.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from duckdb import DuckDBPyConnection
 from mnemoduck.archive import archived_files, begin_archive, find_archive_fault, seal_archive
 from mnemoduck.errors import MnemoduckError
 from mnemoduck.extensions import load_extension
-from mnemoduck.home import FILE_MODE, Home, open_home
+from mnemoduck.home import FILE_MODE, HOME_VARIABLE, Home, open_home
 from mnemoduck.llm.cache import ALIAS as CACHE_ALIAS
 from mnemoduck.llm.cache import LlmCache, attach_cache
 from mnemoduck.llm.selection import Selection, probe_server, select_models
@@ -41,10 +41,11 @@ class Plugin(BasePlugin):
         assert self.creds is not None
         self._selections = {}
         try:
-            self._home = open_home(Path(self.creds.path).parent)
+            self._home = open_home(os.environ.get(HOME_VARIABLE) or Path(self.creds.path).parent)
             check_database_file(self._home.warehouse)
         except MnemoduckError as error:
             raise DbtRuntimeError(str(error)) from error
+        self.creds.path = str(self._home.warehouse)
 
     def update_connection_config(self, creds: Any, config: dict[str, Any]) -> None:
         """Take the run lock before DuckDB takes its own, which would not say who holds it."""

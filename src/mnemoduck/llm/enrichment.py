@@ -57,6 +57,20 @@ FORGOTTEN = "staging.int_forgotten_memories"
 CALLS = "staging.llm_calls"
 """Where the run's models are; statements on dbt's connection cannot name its relations otherwise."""
 
+ASKING = ["ollama", "minilm"]
+"""Modes in which somebody is asked."""
+
+_UNANSWERED = f"""
+    select p.*, t.mode
+    from {PROMPTS} as p
+    inner join {TEMPLATES} as t on p.template = t.template and p.settings_hash = t.settings_hash
+    where
+        not exists (select 1 from {CACHE_ALIAS}.responses as r where r.key = p.prompt_key)
+        and not exists (select 1 from {CACHE_ALIAS}.embeddings as e where e.key = p.prompt_key)
+        and p.memory_id not in (select memory_id from {FORGOTTEN})
+"""
+"""Prompts without an answer; what was ordered forgotten is not shown to anybody."""
+
 InputSql: TypeAlias = Callable[[TemplateSettings], str]
 """Gives the SQL of what a model reads of a memory `m`."""
 
@@ -142,7 +156,7 @@ def _find_what_came_up(connection: DuckDBPyConnection) -> None:
 
 
 def _find_what_waits(connection: DuckDBPyConnection) -> None:
-    """Find the keys that nobody has answered; what was ordered forgotten is not shown to anybody.
+    """Find the keys that somebody is to be asked about.
 
     The newest memories come first: they are what working memory needs to have judged. What failed in the
     run before comes last, so that a few prompts that a server dies of do not hold up all others.
@@ -159,16 +173,11 @@ def _find_what_waits(connection: DuckDBPyConnection) -> None:
             max(p.batch_seq) as newest_batch_seq,
             max(p.memory_id) as memory_id,
             p.prompt_key in (select unnest($failed)) as has_failed
-        from {PROMPTS} as p
-        inner join {TEMPLATES} as t on p.template = t.template and p.settings_hash = t.settings_hash
-        where
-            t.mode <> 'off'
-            and not exists (select 1 from {CACHE_ALIAS}.responses as r where r.key = p.prompt_key)
-            and not exists (select 1 from {CACHE_ALIAS}.embeddings as e where e.key = p.prompt_key)
-            and p.memory_id not in (select memory_id from {FORGOTTEN})
+        from ({_UNANSWERED}) as p
+        where p.mode in (select unnest($asking))
         group by p.prompt_key
         """,
-        {"failed": failed},
+        {"failed": failed, "asking": ASKING},
     )
     connection.execute("create or replace temp table asked (key uuid, outcome varchar)")
 
@@ -193,7 +202,7 @@ def _ask(
     say: Callable[[str], None],
 ) -> CallReport | None:
     """Ask what waits of these templates; None if there is nobody to ask, or nothing."""
-    if group[0].mode not in {"ollama", "minilm"}:
+    if group[0].mode not in ASKING:
         return None
     # The client takes 0.2 s to import, which a run without models saves.
     from mnemoduck.llm.calls import Limits
@@ -384,19 +393,13 @@ def _note_run(
             count(*) filter (is_asked and is_answer),
             count(*) filter (not is_answer),
             coalesce(sum(hits * tokens), 0)::bigint,
-            coalesce(sum(hits * latency_ms), 0) / 1000,
-            (
-                select count(*) from waiting
-                where
-                    template in (select unnest($templates))
-                    and key not in (select key from asked where outcome in ('answered', 'invalid'))
-            )
+            coalesce(sum(hits * latency_ms), 0) / 1000
         from counted
         """,
         {"templates": templates},
     ).fetchone()
     assert row is not None
-    prompts, distinct_prompts, hits, misses, failures, tokens_saved, seconds_saved, pending = row
+    prompts, distinct_prompts, hits, misses, failures, tokens_saved, seconds_saved = row
     calls = report.calls if report else []
     if not prompts and not calls:
         return
@@ -413,7 +416,7 @@ def _note_run(
             hits=hits,
             misses=misses,
             failures=failures,
-            pending=pending,
+            pending=_count_pending(connection, group),
             calls=report.call_count if report else 0,
             attempts=sum(call.attempts for call in calls),
             prompt_tokens=sum(call.prompt_tokens for call in calls),
@@ -427,6 +430,23 @@ def _note_run(
             stopped_by=report.stopped_by if report else None,
         )
     )
+
+
+def _count_pending(connection: DuckDBPyConnection, group: Sequence[TemplateSettings]) -> int:
+    """Count the keys of these templates that have no answer now."""
+    if group[0].mode in ASKING:
+        keys = (
+            "select count(*) from waiting where template in (select unnest($templates)) "
+            "and key not in (select key from asked where outcome in ('answered', 'invalid'))"
+        )
+    else:
+        keys = (
+            f"select count(distinct prompt_key) from ({_UNANSWERED}) "
+            "where template in (select unnest($templates))"
+        )
+    row = connection.execute(keys, {"templates": [settings.template for settings in group]}).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float | None:
@@ -459,17 +479,12 @@ def _tell(
         outcome: sum(call.outcome == outcome for call in report.calls)
         for outcome in ("answered", "invalid", "failed")
     }
-    row = connection.execute(
-        "select count(*) from waiting where template in (select unnest($templates)) "
-        "and key not in (select key from asked where outcome in ('answered', 'invalid'))",
-        {"templates": [settings.template for settings in group]},
-    ).fetchone()
-    assert row is not None
+    pending = _count_pending(connection, group)
     parts = [f"{group[0].model} answered {counts['answered']:,} {what}"]
     if counts["invalid"]:
         parts.append(f"{counts['invalid']:,} got no valid answer and are not asked again")
-    if row[0]:
-        parts.append(f"{row[0]:,} wait" + (f": {report.stopped_by}" if report.stopped_by else ""))
+    if pending:
+        parts.append(f"{pending:,} wait" + (f": {report.stopped_by}" if report.stopped_by else ""))
     say("; ".join(parts))
 
 
