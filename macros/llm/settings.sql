@@ -75,5 +75,8 @@
 {% endmacro %}
 
 
-{#- The number of the newest load, or arrival of answers, as an expression. -#}
-{% macro newest_batch() %}{{ return('mnemoduck_newest_batch()') }}{% endmacro %}
+{#- The number of the newest arrival of answers, as an expression: noted among the loads if it is news.
+    `newest_answer`, `asked_with`: expressions of what tells one arrival from another. -#}
+{% macro newest_batch(newest_answer, asked_with) -%}
+    mnemoduck_note_answers({{ newest_answer }}, {{ asked_with }})
+{%- endmacro %}

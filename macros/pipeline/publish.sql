@@ -133,7 +133,7 @@
     {%- set states = [] -%}
     {%- for model, column in [('memory_features', 'changed_batch_seq'), ('memory_embeddings', 'response_seq')] -%}
         {%- do states.append(run_query(
-            'select concat(count(*), max(' ~ column ~ ')) from ' ~ graph.nodes['model.mnemoduck.' ~ model].relation_name
+            "select concat_ws(' ', count(*), max(" ~ column ~ ")) from " ~ graph.nodes['model.mnemoduck.' ~ model].relation_name
         ).columns[0].values()[0]) -%}
     {%- endfor -%}
     {{ return(states | join(' ')) }}

@@ -7,6 +7,10 @@
         materialized='incremental',
         incremental_strategy='merge',
         unique_key=['memory_id', 'template'],
+        merge_update_condition='DBT_INTERNAL_SOURCE.settings_hash <> DBT_INTERNAL_DEST.settings_hash'
+            ~ ' or DBT_INTERNAL_SOURCE.prompt_key is distinct from DBT_INTERNAL_DEST.prompt_key'
+            ~ ' or DBT_INTERNAL_SOURCE.answer is distinct from DBT_INTERNAL_DEST.answer'
+            ~ ' or DBT_INTERNAL_SOURCE.response_seq is distinct from DBT_INTERNAL_DEST.response_seq',
     )
 }}
 
@@ -28,10 +32,29 @@ prompts as (
 
 ),
 
-answers as (
+responses as (
 
     select * from {{ source('llm_cache', 'responses') }}
-    where answer is not null
+
+),
+
+-- What can count: nothing while a template is off, nothing of a later version (a cache that was imported).
+answers as (
+
+    select
+        responses.key,
+        responses.template,
+        responses.input_hash,
+        responses.template_version,
+        responses.created_at,
+        responses.response_seq
+
+    from responses
+    inner join templates on responses.template = templates.template
+    where
+        responses.error is null
+        and templates.mode <> 'off'
+        and responses.template_version <= templates.template_version
 
 ),
 
@@ -81,29 +104,43 @@ answers as (
 {% endif %}
 
 -- What was answered under an older version or by another model counts until the prompt is answered anew.
-candidates as (
+-- Chosen among narrow columns; then the answers of the few that were chosen are fetched by key.
+chosen as (
 
     select
         in_play.memory_id,
         in_play.template,
-        templates.settings_hash,
         in_play.batch_seq,
-        answers.template_version,
-        answers.model,
         answers.key as prompt_key,
-        answers.answer,
-        answers.key = in_play.prompt_key as is_current,
-        answers.response_seq
+        answers.key = in_play.prompt_key as is_current
 
     from in_play
-    inner join templates on in_play.template = templates.template
     inner join answers on in_play.template = answers.template and in_play.input_hash = answers.input_hash
-    where templates.mode <> 'off'
     qualify
         row_number() over (
             partition by in_play.memory_id, in_play.template
             order by is_current desc, answers.template_version desc, answers.created_at desc, answers.key asc
         ) = 1
+
+),
+
+found as (
+
+    select
+        chosen.memory_id,
+        chosen.template,
+        templates.settings_hash,
+        responses.template_version,
+        responses.model,
+        chosen.prompt_key,
+        responses.answer,
+        chosen.is_current,
+        responses.response_seq,
+        chosen.batch_seq
+
+    from chosen
+    inner join templates on chosen.template = templates.template
+    inner join responses on chosen.prompt_key = responses.key
 
 ),
 
@@ -116,21 +153,30 @@ candidates as (
 
     ),
 
-    -- Of what is looked at again, an answer that counted and does not any more is withdrawn.
-    withdrawn as (
+    -- Of what is looked at again and not found, the answer that counted stays; off takes it away.
+    kept as (
 
         select
             known.memory_id,
             known.template,
             templates.settings_hash,
+            case when templates.mode <> 'off' then known.template_version end as template_version,
+            case when templates.mode <> 'off' then known.model end as model,
+            case when templates.mode <> 'off' then known.prompt_key end as prompt_key,
+            case when templates.mode <> 'off' then known.answer end as answer,
+            case
+                when templates.mode <> 'off' then known.prompt_key = in_play.prompt_key
+            end as is_current,
+            known.response_seq,
             known.batch_seq
 
         from known
+        inner join in_play on known.memory_id = in_play.memory_id and known.template = in_play.template
         inner join templates on known.template = templates.template
         where
             not exists (
-                select 1 from candidates
-                where candidates.memory_id = known.memory_id and candidates.template = known.template
+                select 1 from found
+                where found.memory_id = known.memory_id and found.template = known.template
             )
 
     ),
@@ -138,17 +184,22 @@ candidates as (
 
 counting as (
 
-    select * from candidates
+    select * from found
     {% if is_incremental() %}
         union all by name
-        select * from withdrawn
+        select * from kept
     {% endif %}
 
 ),
 
+-- What is asked with, and the newest answer: another state is an arrival, which is numbered among the loads.
 newest as (
 
-    select {{ newest_batch() }} as batch_seq
+    select
+        {{ newest_batch(
+            '(select coalesce(max(responses.response_seq), 0) from responses)',
+            "(select string_agg(templates.settings_hash, ' ' order by templates.template) from templates)",
+        ) }} as batch_seq
 
 )
 

@@ -2,7 +2,6 @@ def model(dbt, session):
     """Ask models what the cache does not know of the prompts; return the calls of this run."""
     from pathlib import Path
 
-    from mnemoduck.home import open_home
     from mnemoduck.llm.enrichment import call_models, input_sql
     from mnemoduck.pipeline.dbt_log import say
 
@@ -11,7 +10,4 @@ def model(dbt, session):
     dbt.ref("int_llm_prompts")
     dbt.ref("stg_memories")
     dbt.ref("int_forgotten_memories")
-    warehouse = session.execute(
-        "select path from duckdb_databases() where database_name = current_database()"
-    ).fetchone()[0]
-    return call_models(session, open_home(Path(warehouse).parent), input_sql(Path.cwd()), say)
+    return call_models(session, input_sql(Path.cwd()), say)

@@ -291,8 +291,11 @@ joined as (
             when told.told_importance is not null then 'model'
         end as importance_method,
         told.urgency,
+        case when told.urgency is not null then 'model' end as urgency_method,
         told.emotional_salience,
+        case when told.emotional_salience is not null then 'model' end as emotional_salience_method,
         told.task_type,
+        case when told.task_type is not null then 'model' end as task_type_method,
         coalesce(told.told_sentiment, told.known_sentiment, lexical.sentiment) as sentiment,
         case
             when told.told_sentiment is not null then 'model'
@@ -310,6 +313,7 @@ joined as (
         coalesce(told.told_concepts, told.known_concepts, conceived.concepts, []) as concepts,
         case when told.told_concepts is null then 'lexical' else 'model' end as concepts_method,
         coalesce(told.known_dates, lexical.mentioned_on, []) as mentioned_on,
+        'lexical' as mentioned_on_method,
 
         -- strings
         told.summary,

@@ -22,7 +22,7 @@ from mnemoduck.llm.cache import ALIAS as CACHE_ALIAS
 from mnemoduck.llm.cache import LlmCache, attach_cache
 from mnemoduck.llm.selection import Selection, probe_server, select_models
 from mnemoduck.pipeline.dbt_log import say
-from mnemoduck.pipeline.load import newest_batch
+from mnemoduck.pipeline.load import newest_batch, note_answers
 from mnemoduck.pipeline.lock import RunLock, is_held_by_parent
 from mnemoduck.pipeline.publish import fingerprint_build, publish
 from mnemoduck.sentiment import register_sentiment
@@ -66,7 +66,7 @@ class Plugin(BasePlugin):
         except MnemoduckError as error:
             raise DbtRuntimeError(str(error)) from error
         conn.create_function("mnemoduck_llm_settings", self._llm_settings, side_effects=True)
-        conn.create_function("mnemoduck_newest_batch", self._newest_batch, side_effects=True)
+        conn.create_function("mnemoduck_note_answers", self._note_answers, side_effects=True)
         register_sentiment(conn)
         conn.create_function("mnemoduck_publish", self._publish, side_effects=True)
         conn.create_function("mnemoduck_begin_archive", self._begin_archive, side_effects=True)
@@ -94,8 +94,8 @@ class Plugin(BasePlugin):
             self._selections[request] = selection
         return self._selections[request].to_json()
 
-    def _newest_batch(self) -> int:
-        return newest_batch(self._home)
+    def _note_answers(self, newest_answer: int, asked_with: str) -> int:
+        return note_answers(self._home, newest_answer, asked_with)
 
     def _begin_archive(self, model: str, month: str) -> str:
         return str(begin_archive(self._home, model, month))

@@ -155,7 +155,12 @@ def test_each_distinct_prompt_is_paid_for_once_ever(
     assert checksums(bench.snapshot(), with_bookkeeping=False) == before
     assert metrics(bench)["hit_rate"] == 1.0
 
-    # One template changed: only its prompts are asked again, and until they are, its old answers count.
+    # One template changed: only its prompts are asked again, and until they are, its old answers count, even
+    # if the cache was emptied meanwhile: what is in the warehouse is not paid for again.
+    evicted = bench.mnemoduck("cache", "evict", "--older-than", "0d")
+    assert evicted.code == 0, evicted.out + evicted.err
+    with duckdb.connect(str(bench.home / "llm_cache.duckdb"), read_only=True) as connection:
+        assert connection.execute("select count(*) from responses").fetchone() == (0,)
     project = project_copy()
     template = project / "macros" / "llm" / "extraction.sql"
     template.write_text(template.read_text().replace("'version': 1", "'version': 2"))

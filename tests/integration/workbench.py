@@ -122,7 +122,7 @@ class Workbench:
 
 @cache
 def parsed_project() -> Path:
-    """Return what dbt knows of the project once it is parsed, which takes it five seconds: once for all homes.
+    """Return what dbt knows of the project once it is parsed. That takes five seconds: once for all homes.
 
     dbt looks what has changed since, so a changed copy of the project may use it as well.
     """

@@ -20,12 +20,9 @@ from uuid import UUID
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
-from mnemoduck.home import Home
 from mnemoduck.llm.cache import ALIAS as CACHE_ALIAS
 from mnemoduck.llm.cache import LlmCache, RunRecord
-from mnemoduck.llm.keys import prompt_hash
 from mnemoduck.llm.settings import EMBEDDING, TemplateSettings
-from mnemoduck.pipeline.load import note_answers
 from mnemoduck.project import render
 
 if TYPE_CHECKING:
@@ -54,7 +51,8 @@ TEMPLATES = "staging.llm_templates"
 PROMPTS = "staging.int_llm_prompts"
 MEMORIES = "staging.stg_memories"
 FORGOTTEN = "staging.int_forgotten_memories"
-CALLS = "staging.llm_calls"
+ANSWERS = "staging.int_llm_answers"
+VECTORS = "retrieval.memory_embeddings"
 """Where the run's models are; statements on dbt's connection cannot name its relations otherwise."""
 
 ASKING = ["ollama", "minilm"]
@@ -67,9 +65,12 @@ _UNANSWERED = f"""
     where
         not exists (select 1 from {CACHE_ALIAS}.responses as r where r.key = p.prompt_key)
         and not exists (select 1 from {CACHE_ALIAS}.embeddings as e where e.key = p.prompt_key)
+        and p.prompt_key not in (select key from held)
         and p.memory_id not in (select memory_id from {FORGOTTEN})
+        and p.memory_id in (select memory_id from {MEMORIES})
 """
-"""Prompts without an answer; what was ordered forgotten is not shown to anybody."""
+"""Prompts without an answer. What was ordered forgotten is not shown to anybody; what was dropped is gone; what was
+evicted from the cache, but is in the warehouse, is not asked again for it."""
 
 InputSql: TypeAlias = Callable[[TemplateSettings], str]
 """Gives the SQL of what a model reads of a memory `m`."""
@@ -86,7 +87,7 @@ def input_sql(project: Path) -> InputSql:
 
 
 def call_models(
-    connection: DuckDBPyConnection, home: Home, to_input: InputSql, say: Callable[[str], None]
+    connection: DuckDBPyConnection, to_input: InputSql, say: Callable[[str], None]
 ) -> pa.Table:
     """Ask models what the cache does not know, note what the run cost, and return its calls, one row each.
 
@@ -98,6 +99,7 @@ def call_models(
     templates = _read_templates(connection)
     run_id = _run_id(connection)
     _find_what_came_up(connection)
+    _find_what_is_held(connection)
     _find_what_waits(connection)
     calls: list[dict[str, Any]] = []
     for group in _by_model(templates):
@@ -108,13 +110,6 @@ def call_models(
             calls.extend(_log_rows(run_id, report))
             _tell(connection, group, report, say)
     _note_uses(connection, cache)
-    newest = cache.newest_seq()
-    if newest:
-        asked = [
-            "off" if settings.mode == "off" else str(settings.settings_hash)
-            for settings in sorted(templates, key=lambda settings: settings.template)
-        ]
-        note_answers(home, str(prompt_hash([str(newest), *asked])))
     return _to_table(calls)
 
 
@@ -155,13 +150,25 @@ def _find_what_came_up(connection: DuckDBPyConnection) -> None:
     )
 
 
+def _find_what_is_held(connection: DuckDBPyConnection) -> None:
+    """Find the keys whose answers and vectors the last build of the warehouse has; there may have been none."""
+    built = connection.execute(
+        "select schema_name || '.' || table_name from duckdb_tables() where database_name = current_database()"
+    ).fetchall()
+    held = [f"select prompt_key as key from {table}" for table in (ANSWERS, VECTORS) if (table,) in built]
+    connection.execute(
+        "create or replace temp table held as select distinct key from ("
+        + " union all ".join([*held, "select cast(null as uuid) as key"])
+        + ") where key is not null"
+    )
+
+
 def _find_what_waits(connection: DuckDBPyConnection) -> None:
     """Find the keys that somebody is to be asked about.
 
-    The newest memories come first: they are what working memory needs to have judged. What failed in the
-    run before comes last, so that a few prompts that a server dies of do not hold up all others.
+    The newest memories come first: they are what working memory needs to have judged. What failed comes
+    after, the more often the later, so that a few prompts that a server dies of do not hold up the others.
     """
-    failed = _failed_before(connection)
     connection.execute(
         f"""
         create or replace temp table waiting as
@@ -172,26 +179,15 @@ def _find_what_waits(connection: DuckDBPyConnection) -> None:
             count(*) as prompt_count,
             max(p.batch_seq) as newest_batch_seq,
             max(p.memory_id) as memory_id,
-            p.prompt_key in (select unnest($failed)) as has_failed
+            coalesce(any_value(f.failures), 0) as failures
         from ({_UNANSWERED}) as p
+        left join {CACHE_ALIAS}.failures as f on p.prompt_key = f.key
         where p.mode in (select unnest($asking))
         group by p.prompt_key
         """,
-        {"failed": failed, "asking": ASKING},
+        {"asking": ASKING},
     )
     connection.execute("create or replace temp table asked (key uuid, outcome varchar)")
-
-
-def _failed_before(connection: DuckDBPyConnection) -> list[UUID]:
-    """Return the keys that the run before asked in vain; the log of this one takes its place in the end."""
-    if not connection.execute(
-        "select 1 from duckdb_tables() where schema_name || '.' || table_name = $calls and "
-        "database_name = current_database()",
-        {"calls": CALLS},
-    ).fetchone():
-        return []
-    rows = connection.execute(f"select prompt_key from {CALLS} where outcome = 'failed'").fetchall()
-    return [key for (key,) in rows]
 
 
 def _ask(
@@ -262,7 +258,7 @@ def _choose(
         create or replace temp table chosen as
         select
             *,
-            row_number() over (order by has_failed, newest_batch_seq desc, memory_id desc, template) as place
+            row_number() over (order by failures, newest_batch_seq desc, memory_id desc, template) as place
         from waiting
         where template in (select unnest($templates))
         qualify place <= $most

@@ -126,19 +126,22 @@ def load_inbox(home: Home) -> list[Batch]:
     return batches
 
 
-def note_answers(home: Home, answers: str) -> int:
+def note_answers(home: Home, newest_answer: int, asked_with: str) -> int:
     """Number the arrival of answers among the loads, unless it was noted last; return the newest number.
 
     What a model says of an old memory is news as an event is: models that take what arrived after the last
     load they saw take it too.
 
     Args:
-        answers: stands for what the cache holds and what is asked with.
+        newest_answer: `response_seq` of the newest in the cache; 0 if there is none, which is no arrival
+            unless there have been some.
+        asked_with: stands for what is asked with: another question can have other answers.
     """
+    answers = f"{newest_answer} {asked_with}"
     batches = read_manifest(home)
     noted = next((batch.answers for batch in reversed(batches) if batch.answers is not None), None)
     newest = batches[-1].batch_seq if batches else 0
-    if answers == noted:
+    if answers == noted or (noted is None and not newest_answer):
         return newest
     batch = Batch(
         batch_seq=newest + 1,
