@@ -24,6 +24,7 @@ from mnemoduck.home import Home
 from mnemoduck.llm.cache import ALIAS as CACHE_ALIAS
 from mnemoduck.llm.cache import LlmCache, RunRecord
 from mnemoduck.llm.keys import prompt_hash
+from mnemoduck.llm.selection import TEMPLATES
 from mnemoduck.llm.settings import EMBEDDING, TemplateSettings
 from mnemoduck.pipeline.load import note_answers
 from mnemoduck.project import render
@@ -50,7 +51,6 @@ CALL_LOG_SCHEMA = pa.schema(
 """Columns of `llm_calls`."""
 
 
-TEMPLATES = "staging.llm_templates"
 PROMPTS = "staging.int_llm_prompts"
 MEMORIES = "staging.stg_memories"
 FORGOTTEN = "staging.int_forgotten_memories"
