@@ -315,6 +315,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_json(200, dict(Counter(path for path, _ in double.requests)))
             return
         double.note(self.path, body, dict(self.headers.items()))
+        self.path = re.sub("^http://[^/]*", "", self.path)  # whole where a proxy is asked
         if self.path in _MODEL_PATHS:
             with double.working():
                 self._answer_model(body, double.fault(self.path, fenced_text(_input(body))))

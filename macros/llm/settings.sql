@@ -1,5 +1,5 @@
 {#- What this run asks models with. The variables are checked here; who answers, and with which weights, is found
-    out by mnemoduck.llm.session, which the plugin calls once for each request. -#}
+    out by mnemoduck.llm.selection, which the plugin calls once for each request. -#}
 
 
 {#- A variable that is one of some words, or null. -#}

@@ -17,10 +17,10 @@ from duckdb import DuckDBPyConnection
 from mnemoduck.archive import archived_files, begin_archive, find_archive_fault, seal_archive
 from mnemoduck.errors import MnemoduckError
 from mnemoduck.extensions import load_extension
-from mnemoduck.home import FILE_MODE, HOME_VARIABLE, Home, open_home
+from mnemoduck.home import FILE_MODE, FOLDER_MODE, HOME_VARIABLE, Home, open_home
 from mnemoduck.llm.cache import ALIAS as CACHE_ALIAS
 from mnemoduck.llm.cache import LlmCache, attach_cache
-from mnemoduck.llm.selection import Selection, probe_server, select_models
+from mnemoduck.llm.selection import Selection, probe_server, read_digests, select_models
 from mnemoduck.pipeline.dbt_log import say
 from mnemoduck.pipeline.load import newest_batch, note_answers
 from mnemoduck.pipeline.lock import RunLock, is_held_by_parent
@@ -40,6 +40,9 @@ class Plugin(BasePlugin):
     def initialize(self, plugin_config: dict[str, Any]) -> None:
         assert self.creds is not None
         self._selections = {}
+        # The process is dbt's own. DuckDB makes its WAL files, and dbt its logs and artifacts, readable for
+        # everybody otherwise.
+        os.umask(0o777 & ~FOLDER_MODE)
         try:
             self._home = open_home(os.environ.get(HOME_VARIABLE) or Path(self.creds.path).parent)
             check_database_file(self._home.warehouse)
@@ -88,7 +91,12 @@ class Plugin(BasePlugin):
     def _llm_settings(self, request: str) -> str:
         if request not in self._selections:
             with self._connection.cursor() as cursor:
-                selection = select_models(request, LlmCache(cursor, CACHE_ALIAS), probe_server)
+                selection = select_models(
+                    request,
+                    LlmCache(cursor, CACHE_ALIAS),
+                    probe_server,
+                    known_digests=read_digests(cursor),
+                )
             for notice in selection.notices:
                 say(notice)
             self._selections[request] = selection

@@ -7,11 +7,16 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+import duckdb
 import pytest
 
+from mnemoduck import embeddings
 from mnemoduck.errors import UsageError
+from mnemoduck.home import Home
 from mnemoduck.llm.address import ServerState
-from mnemoduck.llm.selection import Selection, select_models
+from mnemoduck.llm.cache import open_cache
+from mnemoduck.llm.selection import DigestMemory, Selection, read_digests, select_models
+from mnemoduck.llm.settings import MINILM
 
 UP = ServerState(
     is_up=True, version="0.5", models={"llama3.2:latest": "sha-llama", "nomic-embed-text:latest": "sha-nomic"}
@@ -34,10 +39,15 @@ class Digests:
 
 def select(
     state: ServerState,
-    digests: Digests | None = None,
+    digests: DigestMemory | None = None,
     environment: Mapping[str, str] | None = None,
+    known_digests: Mapping[str, str] | None = None,
     **variables: Any,
 ) -> Selection:
+    def probe(host: str) -> ServerState:
+        assert "unusable" not in host
+        return state
+
     request = {
         "templates": [
             {"template": "appraisal", "version": 1, "instructions": "judge", "response_schema": "{}"},
@@ -53,7 +63,9 @@ def select(
         "limits": {"budget_calls": 10},
         **variables,
     }
-    return select_models(json.dumps(request), digests or Digests(), lambda _: state, environment or {})
+    return select_models(
+        json.dumps(request), digests or Digests(), probe, environment or {}, known_digests or {}
+    )
 
 
 def modes(selection: Selection) -> dict[str, str]:
@@ -142,6 +154,51 @@ def test_the_servers_address_is_the_variables_else_that_of_ollamas_own_clients()
         assert json.loads(selection.settings[0].limits)["host"] == host
 
 
+UNUSABLE = [
+    "http://unusable:port",
+    "ftp://unusable",
+    "un usable",
+    "http://[unusable",
+    "\udcffunusable",
+    "unusable\0",
+]
+
+
+@pytest.mark.parametrize("host", UNUSABLE)
+@pytest.mark.parametrize("mode", ["auto", "ollama"])
+def test_an_address_of_other_programs_that_is_none_ends_no_run(host: str, mode: str) -> None:
+    selection = select(UP, Digests(**{"llama3.2": "sha"}), {"OLLAMA_HOST": host}, mode=mode)
+    assert modes(selection) == {"appraisal": "cached", "embedding": "cached"}
+    assert selection.settings[0].model_digest == "sha"
+    [notice] = selection.notices
+    assert notice.startswith("no model server is asked. The model server's address")
+    assert "OLLAMA_HOST" in notice
+    (notice + selection.to_json()).encode()
+    assert json.loads(selection.settings[0].limits)["host"] is None
+    assert select(UP, environment={"OLLAMA_HOST": host}, mode="cached").notices == [], "nobody is to be asked"
+
+
+@pytest.mark.parametrize("host", UNUSABLE)
+def test_an_address_that_we_were_told_and_is_none_is_refused(host: str) -> None:
+    with pytest.raises(UsageError, match="cannot be used"):
+        select(UP, host=host)
+
+
+@pytest.mark.parametrize("address", ["http://ada:s3cret@localhost:1", "ada:s3cret@unusable host"])
+@pytest.mark.parametrize("state", [UP, DOWN, ServerState(is_up=True)])
+def test_a_password_in_the_address_is_neither_stored_nor_said(address: str, state: ServerState) -> None:
+    selections = [select(state, environment={"OLLAMA_HOST": address}, mode="ollama")]
+    if "unusable" in address:
+        with pytest.raises(UsageError) as refusal:
+            select(state, host=address)
+        assert "s3cret" not in str(refusal.value)
+    else:
+        selections.append(select(state, host=address, mode="ollama"))
+    for selection in selections:
+        assert "s3cret" not in selection.to_json()
+        assert not [notice for notice in selection.notices if "s3cret" in notice or "ada" in notice]
+
+
 @pytest.mark.parametrize(("name", "value"), [("MNEMODUCK_LLM", "openai"), ("MNEMODUCK_EMBEDDINGS", "yes")])
 def test_an_environment_variable_that_is_no_mode_is_refused(name: str, value: str) -> None:
     with pytest.raises(UsageError, match=f"{name} is '{value}'; it takes auto, "):
@@ -160,3 +217,54 @@ def test_a_shorter_vector_is_another_question() -> None:
     whole, short = (select(UP, embedding_dimension=dimension).settings[-1] for dimension in (None, 256))
     assert json.loads(short.options)["dimensions"] == 256
     assert whole.settings_hash != short.settings_hash
+
+
+# --- digests -----------------------------------------------------------------------------------------
+
+
+def test_a_digest_that_the_cache_has_lost_is_that_of_the_build_before() -> None:
+    digests = Digests(**{"nomic-embed-text": "sha-newer"})
+    known = {"llama3.2": "sha-seen", "nomic-embed-text": "sha-older"}
+    selection = select(DOWN, digests, known_digests=known)
+    assert [settings.model_digest for settings in selection.settings] == ["sha-seen", "sha-newer"]
+    assert select(DOWN, digests).settings == selection.settings, "the cache has taken it over"
+
+
+def test_a_digest_survives_a_run_that_asks_nobody_and_gives_way_to_what_a_server_says(home: Home) -> None:
+    """A build without models has no digest to tell to the next one."""
+    with open_cache(home) as cache:
+        off = select(DOWN, cache, known_digests={"llama3.2": "sha-seen"}, mode="off")
+        assert off.settings[0].model_digest is None
+        assert cache.last_digest("llama3.2") == "sha-seen"
+        select(UP, cache, known_digests={"llama3.2": "sha-seen"})
+        assert cache.last_digest("llama3.2") == "sha-llama"
+
+
+def test_the_digests_of_the_build_before_are_read_from_its_table() -> None:
+    with duckdb.connect() as connection:
+        assert read_digests(connection) == {}
+        connection.execute("attach ':memory:' as other; create schema other.staging; create schema staging")
+        connection.execute("create table other.staging.llm_templates (model varchar, model_digest varchar)")
+        assert read_digests(connection) == {}, "a table of another database is none of the build's"
+        connection.execute(
+            "create table staging.llm_templates as from (values ('appraisal', 'llama', 'sha-1'), "
+            "('extraction', 'llama', 'sha-1'), ('embedding', 'nomic', null)) t(template, model, model_digest)"
+        )
+        assert read_digests(connection) == {"llama": "sha-1"}
+
+
+def test_vectors_of_minilm_are_found_where_its_package_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = Digests()
+    monkeypatch.setattr(embeddings, "minilm_digest", lambda: "sha-minilm")
+    there = select(DOWN, digests, embedding_provider="minilm").settings[-1]
+    assert (there.mode, there.model, there.model_digest) == ("minilm", MINILM, "sha-minilm")
+
+    def refuse() -> str:
+        raise UsageError("it is not installed")
+
+    monkeypatch.setattr(embeddings, "minilm_digest", refuse)
+    selection = select(DOWN, digests, embedding_provider="minilm")
+    away = selection.settings[-1]
+    assert (away.mode, away.model_digest) == ("cached", "sha-minilm")
+    assert away.settings_hash == there.settings_hash
+    assert selection.notices == ["vectors wait: it is not installed"]

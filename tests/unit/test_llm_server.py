@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -25,7 +26,9 @@ from mnemoduck.errors import (
     ServerUnavailableError,
     UsageError,
 )
-from mnemoduck.llm.address import ServerState, server_url
+from mnemoduck.llm import address
+from mnemoduck.llm.address import ServerState, is_listening, server_url
+from mnemoduck.llm.selection import probe_server
 from mnemoduck.llm.server import Correction, OllamaServer
 from mnemoduck.llm.settings import TemplateSettings
 
@@ -205,7 +208,7 @@ def test_an_address_means_what_it_means_to_the_client(host: str, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    "host", ["ftp://example.com", "http://example.com:port", "a b", "http://[::1", "x:99999"]
+    "host", ["ftp://example.com", "http://example.com:port", "a b", "http://[::1", "x:99999", "x\0", "\udcff"]
 )
 def test_an_address_that_is_none_is_refused_with_a_sentence(host: str) -> None:
     with pytest.raises(
@@ -234,11 +237,87 @@ def test_a_proxy_of_the_environment_is_used_for_other_machines(
     monkeypatch.setenv("http_proxy", double.url)
     with OllamaServer("models.example:1234") as server:
         server.probe()
-    assert [path for path, _ in double.requests] == ["http://models.example:1234/api/version"]
+    asked = [path for path, _ in double.requests]
+    assert asked == [f"http://models.example:1234/api/{name}" for name in ("version", "tags")]
     monkeypatch.setenv("no_proxy", "models.example")
     with OllamaServer("models.example:1234") as server:
         assert not server.probe().is_up
-    assert len(double.requests) == 1
+    assert len(double.requests) == 2
+
+
+def test_a_server_that_only_a_proxy_reaches_is_found(
+    double: OllamaDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", double.url)
+    state = probe_server("models.invalid:1234")
+    assert (state.is_up, state.version) == (True, "0.12.6")
+    assert {path.partition("/api")[0] for path, _ in double.requests} == {"http://models.invalid:1234"}
+    monkeypatch.setenv("NO_PROXY", "models.invalid")
+    assert probe_server("models.invalid:1234").reason == "nobody listens at http://models.invalid:1234"
+
+
+@pytest.mark.parametrize(
+    "proxy", ["strange://127.0.0.1:1", "socks5://127.0.0.1:1", "http://[", "127.0.0.1:1"]
+)
+@pytest.mark.parametrize("host", ["http://a..b:11434", "http://models.invalid"])
+def test_a_proxy_that_cannot_be_used_is_a_server_that_is_away(
+    proxy: str, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    state = probe_server(host)
+    assert not state.is_up
+    assert state.reason
+
+
+def test_a_server_here_is_found_and_a_closed_port_is_known_without_a_client(
+    double: OllamaDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{closed_port()}")
+    assert probe_server(double.url).is_up
+    assert probe_server(f"localhost:{double.port}").is_up
+    url = f"http://127.0.0.1:{closed_port()}"
+    assert probe_server(url) == ServerState(is_up=False, reason=f"nobody listens at {url}")
+
+
+@pytest.mark.parametrize("host", ["http://a..b:11434", f"http://{'a' * 64}.example", "256.256.256.256"])
+def test_nobody_listens_where_no_machine_can_be(host: str) -> None:
+    assert not is_listening(host)
+
+
+def test_a_knock_takes_a_second_whatever_the_number_of_addresses_and_finds_the_one_that_answers(
+    double: OllamaDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A port whose queue is full takes no connection and refuses none, as machines behind a firewall."""
+    monkeypatch.setattr(address, "LISTENING_SECONDS", 0.2)
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        silent = (socket.AF_INET, socket.SOCK_STREAM, 0, "", full.getsockname())
+        closed = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", closed_port()))
+        addresses = [closed, *[silent] * 20]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
+        begun = time.monotonic()
+        assert not is_listening("models.example")
+        assert 0.15 < time.monotonic() - begun < 2
+        addresses.append((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", double.port)))
+        assert is_listening("models.example")
+
+
+def test_a_name_that_is_looked_up_for_long_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(address, "LISTENING_SECONDS", 0.05)
+    ended = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: ended.wait(20) and [])
+    begun = time.monotonic()
+    try:
+        assert not is_listening("models.example")
+        assert time.monotonic() - begun < 5
+    finally:
+        ended.set()
 
 
 def test_a_key_is_sent_from_the_environment(double: OllamaDouble, monkeypatch: pytest.MonkeyPatch) -> None:

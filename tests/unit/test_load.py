@@ -23,7 +23,7 @@ from mnemoduck.events import Event, new_event
 from mnemoduck.home import Home, open_home
 from mnemoduck.inbox import FreshEvents, InboxWriter, sealed_segments
 from mnemoduck.pipeline import load
-from mnemoduck.pipeline.load import load_inbox, read_manifest, to_table
+from mnemoduck.pipeline.load import load_inbox, newest_batch, note_answers, read_manifest, to_table
 
 from .conftest import in_child
 
@@ -439,3 +439,78 @@ def test_a_file_that_the_manifest_does_not_name_does_not_exist(home: Home) -> No
     assert len(loaded_ids(home)) == 1
     load_inbox(home)
     assert not stray.exists()
+
+
+# --- the arrival of answers ----------------------------------------------------------------------------
+
+
+def test_answers_that_arrive_are_numbered_among_the_loads(home: Home) -> None:
+    append(home, memory())
+    load_inbox(home)
+    assert note_answers(home, 7, "state 1") == newest_batch(home) == 2
+    append(home, memory())
+    assert [batch.batch_seq for batch in load_inbox(home)] == [1, 2, 3]
+    assert [row["batch_seq"] for row in raw_rows(home)] == [1, 3]
+    assert [batch.answers for batch in read_manifest(home)] == [None, "state 1", None]
+    arrival = to_table(read_manifest(home)).to_pylist()[1]
+    assert (arrival["batch_seq"], arrival["segment_count"], arrival["event_count"]) == (2, 0, 0)
+
+
+def test_the_same_answers_are_noted_once_whatever_was_loaded_since(home: Home) -> None:
+    assert [note_answers(home, 7, "state 1") for _ in range(2)] == [1, 1], "also before the first load"
+    append(home, memory())
+    load_inbox(home)
+    manifest = home.manifest.read_bytes()
+    assert note_answers(home, 7, "state 1") == 2
+    assert home.manifest.read_bytes() == manifest
+    assert [note_answers(home, 7, state) for state in ("state 2", "state 1")] == [3, 4], "back is news too"
+
+
+def test_a_manifest_of_before_there_were_answers_is_read(home: Home) -> None:
+    append(home, memory())
+    load_inbox(home)
+    entry = json.loads(home.manifest.read_bytes())
+    del entry["answers"]
+    home.manifest.write_text(json.dumps(entry) + "\n")
+    assert [batch.answers for batch in read_manifest(home)] == [None]
+    assert note_answers(home, 7, "state 1") == 2
+
+
+def test_a_load_that_died_before_its_segments_were_moved_is_not_repeated_after_answers_arrived(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(home, memory())
+    load_inbox(home)
+    append(home, memory())
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(load, "move_to_loaded", die)
+        with pytest.raises(KeyboardInterrupt):
+            load_inbox(home)
+    assert note_answers(home, 7, "state 1") == 3
+    load_inbox(home)
+    assert [row["batch_seq"] for row in raw_rows(home)] == [1, 2]
+    assert len(set(loaded_ids(home))) == 2
+    check_that_nothing_is_left_over(home)
+    assert FreshEvents(home).read(2)[0] == [], "its segments count as those of their own load"
+
+
+@pytest.mark.parametrize("torn", [b"{", b'{"batch_seq":2,"loaded_at":"2026', b"\xff"])
+def test_an_arrival_of_answers_is_not_glued_to_a_torn_line(home: Home, torn: bytes) -> None:
+    append(home, memory())
+    load_inbox(home)
+    with home.manifest.open("ab") as file:
+        file.write(torn)
+    assert note_answers(home, 7, "state 1") == 2
+    assert [(batch.batch_seq, batch.answers) for batch in read_manifest(home)] == [(1, None), (2, "state 1")]
+    assert newest_batch(home) == 2
+
+
+def test_where_nothing_was_ever_answered_there_is_no_arrival_and_a_lost_cache_is_one(home: Home) -> None:
+    assert note_answers(home, 0, "asked") == 0
+    assert note_answers(home, 7, "asked") == 1
+    assert note_answers(home, 0, "asked") == 2
+    assert note_answers(home, 0, "asked") == 2

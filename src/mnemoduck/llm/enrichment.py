@@ -22,6 +22,7 @@ from duckdb import DuckDBPyConnection
 
 from mnemoduck.llm.cache import ALIAS as CACHE_ALIAS
 from mnemoduck.llm.cache import LlmCache, RunRecord
+from mnemoduck.llm.selection import TEMPLATES
 from mnemoduck.llm.settings import EMBEDDING, TemplateSettings
 from mnemoduck.project import render
 
@@ -47,7 +48,6 @@ CALL_LOG_SCHEMA = pa.schema(
 """Columns of `llm_calls`."""
 
 
-TEMPLATES = "staging.llm_templates"
 PROMPTS = "staging.int_llm_prompts"
 MEMORIES = "staging.stg_memories"
 FORGOTTEN = "staging.int_forgotten_memories"

@@ -7,11 +7,14 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Protocol
 from uuid import UUID
 
+from duckdb import DuckDBPyConnection
+
 from mnemoduck.errors import UsageError
-from mnemoduck.llm.address import HOST_VARIABLE, ServerState, is_listening, server_url
+from mnemoduck.llm.address import HOST_VARIABLE, ServerState, find_proxy, is_listening, server_url
 from mnemoduck.llm.keys import canonical_json
 from mnemoduck.llm.settings import (
     EMBEDDING,
@@ -34,6 +37,13 @@ DEFAULT_EMBEDDING_MODEL = "nomic-embed-text"
 
 OFF = UUID(int=0)
 """The settings_hash of what is off: rows that were made under another have to be looked at again."""
+
+TEMPLATES = "staging.llm_templates"
+"""The table of what is asked with, in the warehouse."""
+
+_NONE_KNOWN: Mapping[str, str] = MappingProxyType({})
+_LONG_AGO = datetime(1970, 1, 1)
+"""When a digest was seen of which only a build tells: a server that has the model knows better."""
 
 
 class DigestMemory(Protocol):
@@ -63,12 +73,24 @@ class Selection:
 
 
 def probe_server(host: str) -> ServerState:
-    """Ask the server at a URL what it has: see `OllamaServer.probe`."""
-    if not is_listening(host):
-        return ServerState(is_up=False, reason=f"nobody listens at {server_url(host)}")
+    """Ask the server at a URL what it has: see `OllamaServer.probe`.
+
+    Raises:
+        UsageError: the URL is none.
+    """
+    url = server_url(host)
+    # Behind a proxy, only the proxy can tell.
+    if find_proxy(url) is None and not is_listening(url):
+        return ServerState(is_up=False, reason=f"nobody listens at {url}")
     from mnemoduck.llm.server import OllamaServer  # its client takes long to import
 
-    with OllamaServer(host) as server:
+    try:
+        server = OllamaServer(url)
+    except (
+        Exception
+    ) as error:  # a proxy, or a kind of it, that the client cannot use; or its name of the host
+        return ServerState(is_up=False, reason=f"its client cannot be set up ({type(error).__name__})")
+    with server:
         return server.probe()
 
 
@@ -77,27 +99,39 @@ def select_models(
     cache: DigestMemory,
     probe: Callable[[str], ServerState],
     environment: Mapping[str, str] = os.environ,
+    known_digests: Mapping[str, str] = _NONE_KNOWN,
 ) -> Selection:
     """Return what a run asks with. The environment goes before the variables: it is this run's.
 
     Args:
         request: JSON of the macro `llm_request`: templates, and the variables of dbt_project.yml.
         probe: asks the server at a URL what it has; it is called only where somebody is to be asked.
+        known_digests: digest by model of the build before (see `read_digests`). The cache takes over what
+            it does not know, so that the loss of its file does not make every prompt another question.
 
     Raises:
-        UsageError: an environment variable has a value that is none of its words.
+        UsageError: an environment variable of ours has a value that is none of its words, or the variable
+            llm_host is no address. OLLAMA_HOST belongs to other programs too: if it is none, that is said.
     """
     asked: dict[str, Any] = json.loads(request)
     mode = _word(asked["mode"], environment, MODE_VARIABLE, LLM_MODES)
     provider = _word(asked["embedding_provider"], environment, EMBEDDINGS_VARIABLE, EMBEDDING_PROVIDERS)
-    # OLLAMA_HOST is for everything on this machine, so what was said to us goes before it.
-    host = asked["host"] or environment.get(HOST_VARIABLE) or DEFAULT_HOST
-    server = probe(host) if mode in {"auto", "ollama"} or provider == "ollama" else None
-    chooser = _Chooser(cache, server, host)
+    for known, known_digest in known_digests.items():
+        if cache.last_digest(known) is None:
+            cache.note_model(known, known_digest, _LONG_AGO)
+    url, fault = _find_url(asked["host"], environment)
+    notices: list[str] = []
+    server: ServerState | None = None
+    if mode in {"auto", "ollama"} or provider == "ollama":
+        if fault is None:
+            server = probe(url)
+        else:
+            notices.append(f"no model server is asked. {fault}")
+    chooser = _Chooser(cache, server, url, notices)
 
     model = environment.get(MODEL_VARIABLE) or asked["model"] or DEFAULT_MODEL
     chat_mode, digest = chooser.choose(model, mode, "prompts")
-    limits = canonical_json({"host": host, **asked["limits"]})
+    limits = canonical_json({"host": None if fault else url, **asked["limits"]})
     settings = [
         TemplateSettings(
             template=template["template"],
@@ -114,7 +148,37 @@ def select_models(
         for template in asked["templates"]
     ]
     settings.append(_embedding_settings(asked, provider, chat_mode, chooser, limits, environment))
-    return Selection(settings, chooser.notices)
+    return Selection(settings, notices)
+
+
+def read_digests(connection: DuckDBPyConnection) -> dict[str, str]:
+    """Return the digest of each model that the build before knew; none if there was no build.
+
+    Args:
+        connection: has the warehouse as its own database.
+    """
+    if not connection.execute(
+        "select 1 from duckdb_tables() where schema_name || '.' || table_name = $templates and "
+        "database_name = current_database()",
+        {"templates": TEMPLATES},
+    ).fetchone():
+        return {}
+    return dict(
+        connection.execute(
+            f"select model, max(model_digest) from {TEMPLATES} where model_digest is not null group by model"
+        ).fetchall()
+    )
+
+
+def _find_url(host: str | None, environment: Mapping[str, str]) -> tuple[str, str | None]:
+    """Return the server's URL, without a user's name and password, and why it cannot be used if so."""
+    if host:
+        return server_url(host), None
+    # OLLAMA_HOST is for everything on this machine, so what was said to us goes before it.
+    try:
+        return server_url(environment.get(HOST_VARIABLE) or DEFAULT_HOST), None
+    except UsageError as error:
+        return DEFAULT_HOST, str(error)
 
 
 def _word(variable: str | None, environment: Mapping[str, str], name: str, words: tuple[str, ...]) -> str:
@@ -127,11 +191,11 @@ def _word(variable: str | None, environment: Mapping[str, str], name: str, words
 class _Chooser:
     """Decides for each model whether the server answers, and remembers what to say of it."""
 
-    def __init__(self, cache: DigestMemory, server: ServerState | None, host: str) -> None:
+    def __init__(self, cache: DigestMemory, server: ServerState | None, url: str, notices: list[str]) -> None:
         self._cache = cache
         self._server = server
-        self._host = host
-        self.notices: list[str] = []
+        self._url = url
+        self.notices = notices
 
     def choose(self, model: str, wanted: str, what: str) -> tuple[Mode, str | None]:
         """Return who answers for `model`, and the digest of its weights."""
@@ -141,14 +205,18 @@ class _Chooser:
             if self._server.is_up:
                 if self._server.find_model(model) is not None:
                     digest = self._server.digest(model)
-                    self._cache.note_model(model, digest, datetime.now(UTC).replace(tzinfo=None))
+                    self.note(model, digest)
                     return "ollama", digest
                 self._say(
-                    f"{what} wait: {self._host} has no model {model!r}. Get it with `ollama pull {model}`."
+                    f"{what} wait: {self._url} has no model {model!r}. Get it with `ollama pull {model}`."
                 )
             elif wanted == "ollama":
-                self._say(f"{what} wait: no Ollama server answers at {self._host} ({self._server.reason}).")
+                self._say(f"{what} wait: no Ollama server answers at {self._url} ({self._server.reason}).")
         return "cached", self._cache.last_digest(model)
+
+    def note(self, model: str, digest: str | None) -> None:
+        """Remember the digest of a model that is there, for runs where it is not."""
+        self._cache.note_model(model, digest, datetime.now(UTC).replace(tzinfo=None))
 
     def _say(self, notice: str) -> None:
         self.notices.append(notice)
@@ -193,7 +261,9 @@ def _choose_minilm(chooser: _Chooser) -> tuple[Mode, str | None]:
     from mnemoduck.embeddings import minilm_digest
 
     try:
-        return "minilm", minilm_digest()
+        digest = minilm_digest()
     except UsageError as error:
         chooser.notices.append(f"vectors wait: {error}")
         return chooser.choose(MINILM, "cached", "vectors")
+    chooser.note(MINILM, digest)
+    return "minilm", digest

@@ -8,7 +8,6 @@ connection, since a server that sends a byte from time to time keeps any time li
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
 import math
 import os
@@ -16,8 +15,6 @@ import socket
 import ssl
 import threading
 import time
-import urllib.parse
-import urllib.request
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,7 +35,7 @@ from mnemoduck.errors import (
     RequestRefusedError,
     ServerUnavailableError,
 )
-from mnemoduck.llm.address import HOST_VARIABLE, ServerState, server_url
+from mnemoduck.llm.address import HOST_VARIABLE, ServerState, find_proxy, server_url
 from mnemoduck.llm.answers import plain_text
 from mnemoduck.llm.settings import TemplateSettings
 
@@ -601,7 +598,7 @@ class _BoundedTransport(httpx.HTTPTransport):
         super().__init__(
             # Without encryption, no certificates need to be read.
             verify=True if is_encrypted else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-            proxy=_find_proxy(url),
+            proxy=find_proxy(url),
         )
         self._bounds = bounds
         self._backend = _BoundedBackend(bounds)
@@ -617,18 +614,3 @@ class _BoundedTransport(httpx.HTTPTransport):
 
     def interrupt(self) -> None:
         self._backend.interrupt()
-
-
-def _find_proxy(url: str) -> str | None:
-    """Return the proxy that the environment names for a URL; none for this machine itself."""
-    parts = urllib.parse.urlsplit(url)
-    name = parts.hostname or ""
-    if name == "localhost" or name.endswith(".localhost") or urllib.request.proxy_bypass(name):
-        return None
-    with contextlib.suppress(ValueError):
-        address = ipaddress.ip_address(name)
-        if address.is_loopback or address.is_unspecified:
-            return None
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"

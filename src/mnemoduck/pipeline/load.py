@@ -150,6 +150,7 @@ def note_answers(home: Home, newest_answer: int, asked_with: str) -> int:
         files=[],
         answers=answers,
     )
+    _cut_torn_line(home)  # no load has come by since the crash
     _append_to_manifest(home, batch)
     return batch.batch_seq
 
@@ -206,8 +207,9 @@ def _cut_torn_line(home: Home) -> None:
 
 
 def _finish_interrupted(home: Home, batches: list[Batch]) -> None:
-    if batches:
-        last = batches[-1]
+    # Answers may have arrived since, which are batches too. Older loads were finished before the newest.
+    last = next((batch for batch in reversed(batches) if batch.segments), None)
+    if last is not None:
         left = [home.inbox / name for name in last.segments if (home.inbox / name).exists()]
         if left:
             move_to_loaded(home, left, last.batch_seq)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mnemoduck.errors import PipelineError, UsageError
-from mnemoduck.home import HOME_VARIABLE, Home
+from mnemoduck.home import FOLDER_MODE, HOME_VARIABLE, Home
 from mnemoduck.llm.settings import EMBEDDINGS_VARIABLE, MODE_VARIABLE
 from mnemoduck.pipeline.load import Batch, read_manifest
 from mnemoduck.pipeline.lock import INHERITED_VARIABLE, RunLock
@@ -192,6 +192,7 @@ def start_dbt(
             text=True,
             errors="replace",
             pass_fds=[lock.descriptor],
+            umask=0o777 & ~FOLDER_MODE,  # dbt begins its log before it loads our plugin
         )
     except OSError as error:
         raise PipelineError(f"dbt could not be started: {error}.") from error
