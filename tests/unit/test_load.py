@@ -451,7 +451,7 @@ def test_answers_that_arrive_are_numbered_among_the_loads(home: Home) -> None:
     append(home, memory())
     assert [batch.batch_seq for batch in load_inbox(home)] == [1, 2, 3]
     assert [row["batch_seq"] for row in raw_rows(home)] == [1, 3]
-    assert [batch.answers for batch in read_manifest(home)] == [None, "state 1", None]
+    assert [batch.answers for batch in read_manifest(home)] == [None, "7 state 1", None]
     arrival = to_table(read_manifest(home)).to_pylist()[1]
     assert (arrival["batch_seq"], arrival["segment_count"], arrival["event_count"]) == (2, 0, 0)
 
@@ -505,7 +505,7 @@ def test_an_arrival_of_answers_is_not_glued_to_a_torn_line(home: Home, torn: byt
     with home.manifest.open("ab") as file:
         file.write(torn)
     assert note_answers(home, 7, "state 1") == 2
-    assert [(batch.batch_seq, batch.answers) for batch in read_manifest(home)] == [(1, None), (2, "state 1")]
+    assert [(batch.batch_seq, batch.answers) for batch in read_manifest(home)] == [(1, None), (2, "7 state 1")]
     assert newest_batch(home) == 2
 
 

@@ -69,8 +69,8 @@ _UNANSWERED = f"""
         and p.memory_id not in (select memory_id from {FORGOTTEN})
         and p.memory_id in (select memory_id from {MEMORIES})
 """
-"""Prompts without an answer. What was ordered forgotten is not shown to anybody; what was dropped is gone; what was
-evicted from the cache, but is in the warehouse, is not asked again for it."""
+"""Prompts without an answer. What was ordered forgotten is not shown to anybody, what was dropped is gone,
+and what the cache has lost but the warehouse holds is not asked again."""
 
 InputSql: TypeAlias = Callable[[TemplateSettings], str]
 """Gives the SQL of what a model reads of a memory `m`."""
@@ -151,9 +151,10 @@ def _find_what_came_up(connection: DuckDBPyConnection) -> None:
 
 
 def _find_what_is_held(connection: DuckDBPyConnection) -> None:
-    """Find the keys whose answers and vectors the last build of the warehouse has; there may have been none."""
+    """Find the keys whose answers and vectors the last build has; there may have been none."""
     built = connection.execute(
-        "select schema_name || '.' || table_name from duckdb_tables() where database_name = current_database()"
+        "select schema_name || '.' || table_name from duckdb_tables() "
+        "where database_name = current_database()"
     ).fetchall()
     held = [f"select prompt_key as key from {table}" for table in (ANSWERS, VECTORS) if (table,) in built]
     connection.execute(
