@@ -6,13 +6,14 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
 from mnemoduck.errors import UsageError
 from mnemoduck.llm.address import HOST_VARIABLE, ServerState, is_listening, server_url
 from mnemoduck.llm.keys import canonical_json
+from mnemoduck.llm.records import utc_now
 from mnemoduck.llm.settings import (
     EMBEDDING,
     EMBEDDING_PROVIDERS,
@@ -141,7 +142,7 @@ class _Chooser:
             if self._server.is_up:
                 if self._server.find_model(model) is not None:
                     digest = self._server.digest(model)
-                    self._cache.note_model(model, digest, datetime.now(UTC).replace(tzinfo=None))
+                    self._cache.note_model(model, digest, utc_now())
                     return "ollama", digest
                 self._say(
                     f"{what} wait: {self._host} has no model {model!r}. Get it with `ollama pull {model}`."
