@@ -409,8 +409,8 @@ class MiniLmEmbedder:
             vectors = found.tolist()
         except Exception as error:
             raise ServerUnavailableError(
-                f"{MINILM} made no vectors ({_describe(error)}). If memory is short, a smaller embedding_batch "
-                "needs less; the next run tries again."
+                f"{MINILM} made no vectors ({_describe(error)}). If memory is short, a smaller "
+                "embedding_batch needs less; the next run tries again."
             ) from error
         return LocalVectors(
             vectors=vectors,

@@ -393,7 +393,7 @@ def test_each_call_has_its_latency(server: OllamaServer, cache: Cache) -> None:
     prompts = [prompt("one"), prompt("two fault:wrong-schema:1"), prompt("three fault:http-500")]
     report = ask_prompts(prompts, server, QUIET, cache)
     assert len(report.latencies_ms) == report.call_count == 4
-    assert all(0 < latency for latency in report.latencies_ms)
+    assert all(latency > 0 for latency in report.latencies_ms)
     assert sum(report.latencies_ms) <= sum(made.latency_ms for made in report.calls)
 
 

@@ -325,8 +325,8 @@ class _Run:
             return
         if len(self._nonsense) >= INVALID_STREAK:
             self._stopped_by = (
-                f"{INVALID_STREAK} prompts in a row got no valid answer of the model {done.call.model}, so no "
-                "more are asked in this run, and these are asked again. Another model may do better "
+                f"{INVALID_STREAK} prompts in a row got no valid answer of the model {done.call.model}, so "
+                "no more are asked in this run, and these are asked again. Another model may do better "
                 f"(llm_model). {done.call.error}"
             )
             return
