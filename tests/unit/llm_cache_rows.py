@@ -11,6 +11,7 @@ from mnemoduck.llm.cache import Embedding, Response, RunRecord
 from mnemoduck.llm.keys import ALGORITHM, prompt_hash, prompt_key
 from mnemoduck.llm.settings import EMBEDDING, TemplateSettings
 
+ANSWER = '{"emotional_salience":0.0,"importance":0.5,"sentiment":0.0,"task_type":"none","urgency":0.0}'
 ASKED_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 APPRAISAL = TemplateSettings(
     template="appraisal",
@@ -50,8 +51,8 @@ def make_response(text: str, settings: TemplateSettings = APPRAISAL, **other: An
         model_digest=settings.model_digest,
         options=settings.options,
         response_schema=settings.response_schema,
-        response='{"importance": 0.5}',
-        answer='{"importance":0.5}',
+        response=ANSWER.replace(",", ", "),
+        answer=ANSWER,
         error=None,
         prompt_tokens=20,
         answer_tokens=7,
@@ -94,6 +95,7 @@ def make_run(number: int, **other: Any) -> RunRecord:
     run = RunRecord(
         run_id=UUID(int=number),
         model="llama3.2",
+        kind="prompts",
         mode="ollama",
         started_at=ASKED_AT,
         ended_at=ASKED_AT,

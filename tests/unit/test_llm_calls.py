@@ -21,7 +21,16 @@ import pytest
 from tests.ollama_server import FAULTS, INJECTION, OllamaDouble, appraise, extract
 
 from mnemoduck.errors import StorageError, UsageError
-from mnemoduck.llm.calls import Call, CallReport, Limits, Prompt, ask_prompts
+from mnemoduck.llm.calls import (
+    INVALID_STREAK,
+    Budget,
+    Call,
+    CallReport,
+    Limits,
+    Outcome,
+    Prompt,
+    ask_prompts,
+)
 from mnemoduck.llm.keys import ALGORITHM, prompt_hash, prompt_key
 from mnemoduck.llm.records import Response
 from mnemoduck.llm.server import OllamaServer
@@ -52,6 +61,10 @@ def prompt(text: str, settings: TemplateSettings = APPRAISAL) -> Prompt:
     fenced = f"<{tag}>\n{text}\n</{tag}>" if settings.response_schema else text
     input_hash = prompt_hash([fenced])
     return Prompt(prompt_key(settings.settings_hash, input_hash), input_hash, fenced, settings)
+
+
+def count(report: CallReport, outcome: Outcome) -> int:
+    return sum(made.outcome == outcome for made in report.calls)
 
 
 class Cache:
@@ -212,8 +225,8 @@ def test_what_was_answered_before_the_server_died_is_kept(
             double.stop()
 
     report = ask_prompts([prompt(str(number)) for number in range(50)], server, QUIET, cache, stop)
-    assert report.count("answered") == len(cache.rows) == 5
-    assert report.count("failed") == 3
+    assert count(report, "answered") == len(cache.rows) == 5
+    assert count(report, "failed") == 3
     assert "cannot be reached" in str(report.stopped_by)
 
 
@@ -224,9 +237,9 @@ def test_the_breaker_counts_failures_in_a_row(
     good = [prompt(f"good {number}") for number in range(5)]
     report = ask_prompts([bad[0], bad[1], good[0], bad[2], good[1], bad[3], bad[4]], server, QUIET, cache)
     assert report.stopped_by is None
-    assert (report.count("failed"), report.count("answered")) == (5, 2)
+    assert (count(report, "failed"), count(report, "answered")) == (5, 2)
     report = ask_prompts([*bad, *good], server, QUIET, cache)
-    assert (report.count("failed"), report.count("answered")) == (3, 0)
+    assert (count(report, "failed"), count(report, "answered")) == (3, 0)
     report = ask_prompts(bad, server, replace(QUIET, breaker_failures=1), cache)
     assert str(report.stopped_by).startswith("A call of the model failed, so no more are made in this run.")
     assert report.call_count == 1
@@ -236,7 +249,56 @@ def test_answers_that_cannot_be_used_do_not_open_the_breaker(server: OllamaServe
     prompts = [prompt(f"{number} fault:not-json") for number in range(6)]
     report = ask_prompts(prompts, server, QUIET, cache)
     assert report.stopped_by is None
-    assert report.count("invalid") == 6
+    assert count(report, "invalid") == 6
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_a_model_that_answers_nonsense_is_not_asked_on_and_no_prompt_is_given_up(
+    server: OllamaServer, cache: Cache, concurrency: int
+) -> None:
+    bad = [prompt(f"{number} fault:not-json") for number in range(30)]
+    limits = replace(QUIET, concurrency=concurrency, commit_seconds=0)
+    report = ask_prompts(bad, server, limits, cache)
+    assert cache.rows == []
+    assert count(report, "invalid") == 0
+    assert INVALID_STREAK <= count(report, "failed") < INVALID_STREAK + concurrency
+    assert str(report.stopped_by).startswith(
+        f"{INVALID_STREAK} prompts in a row got no valid answer of the model llama3.2, so no more are asked "
+        "in this run, and these are asked again."
+    )
+    assert "The answer is no JSON object" in str(report.calls[-1].error)
+
+
+def test_invalid_answers_wait_for_a_valid_one_or_the_end_to_be_committed(
+    server: OllamaServer, cache: Cache
+) -> None:
+    bad = [prompt(f"{number} fault:not-json") for number in range(2 * INVALID_STREAK - 2)]
+    half = INVALID_STREAK - 1
+    asked = [*bad[:half], prompt("a good one"), *bad[half:]]
+    committed: list[int] = []
+    limits = replace(QUIET, commit_seconds=0)
+    report = ask_prompts(asked, server, limits, cache, lambda *_: committed.append(len(cache.rows)))
+    assert report.stopped_by is None
+    assert committed == [0] * (half + 1) + [half + 1] * half
+    assert [row.key for row in cache.rows] == [one.key for one in asked]
+    assert count(report, "invalid") == len(bad)
+
+
+def test_a_text_that_is_too_long_says_nothing_against_the_model(server: OllamaServer, cache: Cache) -> None:
+    asked = [prompt(f"{number} fault:too-long-text") for number in range(INVALID_STREAK + 2)]
+    report = ask_prompts(asked, server, QUIET, cache)
+    assert (report.stopped_by, count(report, "invalid"), len(cache.rows)) == (None, len(asked), len(asked))
+
+
+def test_an_error_of_ours_gives_up_no_prompt(server: OllamaServer, cache: Cache) -> None:
+    def fail(done: int, *_: int) -> None:
+        if done == 3:
+            raise ZeroDivisionError
+
+    good, bad = prompt("good"), [prompt(f"{number} fault:not-json") for number in range(5)]
+    with pytest.raises(ZeroDivisionError):
+        ask_prompts([good, *bad], server, QUIET, cache, fail)
+    assert [row.key for row in cache.rows] == [good.key]
 
 
 def test_an_invalid_answer_is_asked_again_with_the_reason(
@@ -281,7 +343,7 @@ def test_no_more_calls_are_made_at_once_than_allowed(
     prompts = [prompt(str(number)) for number in range(12)]
     with OllamaServer(double.url) as server:
         report = ask_prompts(prompts, server, replace(QUIET, concurrency=concurrency), cache)
-    assert report.count("answered") == 12
+    assert count(report, "answered") == 12
     assert double.peak == concurrency
 
 
@@ -317,6 +379,24 @@ def test_a_correction_is_a_call_and_without_one_left_the_prompt_is_pending(
     assert double.count("/api/chat") == 1
 
 
+def test_a_budget_is_shared_by_those_who_are_given_it(server: OllamaServer, cache: Cache) -> None:
+    limits = replace(QUIET, budget_calls=3)
+    budget = Budget(limits)
+    first = ask_prompts([prompt("one"), prompt("two")], server, limits, cache, budget=budget)
+    second = ask_prompts([prompt("three"), prompt("four")], server, limits, cache, budget=budget)
+    assert (first.call_count, second.call_count, budget.calls) == (2, 1, 3)
+    assert first.stopped_by is None
+    assert "budget of 3 calls" in str(second.stopped_by)
+
+
+def test_each_call_has_its_latency(server: OllamaServer, cache: Cache) -> None:
+    prompts = [prompt("one"), prompt("two fault:wrong-schema:1"), prompt("three fault:http-500")]
+    report = ask_prompts(prompts, server, QUIET, cache)
+    assert len(report.latencies_ms) == report.call_count == 4
+    assert all(latency > 0 for latency in report.latencies_ms)
+    assert sum(report.latencies_ms) <= sum(made.latency_ms for made in report.calls)
+
+
 def test_tokens_are_bounded(server: OllamaServer, cache: Cache) -> None:
     prompts = [prompt(str(number)) for number in range(9)]
     whole = ask_prompts(prompts, server, QUIET, cache).calls
@@ -341,8 +421,8 @@ def test_seconds_are_bounded(server: OllamaServer, cache: Cache) -> None:
 
 
 def test_limits_are_read_from_json() -> None:
-    limits = Limits(host="example.com", concurrency=3)
-    assert Limits.from_json(limits.to_json()) == limits
+    given = '{"concurrency": 3, "host": "example.com"}'
+    assert Limits.from_json(given) == Limits(host="example.com", concurrency=3)
     assert Limits.from_json('{"host": null, "attempts": 7}') == Limits(attempts=7)
     for text in ('{"speed": 1}', "[]", "fast"):
         with pytest.raises(UsageError, match="JSON object of host, timeout_seconds, attempts"):
@@ -470,7 +550,8 @@ with path.open("a") as file, OllamaServer(url) as server:
 
     limits = Limits(budget_calls=5000, concurrency=4, commit_seconds=0.05)
     report = ask_prompts((one for one in prompts if str(one.key) not in known), server, limits, commit)
-print(len(known), report.call_count, report.count("answered"))
+answered = sum(call.outcome == "answered" for call in report.calls)
+print(len(known), report.call_count, answered)
 """
 
 

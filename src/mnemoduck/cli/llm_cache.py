@@ -16,7 +16,7 @@ from mnemoduck.cli.options import home_option, json_option
 from mnemoduck.cli.output import escape_controls, format_bytes, format_time, one_line, print_json, print_table
 from mnemoduck.errors import StorageError
 from mnemoduck.home import Home, open_home
-from mnemoduck.llm.cache import LlmCache, open_cache
+from mnemoduck.llm.cache import LlmCache, open_cache, wal_of
 from mnemoduck.llm.cache_audit import SHOWN_FAULTS
 from mnemoduck.llm.cache_statistics import CacheStatistics
 from mnemoduck.pipeline.lock import RunLock
@@ -91,7 +91,10 @@ def stats_command(home: Path | None, as_json: bool) -> None:
 @home_option
 @json_option
 def verify_command(home: Path | None, as_json: bool) -> None:
-    """Derive every key again from what it is the key of, and check every answer. Exit code 1 on a fault."""
+    """Derive every key again from what it is the key of, and check every answer. Exit code 1 on a fault.
+
+    An answer is checked against the schema of its template. Whether it is right cannot be told.
+    """
     opened = open_home(home, create=False)
     if not opened.llm_cache.exists():
         _show_nothing(as_json)
@@ -113,7 +116,7 @@ def verify_command(home: Path | None, as_json: bool) -> None:
             "ones; the others are asked again."
         )
     if not as_json:
-        click.echo(f"{checked}: every key is that of its prompt, every answer can be read.")
+        click.echo(f"{checked}: every key is that of its prompt, every answer fits its template.")
 
 
 @cache_group.command("evict")
@@ -128,6 +131,9 @@ def verify_command(home: Path | None, as_json: bool) -> None:
 @click.option(
     "--below-version", type=click.IntRange(min=1), metavar="N", help="Only earlier versions of the template."
 )
+@click.option(
+    "--failures", is_flag=True, help="Only what got no valid answer, or no vector, so that it is asked again."
+)
 @click.option("--dry-run", is_flag=True, help="Only count what would go.")
 @home_option
 @json_option
@@ -136,6 +142,7 @@ def evict_command(
     max_size: int | None,
     template: str | None,
     below_version: int | None,
+    failures: bool,
     dry_run: bool,
     home: Path | None,
     as_json: bool,
@@ -146,7 +153,7 @@ def evict_command(
         _show_nothing(as_json)
         return
     with _open(opened) as cache:
-        done = cache.evict(older_than, max_size, template, below_version, dry_run=dry_run)
+        done = cache.evict(older_than, max_size, template, below_version, failures=failures, dry_run=dry_run)
     if as_json:
         print_json({**dataclasses.asdict(done), "dry_run": dry_run})
         return
@@ -183,7 +190,8 @@ def export_command(folder: Path, home: Path | None, as_json: bool) -> None:
 def import_command(source: Path, home: Path | None, as_json: bool) -> None:
     """Take over what an export has and the cache has not. SOURCE is its folder or one of its files.
 
-    Keys are derived again before anything is taken: rows that are not what they say are left out.
+    Rows whose key is not that of their prompt, or whose answer breaks the schema of its template, are left
+    out. Whether an answer is right cannot be told: import what you would trust to answer.
     """
     opened = open_home(home, create=False)
     with _open(opened) as cache:
@@ -192,8 +200,10 @@ def import_command(source: Path, home: Path | None, as_json: bool) -> None:
         print_json([dataclasses.asdict(one) for one in done])
         return
     for one in done:
-        refused = f", {one.refused:,} refused: they are not what they say they are" if one.refused else ""
+        refused = f", {one.refused:,} refused" if one.refused else ""
         click.echo(f"{one.table}: {one.taken:,} taken, {one.known:,} known already{refused}")
+        for reason, count in one.reasons.items():
+            click.echo(f"  {count:,} refused: {reason}")
 
 
 @contextmanager
@@ -211,7 +221,7 @@ def _show_nothing(as_json: bool) -> None:
 
 
 def _file_bytes(home: Home) -> int:
-    files = (home.llm_cache, home.llm_cache.with_name(home.llm_cache.name + ".wal"))
+    files = (home.llm_cache, wal_of(home.llm_cache))
     return sum(file.stat().st_size for file in files if file.exists())
 
 
@@ -250,12 +260,14 @@ def _print_entries(found: CacheStatistics, file_bytes: int) -> None:
 
 def _print_runs(found: CacheStatistics) -> None:
     print_table(
-        "Hits of the recorded runs",
+        "Hits of the recorded runs: hit rate = hits / (hits + misses)",
         [
             ("model", "left"),
+            ("kind", "left"),
             ("runs", "right"),
             ("prompts", "right"),
             ("hits", "right"),
+            ("misses", "right"),
             ("hit rate", "right"),
             ("tokens saved", "right"),
             ("time saved", "right"),
@@ -263,9 +275,11 @@ def _print_runs(found: CacheStatistics) -> None:
         [
             (
                 one_line(one.model),
+                one_line(one.kind),
                 f"{one.runs:,}",
                 f"{one.prompts:,}",
                 f"{one.hits:,}",
+                f"{one.misses:,}",
                 "-" if one.hit_rate is None else f"{one.hit_rate:.1%}",
                 f"{one.tokens_saved:,}",
                 f"{timedelta(seconds=round(one.seconds_saved))}",
@@ -278,6 +292,7 @@ def _print_runs(found: CacheStatistics) -> None:
         [
             ("started", "left"),
             ("model", "left"),
+            ("kind", "left"),
             ("mode", "left"),
             ("prompts", "right"),
             ("hits", "right"),
@@ -291,6 +306,7 @@ def _print_runs(found: CacheStatistics) -> None:
             (
                 _format_utc(run.started_at),
                 one_line(run.model),
+                one_line(run.kind),
                 one_line(run.mode),
                 f"{run.prompts:,}",
                 f"{run.hits:,}",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from datetime import UTC, date, datetime
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -30,9 +30,6 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 Concept = Annotated[str, Field(min_length=1, max_length=100)]
 Term = Annotated[str, Field(min_length=1, max_length=300)]
 Moment = Annotated[str, Field(max_length=40)]
-
-TASK_TYPES: tuple[str, ...] = get_args(TaskType)
-ENTITY_KINDS: tuple[str, ...] = get_args(EntityKind)
 
 
 class _Strict(BaseModel):
@@ -95,10 +92,13 @@ ANSWER_MODELS: dict[str, type[Appraisal] | type[Extraction]] = {
 }
 """What is answered to each template."""
 
+KNOWN_VERSIONS: dict[str, frozenset[int]] = {"appraisal": frozenset({1}), "extraction": frozenset({1})}
+"""Versions of the templates whose answers have this form; a test holds them and the macros together."""
+
 _FENCE = re.compile(r"\A`{3,}[ \t]*[A-Za-z0-9_-]*[ \t]*\r?\n?(.*?)\s*`{3,}\Z", re.DOTALL)
 _THOUGHTS = re.compile(r"\A<think>.*?</think>", re.DOTALL)
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""Control characters, breaks of lines, and what turns the direction of text around."""
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Control characters, breaks of lines, and what sets the direction of text."""
 _PERIOD = re.compile(r"\A(\d{4})(?:-(\d{2}))?\Z")
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
 import duckdb
@@ -26,27 +26,38 @@ from mnemoduck.llm.cache_eviction import Evicted, evict
 from mnemoduck.llm.cache_migrations import MIGRATIONS, migrate
 from mnemoduck.llm.cache_statistics import CacheStatistics, read_statistics
 from mnemoduck.llm.cache_transfer import Exported, Imported, export, import_
-from mnemoduck.llm.records import Embedding, Response
+from mnemoduck.llm.records import Embedding, Response, utc_now
 
 __all__ = [
     "ALIAS",
     "MIGRATIONS",
+    "PRIVATE_UMASK",
     "Embedding",
+    "Kind",
     "LlmCache",
     "Response",
     "RunRecord",
     "attach_cache",
     "open_cache",
+    "to_uuids",
+    "wal_of",
 ]
 
 ALIAS = "llm_cache"
 """Name of the cache among the databases of the pipeline's connection."""
+
+PRIVATE_UMASK = 0o077
+"""What a process that has the cache open is to set, so that files that DuckDB makes beside it are private."""
 
 _KEYS_TO_LOOK_UP = 256
 """Up to so many keys are looked up in the index: of more, a join that reads all keys is as fast."""
 
 Uses: TypeAlias = "duckdb.DuckDBPyRelation | pa.Table | Iterable[tuple[UUID, int]]"
 """Keys and how many prompts each has answered: a relation with columns `key` and `uses`, or pairs."""
+
+
+Kind = Literal["prompts", "vectors"]
+"""What a model was asked for. One model may be asked for both in a run."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,7 @@ class RunRecord:
 
     run_id: UUID
     model: str
+    kind: Kind
     mode: str
     started_at: datetime
     ended_at: datetime
@@ -85,10 +97,6 @@ class RunRecord:
     stopped_by: str | None
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class LlmCache:
     """The cache, on a connection that has its file open. For one thread at a time.
 
@@ -97,7 +105,7 @@ class LlmCache:
 
     Args:
         alias: what the cache is attached as; None if it is the connection's own database.
-        clock: gives the present moment; aware.
+        clock: gives the present moment; without a time zone it is UTC.
     """
 
     def __init__(
@@ -105,7 +113,7 @@ class LlmCache:
         connection: duckdb.DuckDBPyConnection,
         alias: str | None = ALIAS,
         *,
-        clock: Callable[[], datetime] = _now,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._cursor = connection.cursor()
         if alias is not None:
@@ -122,14 +130,6 @@ class LlmCache:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def known(self, keys: Iterable[UUID]) -> set[UUID]:
-        """Return those of the keys that need no call: there is an answer, a vector or a failure."""
-        asked = set(keys)
-        if not asked:
-            return set()
-        with self._failures_told():
-            return {*self._find("responses", asked), *self._find("embeddings", asked)}
 
     def store_responses(self, responses: Iterable[Response]) -> int:
         """Keep responses, all of them or on an error none. Return how many were new.
@@ -161,7 +161,7 @@ class LlmCache:
         It is a number of microseconds since 1970, so that it is larger than all of a cache that was
         deleted, or the next number if the clock went back.
         """
-        elapsed = self._clock() - datetime(1970, 1, 1, tzinfo=UTC)
+        elapsed = _naive(self._clock()) - datetime(1970, 1, 1)
         return max(elapsed // timedelta(microseconds=1), self.newest_seq() + 1)
 
     def last_digest(self, model: str) -> str | None:
@@ -186,7 +186,7 @@ class LlmCache:
             uses = uses.to_arrow_table()
         if not isinstance(uses, pa.Table):
             pairs = list(uses)
-            uses = pa.table({"key": _uuids(key for key, _ in pairs), "uses": [count for _, count in pairs]})
+            uses = pa.table({"key": to_uuids(key for key, _ in pairs), "uses": [count for _, count in pairs]})
         with self._registered(uses), self._transaction():
             for table in ("responses", "embeddings"):
                 self._cursor.execute(
@@ -199,6 +199,27 @@ class LlmCache:
                     """,
                     {"at": _naive(at)},
                 )
+
+    def note_failures(self, keys: Iterable[UUID], at: datetime) -> None:
+        """Add one to the failures of each key: a call for it got no answer, so it is still to be asked.
+
+        An answer that cannot be used is none of these: that is stored with its error.
+        """
+        given = sorted(set(keys))
+        if not given:
+            return
+        with self._registered(pa.table({"key": to_uuids(given)})), self._transaction():
+            self._cursor.execute(
+                "insert into failures select key, 1, $at from given on conflict (key) do update set "
+                "failures = failures.failures + 1, "
+                "last_failed_at = greatest(failures.last_failed_at, excluded.last_failed_at)",
+                {"at": _naive(at)},
+            )
+
+    def clear_failures(self, keys: Iterable[UUID]) -> None:
+        """Forget how often calls for these keys failed. What is stored for a key does so too."""
+        with self._transaction():
+            self._clear_failures(set(keys))
 
     def record_run(self, run: RunRecord) -> None:
         """Keep what a run asked of a model; recorded again, the later record counts."""
@@ -229,11 +250,13 @@ class LlmCache:
         template: str | None = None,
         below_version: int | None = None,
         *,
+        failures: bool = False,
         dry_run: bool = False,
     ) -> Evicted:
         """Remove what was not used for `max_age`, then what was used least lately beyond `max_bytes`.
 
-        With a template it is about its entries only, and without an age or a size about all of them.
+        With a template it is about its entries only, with `failures` about prompts without a valid answer
+        and texts without a vector only; without an age or a size about all of them.
 
         Raises:
             UsageError: there is nothing to go by.
@@ -252,6 +275,7 @@ class LlmCache:
                 max_bytes=max_bytes,
                 template=template,
                 below_version=below_version,
+                failures=failures,
                 dry_run=dry_run,
             )
 
@@ -276,7 +300,7 @@ class LlmCache:
             there = self._find(table, chosen)
             failures = [key for key, is_failure in there.items() if is_failure]
             if failures:
-                with self._registered(pa.table({"key": _uuids(failures)})):
+                with self._registered(pa.table({"key": to_uuids(failures)})):
                     self._cursor.execute(f"delete from {table} where key in (select key from given)")
             new = [row for row in chosen.values() if there.get(row.key, True)]
             if new:
@@ -286,7 +310,13 @@ class LlmCache:
                         "select * replace (cast($seq as bigint) as response_seq) from given",
                         {"seq": self.next_seq()},
                     )
+            self._clear_failures(chosen)
         return len(new)
+
+    def _clear_failures(self, keys: Collection[UUID]) -> None:
+        if keys and self._cursor.execute("select 1 from failures limit 1").fetchone():
+            with self._registered(pa.table({"key": to_uuids(keys)})):
+                self._cursor.execute("delete from failures where key in (select key from given)")
 
     def _find(self, table: str, keys: Collection[UUID]) -> dict[UUID, bool]:
         """Return which of the keys a table has, and whether what it has is a failure.
@@ -298,7 +328,7 @@ class LlmCache:
         if len(keys) <= _KEYS_TO_LOOK_UP:
             literals = ", ".join(f"'{key}'" for key in keys)
             return dict(self._cursor.execute(f"{select} where key in ({literals})").fetchall())
-        with self._registered(pa.table({"key": _uuids(keys)})):
+        with self._registered(pa.table({"key": to_uuids(keys)})):
             return dict(self._cursor.execute(f"{select} semi join given using (key)").fetchall())
 
     def _to_arrow(self, table: str, rows: Sequence[Any]) -> pa.Table:
@@ -353,6 +383,9 @@ class LlmCache:
 def attach_cache(connection: duckdb.DuckDBPyConnection, path: Path, *, alias: str = ALIAS) -> None:
     """Attach the cache at `path` to a connection, made first if it is missing, its tables up to date.
 
+    The file is private from then on. DuckDB makes its .wal anew after each checkpoint, with the mode that
+    the process gives to files: set PRIVATE_UMASK for as long as the cache is attached.
+
     Raises:
         StorageError: the file is damaged, something else, of a later mnemoduck, or open in another
             process; the connection is as it was.
@@ -366,7 +399,10 @@ def attach_cache(connection: duckdb.DuckDBPyConnection, path: Path, *, alias: st
         os.chmod(path, FILE_MODE)
         with connection.cursor() as cursor:
             cursor.execute(f'use "{alias}"')
-            migrate(cursor, str(path), _naive(_now()))
+            migrate(cursor, str(path), utc_now())
+        wal = wal_of(path)
+        if wal.exists():
+            os.chmod(wal, FILE_MODE)
     except (duckdb.Error, OSError, StorageError) as error:
         connection.execute(f'detach "{alias}"')
         if isinstance(error, StorageError):
@@ -378,16 +414,27 @@ def attach_cache(connection: duckdb.DuckDBPyConnection, path: Path, *, alias: st
 def open_cache(home: Home) -> Iterator[LlmCache]:
     """Give the cache of a home. It takes no lock: callers hold the home's run lock.
 
+    Meanwhile all files that the process makes are private, since DuckDB makes some beside the cache.
+
     Raises:
         StorageError: the file cannot be opened, see `attach_cache`.
     """
-    connection = duckdb.connect(":memory:", config={"temp_directory": str(home.path / "tmp")})
+    umask = os.umask(PRIVATE_UMASK)
     try:
-        attach_cache(connection, home.llm_cache)
-        with LlmCache(connection) as cache:
-            yield cache
+        connection = duckdb.connect(":memory:", config={"temp_directory": str(home.path / "tmp")})
+        try:
+            attach_cache(connection, home.llm_cache)
+            with LlmCache(connection) as cache:
+                yield cache
+        finally:
+            connection.close()
     finally:
-        connection.close()
+        os.umask(umask)
+
+
+def wal_of(path: Path) -> Path:
+    """Return the file beside a database in which DuckDB keeps what is not in it yet."""
+    return path.with_name(path.name + ".wal")
 
 
 def _describe_fault(path: Path, error: Exception) -> str:
@@ -422,13 +469,14 @@ _ARROW_TYPES: dict[str, pa.DataType] = {
 }
 
 
-def _uuids(keys: Iterable[UUID]) -> pa.Array:
+def to_uuids(keys: Iterable[UUID]) -> pa.Array:
+    """Return a column of UUIDs."""
     return pa.ExtensionArray.from_storage(pa.uuid(), pa.array([key.bytes for key in keys], _UUIDS))
 
 
 def _to_column(values: list[Any], kind: pa.DataType) -> pa.Array:
     if kind == pa.uuid():
-        return _uuids(values)
+        return to_uuids(values)
     if kind == pa.timestamp("us"):
         return pa.array([_naive(value) for value in values], kind)
     try:

@@ -1,20 +1,27 @@
-"""Checking what a cache holds, or what a file brings for it: keys are derived again, in SQL.
+"""Checking what a cache holds, or what a file brings for it: keys are derived again, answers read again.
 
-A row of the cache says what it is the answer to, so whether it is can be found out without any model.
+A row of the cache says what was asked, so whether its key is that of its prompt, and whether its answer is
+one to such a prompt, can be found out without any model. Whether the answer is right cannot.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import duckdb
 
+from mnemoduck.errors import InvalidAnswerError
+from mnemoduck.llm.answers import KNOWN_VERSIONS, parse_answer
 from mnemoduck.llm.keys import ALGORITHM
 
 SHOWN_FAULTS = 1000
 """So many faults are told one by one; the others are counted."""
+
+SCHEMA_PROBLEM = "its answer breaks the schema of its template"
+_ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,35 @@ def faults_sql(table: str, relation: str, identity: str = "key") -> str:
     """
 
 
+def answers_at_fault(
+    cursor: duckdb.DuckDBPyConnection, relation: str, identity: str = "key"
+) -> Iterator[tuple[Any, str]]:
+    """Yield the identity of each response whose answer breaks its template's schema, and why in few words.
+
+    Only answers to templates of versions that are known here can be told; of others and of what is no JSON
+    `faults_sql` says what can be said. An answer that is not plain (see `mnemoduck.llm.answers`) breaks the
+    schema too: what is kept was made plain before.
+
+    Args:
+        identity: one column of the relation. The cursor cannot be used for anything else meanwhile.
+    """
+    known = " or ".join(
+        f"(template = '{template}' and template_version in ({', '.join(map(str, sorted(versions)))}))"
+        for template, versions in KNOWN_VERSIONS.items()
+    )
+    cursor.execute(
+        f"select {identity}, template, answer from {relation} "
+        f"where answer is not null and json_valid(answer) and ({known})"
+    )
+    while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+        for row, template, answer in rows:
+            try:
+                if parse_answer(template, answer) != answer:
+                    yield row, "it is not in the form in which answers are kept"
+            except InvalidAnswerError as error:
+                yield row, error.reason.rstrip(".")
+
+
 def verify(cursor: duckdb.DuckDBPyConnection) -> Verification:
     """Check every row of the cache that is the cursor's default database."""
     counts: dict[str, int] = {}
@@ -128,7 +164,17 @@ def verify(cursor: duckdb.DuckDBPyConnection) -> Verification:
     fault_count = 0
     for table in _RULES:
         counts[table] = _number(cursor, f"select count(*) from {table}")
+        broken = list(answers_at_fault(cursor, table)) if table == "responses" else []
         cursor.execute(f"create or replace temp table found_faults as {faults_sql(table, table)}")
+        for begin in range(0, len(broken), _ROWS_AT_ONCE):
+            part = broken[begin : begin + _ROWS_AT_ONCE]
+            cursor.execute(
+                "insert into found_faults select unnest($keys), unnest($problems)",
+                {
+                    "keys": [key for key, _ in part],
+                    "problems": [f"{SCHEMA_PROBLEM}: {reason}" for _, reason in part],
+                },
+            )
         fault_count += _number(cursor, "select count(*) from found_faults")
         shown = cursor.execute(
             "select key, problem from found_faults order by key, problem limit ?",

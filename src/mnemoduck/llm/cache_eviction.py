@@ -39,21 +39,23 @@ def evict(
     max_bytes: int | None = None,
     template: str | None = None,
     below_version: int | None = None,
+    failures: bool = False,
     dry_run: bool = False,
 ) -> Evicted:
     """Remove entries of the cache that is the cursor's default database.
 
-    `template` and `below_version` say which entries it is about, else it is about all. Of these go the ones
-    last used before `unused_since` (naive UTC), then those used least lately until the others hold
-    `max_bytes` at most; without both, all of them.
+    `template`, `below_version` and `failures` (those with an error, so without an answer or a vector) say
+    which entries it is about, else it is about all. Of these go the ones last used before `unused_since`
+    (naive UTC), then those used least lately until the others hold `max_bytes` at most; without both, all
+    of them.
 
     DuckDB does not reuse the room of rows deleted from a table with a key, so tables are written anew.
 
     Raises:
         UsageError: there is nothing to go by, or a number makes no sense.
     """
-    if unused_since is None and max_bytes is None and template is None:
-        raise UsageError("Say what to evict: by age, by size or by template.")
+    if unused_since is None and max_bytes is None and template is None and not failures:
+        raise UsageError("Say what to evict: by age, by size, by template, or failures.")
     if below_version is not None and template is None:
         raise UsageError("Versions are those of a template: say which with --template.")
     if max_bytes is not None and max_bytes < 0:
@@ -62,7 +64,12 @@ def evict(
         "template = $template": template,
         "template_version < $below_version": below_version,
     }
-    scope = " and ".join(["true", *(sql for sql, value in conditions.items() if value is not None)])
+    scope = " and ".join(
+        [
+            "error is not null" if failures else "true",
+            *(sql for sql, value in conditions.items() if value is not None),
+        ]
+    )
     goes = []
     if unused_since is not None:
         goes.append("last_used_at < $unused_since")

@@ -69,6 +69,7 @@ MIGRATIONS: dict[str, str] = {
         create table runs (
             run_id uuid not null,
             model varchar not null,
+            kind varchar not null,
             mode varchar not null,
             started_at timestamp not null,
             ended_at timestamp not null,
@@ -89,7 +90,12 @@ MIGRATIONS: dict[str, str] = {
             latency_p95_ms double,
             latency_p99_ms double,
             stopped_by varchar,
-            primary key (run_id, model)
+            primary key (run_id, model, kind)
+        );
+        create table failures (
+            key uuid primary key,
+            failures integer not null,
+            last_failed_at timestamp not null
         );
     """,
 }

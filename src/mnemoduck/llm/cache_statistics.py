@@ -39,12 +39,19 @@ class TemplateUse:
 
 @dataclass(frozen=True)
 class ModelRuns:
-    """What the recorded runs asked of one model. `hit_rate` is 0..1, None if they asked nothing."""
+    """What the recorded runs asked of one model for one kind: prompts or vectors.
+
+    Attributes:
+        hit_rate: hits / (hits + misses), 0..1; None if there were none of either. Prompts that failed or
+            were left over are neither.
+    """
 
     model: str
+    kind: str
     runs: int
     prompts: int
     hits: int
+    misses: int
     hit_rate: float | None
     tokens_saved: int
     seconds_saved: float
@@ -52,10 +59,11 @@ class ModelRuns:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One recorded run and model."""
+    """One recorded run, model and kind."""
 
     run_id: UUID
     model: str
+    kind: str
     mode: str
     started_at: datetime
     seconds: float
@@ -112,11 +120,11 @@ def read_statistics(cursor: duckdb.DuckDBPyConnection) -> CacheStatistics:
             cursor,
             """
             select
-                model, count(*), sum(prompts), sum(hits), sum(hits) / nullif(sum(prompts), 0),
-                sum(tokens_saved), sum(seconds_saved)
+                model, kind, count(*), sum(prompts), sum(hits), sum(misses),
+                sum(hits) / nullif(sum(hits) + sum(misses), 0), sum(tokens_saved), sum(seconds_saved)
             from runs
-            group by model
-            order by model
+            group by model, kind
+            order by model, kind
             """,
         )
     ]
@@ -126,10 +134,10 @@ def read_statistics(cursor: duckdb.DuckDBPyConnection) -> CacheStatistics:
             cursor,
             """
             select
-                run_id, model, mode, started_at, epoch(ended_at - started_at), prompts, hits, calls, failures,
-                pending, stopped_by
+                run_id, model, kind, mode, started_at, epoch(ended_at - started_at), prompts, hits, calls,
+                failures, pending, stopped_by
             from runs
-            order by started_at desc, run_id, model
+            order by started_at desc, run_id, model, kind
             limit ?
             """,
             [LAST_RUNS],

@@ -1,7 +1,9 @@
 """Taking a cache to another machine: one Parquet file for each of its tables.
 
-What comes from elsewhere is not believed: a row whose key is not that of what it says it answers is left
-out, so that a file cannot put an answer where another question would find it.
+A row is left out if its key is not that of the prompt that it says it answers, or if its answer breaks the
+schema of its template. So what is taken is under the question that it names, and has the form of an answer.
+Nothing can tell whether it is the right one, or whether a model ever gave it: a file can still answer a
+question wrongly, so import what you would trust to answer.
 """
 
 from __future__ import annotations
@@ -9,17 +11,18 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
 
 from mnemoduck.errors import StorageError, UsageError
 from mnemoduck.home import FOLDER_MODE, create_file, sync_file, sync_folder
-from mnemoduck.llm.cache_audit import faults_sql
+from mnemoduck.llm.cache_audit import SCHEMA_PROBLEM, answers_at_fault, faults_sql
 
 TABLES = ("responses", "embeddings", "models", "runs")
 _CHECKED = ("responses", "embeddings")
+_GAP_PROBLEM = "it lacks what every row has"
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,16 @@ class Imported:
     Attributes:
         taken: new here, or an answer where there was a failure.
         known: there already, or twice in the file.
-        refused: their key does not fit, or another rule is broken (see `mnemoduck.llm.cache_audit`).
+        refused: their key does not fit, their answer breaks its schema, or another rule is broken (see
+            `mnemoduck.llm.cache_audit`).
+        reasons: what was wrong with those that were refused, and with how many; a row may have several.
     """
 
     table: str
     taken: int
     known: int
     refused: int
+    reasons: dict[str, int] = field(default_factory=dict)
 
 
 def export(cursor: duckdb.DuckDBPyConnection, folder: Path) -> Exported:
@@ -114,6 +120,10 @@ def import_(cursor: duckdb.DuckDBPyConnection, source: Path, next_seq: int) -> l
                 if isinstance(error, duckdb.OutOfMemoryException) or "space left" in str(error):
                     raise
                 raise _damaged(file, error) from error
+        cursor.execute(
+            "delete from failures where key in (select key from responses) "
+            "or key in (select key from embeddings)"
+        )
         cursor.execute("commit")
     except BaseException:
         _roll_back(cursor)
@@ -193,14 +203,24 @@ def _take(cursor: duckdb.DuckDBPyConnection, table: str, file: Path, next_seq: i
     gaps = " or ".join(f"{name} is null" for name, _, nullable, *_ in described if nullable == "NO")
     key = [name for name, _, _, kind, *_ in described if kind == "PRI"]
     faults = faults_sql(table, given, "file_row_number") if table in _CHECKED else "select null, null"
+    broken = (
+        [row for row, _ in answers_at_fault(cursor, given, "file_row_number")] if table == "responses" else []
+    )
     cursor.execute(
         f"""
-        create or replace temp table refused_rows as
-        select file_row_number from {given} where {gaps}
+        create or replace temp table faults as
+        select file_row_number, '{_GAP_PROBLEM}' as problem from {given} where {gaps}
         union
-        select file_row_number from ({faults}) as faults (file_row_number, problem)
+        select file_row_number, problem from ({faults}) as faults (file_row_number, problem)
         where file_row_number is not null
         """
+    )
+    cursor.execute(
+        f"insert into faults select unnest(cast($rows as bigint[])), '{SCHEMA_PROBLEM}'", {"rows": broken}
+    )
+    cursor.execute("create or replace temp table refused_rows as select distinct file_row_number from faults")
+    reasons = dict(
+        cursor.execute("select problem, count(*) from faults group by problem order by problem").fetchall()
     )
     best = {"models": "seen_at desc", "runs": "ended_at desc"}.get(table, "error is not null")
     cursor.execute(
@@ -234,9 +254,10 @@ def _take(cursor: duckdb.DuckDBPyConnection, table: str, file: Path, next_seq: i
     ).fetchone()
     assert inserted is not None
     taken = int(inserted[0])
+    cursor.execute("drop table faults")
     cursor.execute("drop table refused_rows")
     cursor.execute("drop table chosen_rows")
-    return Imported(table, taken, rows - refused - taken, refused)
+    return Imported(table, taken, rows - refused - taken, refused, reasons)
 
 
 def _literal(path: Path) -> str:

@@ -12,8 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
@@ -29,12 +29,15 @@ from mnemoduck.errors import (
 )
 from mnemoduck.llm.answers import REASON_CHARACTERS, parse_answer
 from mnemoduck.llm.keys import ALGORITHM
-from mnemoduck.llm.records import Response
+from mnemoduck.llm.records import Response, utc_now
 from mnemoduck.llm.server import Correction, OllamaServer, Reply
 from mnemoduck.llm.settings import TemplateSettings
 
 Outcome = Literal["answered", "invalid", "failed"]
 """Answered; answered twice with what cannot be used, so not asked again; or not answered, so pending."""
+
+INVALID_STREAK = 10
+"""So many prompts in a row without a valid answer, and it is the model that is at fault: not the prompts."""
 
 OnProgress = Callable[[int, int, int], object]
 """Is given the prompts that are done, all of them (0: not known), and those without an answer."""
@@ -82,9 +85,6 @@ class Limits:
             names = ", ".join(limit.name for limit in fields(cls))
             raise UsageError(f"Limits of model calls are a JSON object of {names}: {error}.") from None
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
-
 
 @dataclass(frozen=True)
 class Prompt:
@@ -104,7 +104,8 @@ class Call:
         started_at: UTC without a time zone.
         latency_ms: milliseconds until it was done, with retries; of a batch of texts its share.
         prompt_tokens: read; 0 where the server did not say. So are the tokens of the answer.
-        attempts: requests that were sent for it.
+        attempts: requests that were sent for it. Those for a batch of texts are counted with its first
+            text and the others have 0, so that a log's sum is what was sent.
         error: a sentence; None if it was answered.
     """
 
@@ -128,20 +129,58 @@ class CallReport:
     Attributes:
         calls: one for each prompt that was asked, in the order in which they were done.
         stopped_by: a sentence, why some were not asked; None if all were.
-        call_count: calls as the budget counts them.
+        call_count: calls as the budget counts them, of these prompts.
+        latencies_ms: of each of these calls the milliseconds until it was answered or given up, with its
+            attempts and the waits between them. A batch of texts is one call.
     """
 
     calls: list[Call]
     stopped_by: str | None = None
     call_count: int = 0
-
-    def count(self, outcome: Outcome) -> int:
-        return sum(call.outcome == outcome for call in self.calls)
+    latencies_ms: list[float] = field(default_factory=list)
 
 
-def utc_now() -> datetime:
-    """Return the time, UTC without a time zone."""
-    return datetime.now(UTC).replace(tzinfo=None)
+class Budget:
+    """What a run may still spend on calls, for prompts and vectors together; threads share it.
+
+    Its seconds begin when it is made.
+
+    Args:
+        monotonic: seconds that only go up.
+    """
+
+    def __init__(self, limits: Limits, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._limits = limits
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._ends_at = monotonic() + limits.budget_seconds
+        self._calls = 0
+        self._tokens = 0
+
+    @property
+    def calls(self) -> int:
+        """Calls that were taken from it."""
+        return self._calls
+
+    def take(self) -> str | None:
+        """Take a call from it; if none is left, return a sentence that says so."""
+        limits = self._limits
+        with self._lock:
+            if self._calls >= limits.budget_calls:
+                spent, name = f"{limits.budget_calls:,} calls", "llm_budget_calls"
+            elif self._tokens >= limits.budget_tokens:
+                spent, name = f"{limits.budget_tokens:,} tokens", "llm_budget_tokens"
+            elif self._monotonic() >= self._ends_at:
+                spent, name = f"{limits.budget_seconds:,g} seconds", "llm_budget_seconds"
+            else:
+                self._calls += 1
+                return None
+        return f"The run's budget of {spent} for the model is used up ({name}); the next run goes on."
+
+    def spend(self, tokens: int) -> None:
+        """Take tokens from it, of a call that was made."""
+        with self._lock:
+            self._tokens += tokens
 
 
 def ask_prompts(
@@ -153,20 +192,29 @@ def ask_prompts(
     clock: Callable[[], datetime] = utc_now,
     *,
     monotonic: Callable[[], float] = time.monotonic,
+    budget: Budget | None = None,
 ) -> CallReport:
     """Ask prompts in their order, each key once, and commit what was answered.
 
     An answer that cannot be used is asked again once, with the reason; if that cannot be used either, the
     response says why and has no answer. Prompts whose call failed have no response.
 
+    Such a response is committed when a valid answer has shown that the model can give some, or when the
+    calls end. After INVALID_STREAK of them without a valid answer in between the calls end too, and none
+    of these is committed: their outcome is "failed", for a model that answers nonsense says nothing about
+    its prompts.
+
     `commit` is called from this thread with responses of which none was committed before, at least every
     `commit_seconds` and at the end, whatever ends it: also an exception, which ends the calls under way.
     After an interrupt in the middle of it, it is called with the same responses again.
 
     No more prompts are taken from `prompts` than are asked, and one.
-    """
 
-    run = _Run(server, limits, commit, on_progress, monotonic, _size(prompts))
+    Args:
+        budget: what these calls are taken from; None for one of their own by `limits`.
+    """
+    budget = budget or Budget(limits, monotonic)
+    run = _Run(server, limits, commit, on_progress, monotonic, budget, _size(prompts))
     return run.work(_distinct(prompts), lambda prompt, budget: _ask(prompt, server, budget, clock, monotonic))
 
 
@@ -175,44 +223,19 @@ class _Done:
     """What came of a prompt: the log, what is to be committed, and what was wrong with the server."""
 
     call: Call
+    latencies_ms: list[float]
     rows: list[Response] = field(default_factory=list)
     failure: ModelError | None = None
+
+    @property
+    def is_nonsense(self) -> bool:
+        """Whether the model said what cannot be used (a text that is refused unread is another thing)."""
+        return self.call.outcome == "invalid" and any(row.response is not None for row in self.rows)
 
     def settle(self) -> None:
         """Raise what was wrong with the server, for the breaker to count."""
         if self.failure is not None:
             raise self.failure
-
-
-class _Budget:
-    """What a run may still spend; threads share it."""
-
-    def __init__(self, limits: Limits, monotonic: Callable[[], float]) -> None:
-        self._limits = limits
-        self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._ends_at = monotonic() + limits.budget_seconds
-        self.calls = 0
-        self._tokens = 0
-
-    def take(self) -> str | None:
-        """Take a call from it; if none is left, return a sentence that says so."""
-        limits = self._limits
-        with self._lock:
-            if self.calls >= limits.budget_calls:
-                spent, name = f"{limits.budget_calls:,} calls", "llm_budget_calls"
-            elif self._tokens >= limits.budget_tokens:
-                spent, name = f"{limits.budget_tokens:,} tokens", "llm_budget_tokens"
-            elif self._monotonic() >= self._ends_at:
-                spent, name = f"{limits.budget_seconds:,g} seconds", "llm_budget_seconds"
-            else:
-                self.calls += 1
-                return None
-        return f"The run's budget of {spent} for the model is used up ({name}); the next run goes on."
-
-    def spend(self, tokens: int) -> None:
-        with self._lock:
-            self._tokens += tokens
 
 
 class _Run:
@@ -225,6 +248,7 @@ class _Run:
         commit: Callable[[list[Response]], object],
         on_progress: OnProgress | None,
         monotonic: Callable[[], float],
+        budget: Budget,
         total: int,
     ) -> None:
         self._server = server
@@ -233,17 +257,20 @@ class _Run:
         self._on_progress = on_progress
         self._monotonic = monotonic
         self._total = total
-        self._budget = _Budget(limits, monotonic)
+        self._budget = budget
+        self._calls_before = budget.calls
         # Fed from one thread with what is done: pybreaker lets only one call at a time go through it.
         self._breaker = pybreaker.CircuitBreaker(fail_max=limits.breaker_failures)
         self._calls: list[Call] = []
+        self._latencies_ms: list[float] = []
         self._failures = 0
         # Futures, so that what an interrupt makes us keep twice is committed once.
         self._uncommitted: dict[Future[_Done], None] = {}
+        self._nonsense: dict[Future[_Done], None] = {}  # since the last valid answer
         self._committed_at = monotonic()
         self._stopped_by: str | None = None
 
-    def work(self, prompts: Iterator[Prompt], ask: Callable[[Prompt, _Budget], _Done]) -> CallReport:
+    def work(self, prompts: Iterator[Prompt], ask: Callable[[Prompt, Budget], _Done]) -> CallReport:
         under_way: set[Future[_Done]] = set()
         executor = ThreadPoolExecutor(self._limits.concurrency, thread_name_prefix="model-call")
         try:
@@ -269,6 +296,7 @@ class _Run:
                     is_over = True
                 if self._seconds_to_commit() == 0:
                     self._flush()
+            self._judge_nonsense()
         except BaseException:
             self._server.interrupt()
             raise
@@ -276,15 +304,17 @@ class _Run:
             executor.shutdown(wait=True, cancel_futures=True)
             for future in under_way:  # after an exception: what was answered meanwhile is not lost
                 if not future.cancelled() and future.exception() is None:
-                    self._uncommitted[future] = None
+                    self._keep(future)
             self._flush()
-        return CallReport(self._calls, self._stopped_by, self._budget.calls)
+        call_count = self._budget.calls - self._calls_before
+        return CallReport(self._calls, self._stopped_by, call_count, self._latencies_ms)
 
     def _settle(self, future: Future[_Done]) -> None:
         """Keep what is done, and decide whether to go on."""
         done = future.result()
-        self._uncommitted[future] = None
+        self._keep(future)
         self._calls.append(done.call)
+        self._latencies_ms += done.latencies_ms
         self._failures += done.call.outcome != "answered"
         if self._on_progress is not None:
             self._on_progress(len(self._calls), max(self._total, len(self._calls)), self._failures)
@@ -292,6 +322,13 @@ class _Run:
             return
         if isinstance(done.failure, ModelMissingError | RequestRefusedError):
             self._stopped_by = str(done.failure)
+            return
+        if len(self._nonsense) >= INVALID_STREAK:
+            self._stopped_by = (
+                f"{INVALID_STREAK} prompts in a row got no valid answer of the model {done.call.model}, so "
+                "no more are asked in this run, and these are asked again. Another model may do better "
+                f"(llm_model). {done.call.error}"
+            )
             return
         try:
             self._breaker.call(done.settle)
@@ -304,6 +341,28 @@ class _Run:
                 if many > 1
                 else f"A call of the model failed, so no more are made in this run. {done.failure}"
             )
+
+    def _keep(self, future: Future[_Done]) -> None:
+        """Have a response committed, but for nonsense: that waits for a valid answer."""
+        done = future.result()
+        if done.is_nonsense:
+            self._nonsense[future] = None
+            return
+        if done.call.outcome == "answered" and len(self._nonsense) < INVALID_STREAK:
+            self._uncommitted.update(self._nonsense)
+            self._nonsense.clear()
+        self._uncommitted[future] = None
+
+    def _judge_nonsense(self) -> None:
+        """At the end of the calls: few answers that cannot be used count, of many none does."""
+        if len(self._nonsense) < INVALID_STREAK:
+            self._uncommitted.update(self._nonsense)
+        else:
+            pending = {future.result().call.key for future in self._nonsense}
+            self._calls = [
+                replace(call, outcome="failed") if call.key in pending else call for call in self._calls
+            ]
+        self._nonsense.clear()
 
     def _seconds_to_commit(self) -> float:
         return max(0.0, self._committed_at + self._limits.commit_seconds - self._monotonic())
@@ -319,7 +378,7 @@ class _Run:
 def _ask(
     prompt: Prompt,
     server: OllamaServer,
-    budget: _Budget,
+    budget: Budget,
     clock: Callable[[], datetime],
     monotonic: Callable[[], float],
 ) -> _Done:
@@ -327,6 +386,7 @@ def _ask(
     started_at, started = clock(), monotonic()
     attempts = prompt_tokens = answer_tokens = 0
     latency_ms = 0.0
+    latencies_ms: list[float] = []
     text: str | None = None
     correction: Correction | None = None
 
@@ -341,7 +401,7 @@ def _ask(
             outcome=outcome,
             error=error,
         )
-        return _Done(call, failure=failure)
+        return _Done(call, latencies_ms, failure=failure)
 
     def respond(outcome: Outcome, answer: str | None, error: str | None) -> _Done:
         done = finish(outcome, error)
@@ -373,9 +433,16 @@ def _ask(
         done.rows.append(row)
         return done
 
+    def chat() -> Reply:
+        begun = monotonic()
+        try:
+            return server.chat(prompt.settings, prompt.input, correction)
+        finally:
+            latencies_ms.append((monotonic() - begun) * 1000)
+
     while True:
         try:
-            reply = server.chat(prompt.settings, prompt.input, correction)
+            reply = chat()
             attempts += reply.attempts
             prompt_tokens += reply.prompt_tokens
             answer_tokens += reply.answer_tokens

@@ -6,8 +6,13 @@ The cache numbers what it stores: `response_seq` as it is set here is ignored.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
+
+
+def utc_now() -> datetime:
+    """Return the time, UTC without a time zone."""
+    return datetime.now(UTC).replace(tzinfo=None)
 
 
 @dataclass(frozen=True)

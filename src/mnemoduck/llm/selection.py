@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Protocol
 from uuid import UUID
@@ -16,6 +16,7 @@ from duckdb import DuckDBPyConnection
 from mnemoduck.errors import UsageError
 from mnemoduck.llm.address import HOST_VARIABLE, ServerState, find_proxy, is_listening, server_url
 from mnemoduck.llm.keys import canonical_json
+from mnemoduck.llm.records import utc_now
 from mnemoduck.llm.settings import (
     EMBEDDING,
     EMBEDDING_PROVIDERS,
@@ -216,7 +217,7 @@ class _Chooser:
 
     def note(self, model: str, digest: str | None) -> None:
         """Remember the digest of a model that is there, for runs where it is not."""
-        self._cache.note_model(model, digest, datetime.now(UTC).replace(tzinfo=None))
+        self._cache.note_model(model, digest, utc_now())
 
     def _say(self, notice: str) -> None:
         self.notices.append(notice)

@@ -281,7 +281,11 @@ class OllamaServer:
             )
 
         answer, attempts = self._persist(ask, settings.model, deadline, _VECTOR_BYTES * (len(texts) + 1))
-        _check_vectors(answer.vectors, len(texts), dimensions)
+        try:
+            _check_vectors(answer.vectors, len(texts), dimensions)
+        except InvalidAnswerError as error:
+            error.attempts = attempts
+            raise
         return Vectors(answer.vectors, answer.prompt_tokens, answer.latency_ms, attempts)
 
     def _persist(
