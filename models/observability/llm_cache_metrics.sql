@@ -17,6 +17,7 @@ measured as (
 
         -- strings
         model,
+        kind,
         mode,
         stopped_by,
 
@@ -53,4 +54,4 @@ measured as (
 )
 
 select * from measured
-order by started_at, model
+order by started_at, model, kind

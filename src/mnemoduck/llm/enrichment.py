@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -21,13 +21,14 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
 from mnemoduck.llm.cache import ALIAS as CACHE_ALIAS
-from mnemoduck.llm.cache import LlmCache, RunRecord
+from mnemoduck.llm.cache import Kind, LlmCache, RunRecord, to_uuids
+from mnemoduck.llm.records import utc_now
 from mnemoduck.llm.selection import TEMPLATES
 from mnemoduck.llm.settings import EMBEDDING, TemplateSettings
 from mnemoduck.project import render
 
 if TYPE_CHECKING:
-    from mnemoduck.llm.calls import CallReport, Limits, Prompt
+    from mnemoduck.llm.calls import Budget, CallReport, Limits, Prompt
 
 CALL_LOG_SCHEMA = pa.schema(
     [
@@ -54,6 +55,8 @@ FORGOTTEN = "staging.int_forgotten_memories"
 ANSWERS = "staging.int_llm_answers"
 VECTORS = "retrieval.memory_embeddings"
 """Where the run's models are; statements on dbt's connection cannot name its relations otherwise."""
+
+PROGRESS_SECONDS = 2.0
 
 ASKING = ["ollama", "minilm"]
 """Modes in which somebody is asked."""
@@ -86,9 +89,7 @@ def input_sql(project: Path) -> InputSql:
     return sql
 
 
-def call_models(
-    connection: DuckDBPyConnection, to_input: InputSql, say: Callable[[str], None]
-) -> pa.Table:
+def call_models(connection: DuckDBPyConnection, to_input: InputSql, say: Callable[[str], None]) -> pa.Table:
     """Ask models what the cache does not know, note what the run cost, and return its calls, one row each.
 
     Args:
@@ -102,9 +103,10 @@ def call_models(
     _find_what_is_held(connection)
     _find_what_waits(connection)
     calls: list[dict[str, Any]] = []
+    spending = _Spending()
     for group in _by_model(templates):
-        begun = _now()
-        report = _ask(connection, cache, to_input, group, say)
+        begun = utc_now()
+        report = _ask(connection, cache, to_input, group, spending, say)
         _note_run(connection, cache, run_id, group, report, begun)
         if report is not None:
             calls.extend(_log_rows(run_id, report))
@@ -196,6 +198,7 @@ def _ask(
     cache: LlmCache,
     to_input: InputSql,
     group: Sequence[TemplateSettings],
+    spending: _Spending,
     say: Callable[[str], None],
 ) -> CallReport | None:
     """Ask what waits of these templates; None if there is nobody to ask, or nothing."""
@@ -207,7 +210,8 @@ def _ask(
     limits = Limits.from_json(group[0].limits)
     texts = limits.embedding_batch if group[0].template == EMBEDDING else 1
     # One more than can be asked, so that who asks knows that some are left over.
-    prompts = _choose(connection, to_input, group, limits.budget_calls * texts + 1)
+    most = limits.budget_calls * texts
+    prompts = _choose(connection, to_input, group, most + 1)
     if not prompts:
         return None
     known = connection.execute(
@@ -215,13 +219,18 @@ def _ask(
         {"settings": group[0].settings_hash},
     ).fetchone()
     dimension = known[0] if known else None
-    report = _call(cache, group[0], prompts, limits, dimension, _Progress(group[0], say))
+    budget = spending.budget(limits)
+    report = _call(cache, group[0], prompts, limits, budget, dimension, _Progress(group[0], most, say))
     outcomes = pa.table(
-        {"key": _uuids(call.key for call in report.calls), "outcome": [call.outcome for call in report.calls]}
+        {
+            "key": to_uuids(call.key for call in report.calls),
+            "outcome": [call.outcome for call in report.calls],
+        }
     )
     connection.register("outcomes", outcomes)
     connection.execute("insert into asked select key, outcome from outcomes")
     connection.unregister("outcomes")
+    cache.note_failures([call.key for call in report.calls if call.outcome == "failed"], utc_now())
     return report
 
 
@@ -230,6 +239,7 @@ def _call(
     settings: TemplateSettings,
     prompts: list[Prompt],
     limits: Limits,
+    budget: Budget,
     dimension: int | None,
     progress: _Progress,
 ) -> CallReport:
@@ -237,13 +247,13 @@ def _call(
     from mnemoduck.llm.calls import ask_prompts
     from mnemoduck.llm.server import OllamaServer
 
-    embed = partial(embed_prompts, dimension=dimension)
+    embed = partial(embed_prompts, dimension=dimension, budget=budget)
     if settings.mode == "minilm":
         return embed(prompts, MiniLmEmbedder(), limits, cache.store_embeddings, progress)
     with OllamaServer(limits.host, limits.timeout_seconds, limits.attempts) as server:
         if settings.template == EMBEDDING:
             return embed(prompts, server, limits, cache.store_embeddings, progress)
-        return ask_prompts(prompts, server, limits, cache.store_responses, progress)
+        return ask_prompts(prompts, server, limits, cache.store_responses, progress, budget=budget)
 
 
 def _choose(
@@ -282,23 +292,41 @@ def _choose(
     return [prompt for _, prompt in sorted(chosen, key=lambda placed: placed[0])]
 
 
+class _Spending:
+    """One budget for all that a run asks; it begins with the first call."""
+
+    def __init__(self) -> None:
+        self._budget: Budget | None = None
+
+    def budget(self, limits: Limits) -> Budget:
+        from mnemoduck.llm.calls import Budget
+
+        if self._budget is None:
+            self._budget = Budget(limits)
+        return self._budget
+
+
 class _Progress:
     """Says how far the calls are, every few seconds."""
 
     def __init__(
         self, settings: TemplateSettings, say: Callable[[str], None], every_seconds: float = 2
     ) -> None:
-        self._what = "vectors" if settings.template == EMBEDDING else "prompts"
+        self._what = _kind(settings)
         self._model = settings.model
         self._say = say
-        self._every = every_seconds
+        self._most = most
         self._said_at = time.monotonic()
 
     def __call__(self, done: int, total: int, failed: int) -> None:
         now = time.monotonic()
-        if now - self._said_at >= self._every:
+        if now - self._said_at >= PROGRESS_SECONDS:
             self._said_at = now
-            self._say(progress_line(self._what, self._model, done, total, failed))
+            self._say(progress_line(self._what, self._model, done, min(total, self._most), failed))
+
+
+def _kind(settings: TemplateSettings) -> Kind:
+    return "vectors" if settings.template == EMBEDDING else "prompts"
 
 
 def progress_line(what: str, model: str, done: int, total: int, failed: int) -> str:
@@ -331,15 +359,10 @@ def _to_table(calls: list[dict[str, Any]]) -> pa.Table:
     for column in CALL_LOG_SCHEMA:
         values = [call[column.name] for call in calls]
         if column.type == pa.uuid():
-            columns.append(_uuids(values))
+            columns.append(to_uuids(values))
         else:
             columns.append(pa.array(values, column.type))
     return pa.table(columns, schema=CALL_LOG_SCHEMA)
-
-
-def _uuids(values: Iterable[UUID]) -> pa.Array:
-    stored = pa.array([value.bytes for value in values], pa.binary(16))
-    return pa.ExtensionArray.from_storage(pa.uuid(), stored)
 
 
 def _note_run(
@@ -400,14 +423,15 @@ def _note_run(
     calls = report.calls if report else []
     if not prompts and not calls:
         return
-    latencies = sorted(call.latency_ms for call in calls)
+    latencies = sorted(report.latencies_ms) if report else []
     cache.record_run(
         RunRecord(
             run_id=run_id,
             model=group[0].model,
+            kind=_kind(group[0]),
             mode=group[0].mode,
             started_at=begun,
-            ended_at=_now(),
+            ended_at=utc_now(),
             prompts=prompts,
             distinct_prompts=distinct_prompts,
             hits=hits,
@@ -462,7 +486,7 @@ def _note_uses(connection: DuckDBPyConnection, cache: LlmCache) -> None:
         where w.prompt_count > 1
         """
     )
-    cache.record_uses(uses.to_arrow_table(), _now())
+    cache.record_uses(uses.to_arrow_table(), utc_now())
 
 
 def _tell(
@@ -471,7 +495,7 @@ def _tell(
     report: CallReport,
     say: Callable[[str], None],
 ) -> None:
-    what = "vectors" if group[0].template == EMBEDDING else "prompts"
+    what = _kind(group[0])
     counts = {
         outcome: sum(call.outcome == outcome for call in report.calls)
         for outcome in ("answered", "invalid", "failed")
@@ -483,7 +507,3 @@ def _tell(
     if pending:
         parts.append(f"{pending:,} wait" + (f": {report.stopped_by}" if report.stopped_by else ""))
     say("; ".join(parts))
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)
