@@ -130,11 +130,11 @@ def _run_id(connection: DuckDBPyConnection) -> UUID:
 
 
 def _by_model(templates: Iterable[TemplateSettings]) -> list[list[TemplateSettings]]:
-    """Return the templates in use, those of one model together: answers come before vectors."""
+    """Return the templates in use, those of one model together: vectors before answers."""
     groups: dict[tuple[bool, str], list[TemplateSettings]] = {}
     for settings in sorted(templates, key=lambda settings: settings.template):
         if settings.mode != "off":
-            groups.setdefault((settings.template == EMBEDDING, settings.model), []).append(settings)
+            groups.setdefault((settings.template != EMBEDDING, settings.model), []).append(settings)
     return [groups[key] for key in sorted(groups)]
 
 
@@ -208,10 +208,11 @@ def _ask(
     from mnemoduck.llm.calls import Limits
 
     limits = Limits.from_json(group[0].limits)
-    texts = limits.embedding_batch if group[0].template == EMBEDDING else 1
-    # One more than can be asked, so that who asks knows that some are left over.
-    most = limits.budget_calls * texts
-    prompts = _choose(connection, to_input, group, most + 1)
+    # Vectors cost little, many in a call, so they come first; but half of the calls is left for prompts.
+    is_embedding = group[0].template == EMBEDDING
+    most = -(-limits.budget_calls // 2) * limits.embedding_batch if is_embedding else limits.budget_calls
+    # One prompt more than can be asked, so that who asks knows that some are left over.
+    prompts = _choose(connection, to_input, group, most if is_embedding else most + 1)
     if not prompts:
         return None
     known = connection.execute(
@@ -309,9 +310,7 @@ class _Spending:
 class _Progress:
     """Says how far the calls are, every few seconds."""
 
-    def __init__(
-        self, settings: TemplateSettings, say: Callable[[str], None], every_seconds: float = 2
-    ) -> None:
+    def __init__(self, settings: TemplateSettings, most: int, say: Callable[[str], None]) -> None:
         self._what = _kind(settings)
         self._model = settings.model
         self._say = say
