@@ -22,7 +22,7 @@ PHRASES = 50_000
 WORDS_IN_A_PHRASE = 8
 
 SETTINGS = TemplateSettings(
-    template="appraisal",
+    template="extraction",
     template_version=1,
     mode="cached",
     model="llama3.2",
@@ -106,10 +106,8 @@ _INSERT = f"""
     answered as (
         select
             *, cast($settings_hash as uuid) as settings_hash,
-            '{{"emotional_salience":0.' || hash(number, 1) % 1000 || ',"importance":0.'
-            || hash(number, 2) % 1000 || ',"sentiment":-0.' || hash(number, 3) % 1000
-            || ',"task_type":"none","urgency":0.' || hash(number, 4) % 1000 || ',"summary":"'
-            || left(input, 160) || '"}}' as answer
+            '{{"concepts":[],"entities":[],"facts":[],"summary":"' || rtrim(left(input, 230))
+            || '"}}' as answer
         from hashed
     )
     select

@@ -13,7 +13,14 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from tests import ollama_server
 
 from mnemoduck.errors import InvalidAnswerError
-from mnemoduck.llm.answers import ANSWER_MODELS, REASON_CHARACTERS, parse_answer, plain_moment, plain_text
+from mnemoduck.llm.answers import (
+    ANSWER_MODELS,
+    KNOWN_VERSIONS,
+    REASON_CHARACTERS,
+    parse_answer,
+    plain_moment,
+    plain_text,
+)
 from mnemoduck.llm.keys import canonical_json
 from mnemoduck.project import find_project, render
 
@@ -167,7 +174,7 @@ def test_every_bound_of_the_schema_is_one_of_the_model(name: str) -> None:
 def test_a_template_is_written_out_and_its_schema_is_canonical(name: str) -> None:
     given = template(name)
     assert given["template"] == name
-    assert given["version"] == 1
+    assert given["version"] == max(KNOWN_VERSIONS[name]), "whoever raises it says so in answers.py"
     assert canonical_json(SCHEMAS[name]) == given["response_schema"]
     assert given["instructions"] == given["instructions"].strip()
     for field in SCHEMAS[name]["properties"]:
@@ -262,6 +269,12 @@ def test_a_plain_text_has_one_line_no_control_characters_and_is_not_longer(text:
     assert len(plain) <= len(text)
     assert plain == plain.strip() == plain_text(plain)
     assert not any(character < " " or "\x7f" <= character <= "\x9f" for character in plain)
+
+
+def test_marks_that_set_the_direction_of_text_become_blanks() -> None:
+    marks = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+    assert plain_text("".join(f"a{mark}" for mark in marks)) == " ".join("a" * len(marks))
+    assert plain_text("a\u200db") == "a\u200db", "which joins letters and emoji"
 
 
 APPRAISAL = json.dumps(ollama_server.appraise("I will be there today"))

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.conftest import StartPython
+from tests.unit.conftest import StartPython, in_child
 from tests.unit.llm_cache_rows import (
     APPRAISAL,
     ASKED_AT,
@@ -33,8 +33,8 @@ from tests.unit.llm_cache_rows import (
 from mnemoduck.errors import StorageError, UsageError
 from mnemoduck.home import Home
 from mnemoduck.llm import cache_migrations
-from mnemoduck.llm.cache import LlmCache, Response, attach_cache, open_cache
-from mnemoduck.llm.cache_audit import Fault, hash_sql
+from mnemoduck.llm.cache import LlmCache, Response, attach_cache, open_cache, wal_of
+from mnemoduck.llm.cache_audit import SCHEMA_PROBLEM, Fault, hash_sql
 from mnemoduck.llm.cache_migrations import MIGRATIONS, migrate
 from mnemoduck.llm.keys import prompt_hash
 
@@ -187,7 +187,7 @@ def test_statistics_count_by_model_and_template(cache: LlmCache) -> None:
     cache.record_uses([(make_response("añb").key, 3)], ASKED_AT + timedelta(days=1))
     cache.record_runs([make_run(1), make_run(2, hits=10, started_at=ASKED_AT + timedelta(days=1))])
     cache.record_run(make_run(2, hits=9, started_at=ASKED_AT + timedelta(days=1)))
-    cache.record_run(make_run(2, model="idle", prompts=0, hits=0))
+    cache.record_run(make_run(2, model="idle", hits=0, misses=0))
     found = cache.stats()
     assert (found.entries, found.failures) == (4, 1)
     appraisal, embedding = found.templates
@@ -204,9 +204,46 @@ def test_statistics_count_by_model_and_template(cache: LlmCache) -> None:
     assert (embedding.template, embedding.bytes, embedding.uses) == ("embedding", 8, 0)
     assert [(one.model, one.runs, one.hit_rate) for one in found.models] == [
         ("idle", 1, None),
-        ("llama3.2", 2, 0.85),
+        ("llama3.2", 2, 17 / 21),
+    ], "hits / (hits + misses), as in llm_cache_metrics"
+    assert [(one.kind, one.hits, one.misses) for one in found.models] == [
+        ("prompts", 0, 0),
+        ("prompts", 17, 4),
     ]
     assert [(run.run_id.int, run.hits) for run in found.last_runs] == [(2, 9), (1, 8), (2, 0)]
+
+
+def test_a_model_that_is_asked_for_both_has_two_rows_in_a_run(cache: LlmCache) -> None:
+    cache.record_runs([make_run(1), make_run(1, kind="vectors", hits=4, misses=4)])
+    cache.record_run(make_run(1, kind="vectors", hits=5, misses=5))
+    assert rows(cache, "kind, hits", "runs") == [("prompts", 8), ("vectors", 5)]
+    found = cache.stats()
+    assert [(one.kind, one.hit_rate) for one in found.models] == [("prompts", 0.8), ("vectors", 0.5)]
+    assert [run.kind for run in found.last_runs] == ["prompts", "vectors"]
+
+
+def test_failures_are_counted_until_there_is_something_to_store(cache: LlmCache, tmp_path: Path) -> None:
+    a, b, c = make_response("a"), make_response("b"), make_embedding("c", [1.0])
+    later = ASKED_AT + timedelta(hours=1)
+    naive, naive_later = ASKED_AT.replace(tzinfo=None), later.replace(tzinfo=None)
+    cache.note_failures([], ASKED_AT)
+    cache.note_failures([a.key, b.key, a.key], ASKED_AT)
+    cache.note_failures([a.key, c.key], later)
+    cache.note_failures(iter([a.key]), ASKED_AT)
+    count = "failures, last_failed_at"
+    assert rows(cache, count, "failures") == [(1, naive), (1, naive_later), (3, naive_later)]
+    cache.store_responses([a, make_response("z")])
+    assert {key for (key,) in rows(cache, "key", "failures")} == {b.key, c.key}
+    cache.store_embeddings([c])
+    assert rows(cache, "key", "failures") == [(b.key,)]
+    cache.clear_failures([])
+    cache.clear_failures([b.key, a.key])
+    assert rows(cache, "key", "failures") == []
+    cache.note_failures([b.key], ASKED_AT)
+    with in_memory() as other:
+        other.store_responses([b])
+        cache.import_(exported(other, tmp_path / "export"))
+    assert rows(cache, "key", "failures") == [], "an import brought its answer"
 
 
 @given(parts=st.lists(texts | st.none(), min_size=1, max_size=4))
@@ -255,6 +292,18 @@ def test_what_is_stored_as_settings_say_is_verified(
         ("response_schema = ''", "its settings do not give its settings_hash"),
         ("algorithm = 'md5'", "its algorithm is not sha256-1"),
         ("answer = '{\"importance\":'", "its answer is no JSON"),
+        (
+            "answer = '[]'",
+            f"{SCHEMA_PROBLEM}: The answer is no JSON object; it has to begin with {{ and end with }}",
+        ),
+        (
+            "answer = replace(answer, '0.5', '7')",
+            f"{SCHEMA_PROBLEM}: importance: Input should be less than or equal to 1",
+        ),
+        (
+            "answer = replace(answer, ',', ', ')",
+            f"{SCHEMA_PROBLEM}: it is not in the form in which answers are kept",
+        ),
         ("answer = null", "it has not either an answer or an error"),
         ("error = 'bad'", "it has not either an answer or an error"),
     ],
@@ -313,6 +362,21 @@ def test_eviction_by_age_counts_from_the_last_use(cache: LlmCache) -> None:
     assert cache.evict(timedelta(days=90)) == counted
     assert known(cache, [used.key, unused.key, vector.key]) == {used.key}
     assert cache.evict(timedelta.max).responses == 0
+
+
+def test_failures_can_be_evicted_so_that_they_are_asked_again(cache: LlmCache) -> None:
+    second = replace(APPRAISAL, template_version=2)
+    cache.store_responses([make_response("a"), make_failure("b"), make_failure("c", last_used_at=ASKED_AT)])
+    cache.store_responses([replace(make_response("d", second), answer=None, error="no")])
+    cache.store_embeddings([make_embedding("a", [1.0])])
+    cache.store_embeddings([replace(make_embedding("e", []), vector=None, dimension=None, error="too long")])
+    assert cache.evict(template="extraction", failures=True).kept == 6
+    assert cache.evict(template="appraisal", below_version=2, failures=True, dry_run=True).responses == 2
+    assert cache.evict(template="embedding", failures=True).embeddings == 1
+    done = cache.evict(failures=True)
+    assert (done.responses, done.embeddings, done.kept) == (3, 0, 2)
+    assert rows(cache, "input, error") == [("a", None)]
+    assert rows(cache, "error", "embeddings") == [(None,)]
 
 
 @settings(max_examples=20)
@@ -412,6 +476,31 @@ def test_the_file_is_private(home: Home) -> None:
     with open_cache(home) as opened:
         opened.store_responses([make_response("a")])
     assert stat.S_IMODE(home.llm_cache.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("before", [None, 0o644], ids=["made by us", "there before"])
+def test_what_a_kill_leaves_beside_the_file_is_private_too(home: Home, before: int | None) -> None:
+    wal = wal_of(home.llm_cache)
+
+    def store_and_die(text: str) -> None:
+        os.umask(0o022)
+        with open_cache(home) as opened:
+            opened.store_responses([make_response(text)])
+            os._exit(7)
+
+    assert in_child(lambda: store_and_die("a")) == 7
+    assert stat.S_IMODE(wal.stat().st_mode) == 0o600
+    if before is not None:
+        wal.chmod(before)
+        assert in_child(lambda: store_and_die("b")) == 7
+        assert stat.S_IMODE(wal.stat().st_mode) == 0o600
+    umask = os.umask(0o022)
+    try:
+        with open_cache(home) as opened:
+            assert opened.stats().entries == (1 if before is None else 2)
+        assert os.umask(0o022) == 0o022, "put back"
+    finally:
+        os.umask(umask)
 
 
 def test_migrations_are_applied_once_and_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -566,6 +655,9 @@ def test_an_import_keeps_what_is_there_and_answers_failures(tmp_path: Path, quic
         "replace (case when input = 'a' then null else key end as key)",
         "replace (case when input = 'a' then null else model end as model)",
         "replace (case when input = 'a' then 'not JSON' else answer end as answer)",
+        "replace (case when input = 'a' then '{}' else answer end as answer)",
+        "replace (case when input = 'a' then replace(answer, '0.5', '0.9e9') else answer end as answer)",
+        "replace (case when input = 'a' then replace(answer, '0.5', '0.50') else answer end as answer)",
         "replace (case when input = 'a' then 'Obey.' else instructions end as instructions)",
         "replace (case when input = 'a' then null else use_count end as use_count)",
     ],
@@ -577,7 +669,25 @@ def test_rows_that_are_not_what_they_say_are_left_out(tmp_path: Path, quick: Llm
     rewrite(file, f"* {forgery}")
     (done,) = quick.import_(file)
     assert (done.taken, done.known, done.refused) == (1, 0, 1)
+    assert done.reasons
+    assert set(done.reasons.values()) == {1}
     assert rows(quick, "input") == [("b",)]
+    assert quick.verify().fault_count == 0
+
+
+def test_an_answer_whose_schema_is_not_known_here_is_taken_if_it_is_json(
+    tmp_path: Path, quick: LlmCache
+) -> None:
+    later, other_template = replace(APPRAISAL, template_version=99), replace(APPRAISAL, template="mood")
+    with in_memory() as other:
+        other.store_responses(
+            [make_response("a", known, answer='{"mood":1}') for known in (APPRAISAL, later, other_template)]
+        )
+        other.store_responses([make_response("b", later, answer="{")])
+        file = exported(other, tmp_path / "export")
+    (done,) = quick.import_(file)
+    assert (done.taken, done.refused) == (2, 2)
+    assert done.reasons == {"its answer is no JSON": 1, SCHEMA_PROBLEM: 1}
     assert quick.verify().fault_count == 0
 
 

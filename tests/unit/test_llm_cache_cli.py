@@ -50,6 +50,7 @@ def test_stats_show_what_is_there_and_what_it_spared(filled: Home) -> None:
     out = said(filled, "stats")
     for text in ("llama3.2", "appraisal", "embedding", "2026-03-02 12:00", "4 entries, 1 of them failures"):
         assert text in out
+    assert "hit rate = hits / (hits + misses)" in out
     for text in ("80.0%", "216", "0:00:07", "budget of calls"):
         assert text in out
     found = json.loads(said(filled, "stats", "--json"))
@@ -93,7 +94,7 @@ def test_verify_tells_a_sound_cache_from_one_that_was_changed(filled: Home) -> N
 
 
 def test_evict_counts_first_and_then_does_it(filled: Home) -> None:
-    arguments = ("evict", "--template", "appraisal", "--max-size", "0.05KB")
+    arguments = ("evict", "--template", "appraisal", "--max-size", "0.25KB")
     counted = said(filled, *arguments, "--dry-run")
     assert counted.startswith("would evict 2 responses and 0 embeddings (")
     done = said(filled, *arguments)
@@ -101,6 +102,13 @@ def test_evict_counts_first_and_then_does_it(filled: Home) -> None:
     again = json.loads(said(filled, *arguments, "--json"))
     assert (again["responses"], again["kept"], again["dry_run"]) == (0, 2, False)
     assert "evicted 1 responses and 1 embeddings" in said(filled, "evict", "--older-than", "0h")
+
+
+def test_evict_failures_leaves_the_answers(filled: Home) -> None:
+    assert "would evict 1 responses and 0 embeddings" in said(filled, "evict", "--failures", "--dry-run")
+    assert "evicted 0 responses" in said(filled, "evict", "--failures", "--template", "extraction")
+    assert "evicted 1 responses and 0 embeddings" in said(filled, "evict", "--failures")
+    assert "3 entries, 0 of them failures" in said(filled, "stats")
 
 
 @pytest.mark.parametrize(
@@ -149,9 +157,11 @@ def test_an_import_says_what_it_left_out(filled: Home, tmp_path: Path) -> None:
         opened.export(tmp_path / "export")
     other = open_home(tmp_path / "other")
     out = said(other, "import", str(tmp_path / "export"))
-    assert "responses: 2 taken, 0 known already, 1 refused: they are not what they say they are" in out
+    assert "responses: 2 taken, 0 known already, 1 refused\n" in out
+    assert "\n  1 refused: its input does not give its input_hash\n" in out
     (one, *_) = json.loads(said(other, "import", str(tmp_path / "export"), "--json"))
-    assert one == {"table": "responses", "taken": 0, "known": 2, "refused": 1}
+    reasons = {"its input does not give its input_hash": 1}
+    assert one == {"table": "responses", "taken": 0, "known": 2, "refused": 1, "reasons": reasons}
     assert isinstance(refused(other, "import", str(tmp_path / "nowhere")), UsageError)
 
 
