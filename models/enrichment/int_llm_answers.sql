@@ -153,26 +153,31 @@ found as (
 
     ),
 
-    -- Of what is looked at again and not found, the answer that counted stays; off takes it away.
+    -- Of what is looked at again and not found, the answer that counted stays; off takes it away, and so does a
+    -- return to an earlier version of the template.
     kept as (
 
         select
             known.memory_id,
             known.template,
             templates.settings_hash,
-            case when templates.mode <> 'off' then known.template_version end as template_version,
-            case when templates.mode <> 'off' then known.model end as model,
-            case when templates.mode <> 'off' then known.prompt_key end as prompt_key,
-            case when templates.mode <> 'off' then known.answer end as answer,
-            case
-                when templates.mode <> 'off' then known.prompt_key = in_play.prompt_key
-            end as is_current,
+            counted.template_version,
+            counted.model,
+            counted.prompt_key,
+            counted.answer,
+            counted.prompt_key = in_play.prompt_key as is_current,
             known.response_seq,
             known.batch_seq
 
         from known
         inner join in_play on known.memory_id = in_play.memory_id and known.template = in_play.template
         inner join templates on known.template = templates.template
+        left join known as counted
+            on
+                known.memory_id = counted.memory_id
+                and known.template = counted.template
+                and templates.mode <> 'off'
+                and counted.template_version <= templates.template_version
         where
             not exists (
                 select 1 from found
