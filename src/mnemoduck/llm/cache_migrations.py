@@ -61,11 +61,6 @@ MIGRATIONS: dict[str, str] = {
             model_digest varchar,
             seen_at timestamp not null
         );
-        create table failures (
-            key uuid primary key,
-            failures integer not null,
-            last_failed_at timestamp not null
-        );
         create table runs (
             run_id uuid not null,
             model varchar not null,
