@@ -103,6 +103,16 @@ answers as (
     ),
 {% endif %}
 
+{% if is_incremental() %}
+    known as (
+
+        select known.*
+        from {{ this }} as known
+        inner join in_play on known.memory_id = in_play.memory_id and known.template = in_play.template
+
+    ),
+{% endif %}
+
 -- What was answered under an older version or by another model counts until the prompt is answered anew.
 -- Chosen among narrow columns; then the answers of the few that were chosen are fetched by key.
 chosen as (
@@ -112,7 +122,8 @@ chosen as (
         in_play.template,
         in_play.batch_seq,
         answers.key as prompt_key,
-        answers.key = in_play.prompt_key as is_current
+        answers.key = in_play.prompt_key as is_current,
+        in_play.prompt_key as asked_key
 
     from in_play
     inner join answers on in_play.template = answers.template and in_play.input_hash = answers.input_hash
@@ -141,18 +152,22 @@ found as (
     from chosen
     inner join templates on chosen.template = templates.template
     inner join responses on chosen.prompt_key = responses.key
+    {% if is_incremental() %}
+        -- An answer to what is asked now gives way to no other, though the cache has lost it.
+        where
+            chosen.is_current
+            or not exists (
+                select 1 from known
+                where
+                    known.memory_id = chosen.memory_id
+                    and known.template = chosen.template
+                    and known.prompt_key = chosen.asked_key
+            )
+    {% endif %}
 
 ),
 
 {% if is_incremental() %}
-    known as (
-
-        select known.*
-        from {{ this }} as known
-        inner join in_play on known.memory_id = in_play.memory_id and known.template = in_play.template
-
-    ),
-
     -- Of what is looked at again and not found, the answer that counted stays; off takes it away, and so does a
     -- return to an earlier version of the template.
     kept as (
@@ -197,13 +212,16 @@ counting as (
 
 ),
 
--- What is asked with, and the newest answer: another state is an arrival, which is numbered among the loads.
+-- What is asked with, the newest answer, and how many there are: another state is an arrival, which is numbered
+-- among the loads. (Numbers of answers only grow, so both tell one content of the cache from any other; what was
+-- evicted can let another answer count, which is a change as well.)
 newest as (
 
     select
         {{ newest_batch(
             '(select coalesce(max(responses.response_seq), 0) from responses)',
-            "(select string_agg(templates.settings_hash, ' ' order by templates.template) from templates)",
+            "(select string_agg(templates.settings_hash, ' ' order by templates.template) from templates)"
+            " || ' ' || (select count(*) from responses)",
         ) }} as batch_seq
 
 )
