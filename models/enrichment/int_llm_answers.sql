@@ -103,6 +103,21 @@ answers as (
     ),
 {% endif %}
 
+{% if is_incremental() %}
+    known as (
+
+        select
+            held.*,
+            in_play.prompt_key as asked_key,
+            templates.mode <> 'off' and held.template_version <= templates.template_version as counts
+
+        from {{ this }} as held
+        inner join in_play on held.memory_id = in_play.memory_id and held.template = in_play.template
+        inner join templates on held.template = templates.template
+
+    ),
+{% endif %}
+
 -- What was answered under an older version or by another model counts until the prompt is answered anew.
 -- Chosen among narrow columns; then the answers of the few that were chosen are fetched by key.
 chosen as (
@@ -141,43 +156,40 @@ found as (
     from chosen
     inner join templates on chosen.template = templates.template
     inner join responses on chosen.prompt_key = responses.key
+    {% if is_incremental() %}
+        -- An answer to what is asked now gives way to no other, though the cache has lost it.
+        where
+            chosen.is_current
+            or not exists (
+                select 1 from known
+                where
+                    known.memory_id = chosen.memory_id
+                    and known.template = chosen.template
+                    and known.prompt_key = known.asked_key
+            )
+    {% endif %}
 
 ),
 
 {% if is_incremental() %}
-    known as (
-
-        select known.*
-        from {{ this }} as known
-        inner join in_play on known.memory_id = in_play.memory_id and known.template = in_play.template
-
-    ),
-
-    -- Of what is looked at again and not found, the answer that counted stays; off takes it away, and so does a
-    -- return to an earlier version of the template.
+    -- Of what is looked at again and not found, the answer that counted stays. Off takes it away, and so does
+    -- a return to an earlier version of the template.
     kept as (
 
         select
             known.memory_id,
             known.template,
             templates.settings_hash,
-            counted.template_version,
-            counted.model,
-            counted.prompt_key,
-            counted.answer,
-            counted.prompt_key = in_play.prompt_key as is_current,
+            case when known.counts then known.template_version end as template_version,
+            case when known.counts then known.model end as model,
+            case when known.counts then known.prompt_key end as prompt_key,
+            case when known.counts then known.answer end as answer,
+            case when known.counts then known.prompt_key = known.asked_key end as is_current,
             known.response_seq,
             known.batch_seq
 
         from known
-        inner join in_play on known.memory_id = in_play.memory_id and known.template = in_play.template
         inner join templates on known.template = templates.template
-        left join known as counted
-            on
-                known.memory_id = counted.memory_id
-                and known.template = counted.template
-                and templates.mode <> 'off'
-                and counted.template_version <= templates.template_version
         where
             not exists (
                 select 1 from found
@@ -197,13 +209,16 @@ counting as (
 
 ),
 
--- What is asked with, and the newest answer: another state is an arrival, which is numbered among the loads.
+-- What is asked with, the newest answer, and how many there are: another state is an arrival, which is
+-- numbered among the loads. (response_seq only grows, so both tell one content of the cache from any other:
+-- an eviction can let another answer count, and that is a change as well.)
 newest as (
 
     select
         {{ newest_batch(
             '(select coalesce(max(responses.response_seq), 0) from responses)',
-            "(select string_agg(templates.settings_hash, ' ' order by templates.template) from templates)",
+            "(select string_agg(templates.settings_hash, ' ' order by templates.template) from templates)"
+            " || ' ' || (select count(*) from responses)",
         ) }} as batch_seq
 
 )
