@@ -70,10 +70,9 @@ _UNANSWERED = f"""
         and not exists (select 1 from {CACHE_ALIAS}.embeddings as e where e.key = p.prompt_key)
         and p.prompt_key not in (select key from held)
         and p.memory_id not in (select memory_id from {FORGOTTEN})
-        and p.memory_id in (select memory_id from {MEMORIES})
 """
-"""Prompts without an answer. What was ordered forgotten is not shown to anybody, what was dropped is gone,
-and what the cache has lost but the warehouse holds is not asked again."""
+"""Prompts without an answer. What was ordered forgotten is not shown to anybody, and what the cache has lost
+but the warehouse holds is not asked again."""
 
 InputSql: TypeAlias = Callable[[TemplateSettings], str]
 """Gives the SQL of what a model reads of a memory `m`."""
@@ -104,13 +103,14 @@ def call_models(connection: DuckDBPyConnection, to_input: InputSql, say: Callabl
     _find_what_waits(connection)
     calls: list[dict[str, Any]] = []
     spending = _Spending()
+    pending = _Pending(connection)
     for group in _by_model(templates):
         begun = utc_now()
         report = _ask(connection, cache, to_input, group, spending, say)
-        _note_run(connection, cache, run_id, group, report, begun)
+        _note_run(connection, cache, run_id, group, report, pending, begun)
         if report is not None:
             calls.extend(_log_rows(run_id, report))
-            _tell(connection, group, report, say)
+            _tell(group, report, pending.count(group), say)
     _note_uses(connection, cache)
     return _to_table(calls)
 
@@ -185,7 +185,9 @@ def _find_what_waits(connection: DuckDBPyConnection) -> None:
             coalesce(any_value(f.failures), 0) as failures
         from ({_UNANSWERED}) as p
         left join {CACHE_ALIAS}.failures as f on p.prompt_key = f.key
-        where p.mode in (select unnest($asking))
+        where
+            p.mode in (select unnest($asking))
+            and p.memory_id in (select memory_id from {MEMORIES})  -- and was not dropped with its month
         group by p.prompt_key
         """,
         {"asking": ASKING},
@@ -370,6 +372,7 @@ def _note_run(
     run_id: UUID,
     group: Sequence[TemplateSettings],
     report: CallReport | None,
+    unanswered: _Pending,
     begun: datetime,
 ) -> None:
     """Count what came up and what it would have cost; of a key that was asked, all that waited for it."""
@@ -436,7 +439,7 @@ def _note_run(
             hits=hits,
             misses=misses,
             failures=failures,
-            pending=_count_pending(connection, group),
+            pending=unanswered.count(group),
             calls=report.call_count if report else 0,
             attempts=sum(call.attempts for call in calls),
             prompt_tokens=sum(call.prompt_tokens for call in calls),
@@ -452,21 +455,34 @@ def _note_run(
     )
 
 
-def _count_pending(connection: DuckDBPyConnection, group: Sequence[TemplateSettings]) -> int:
-    """Count the keys of these templates that have no answer now."""
-    if group[0].mode in ASKING:
-        keys = (
+class _Pending:
+    """Counts the keys that have no answer now."""
+
+    def __init__(self, connection: DuckDBPyConnection) -> None:
+        self._connection = connection
+        self._unasked: dict[str, int] | None = None
+
+    def count(self, group: Sequence[TemplateSettings]) -> int:
+        """Return how many keys of these templates have none."""
+        templates = [settings.template for settings in group]
+        if group[0].mode not in ASKING:
+            return sum(self._count_unasked().get(template, 0) for template in templates)
+        row = self._connection.execute(
             "select count(*) from waiting where template in (select unnest($templates)) "
-            "and key not in (select key from asked where outcome in ('answered', 'invalid'))"
-        )
-    else:
-        keys = (
-            f"select count(distinct prompt_key) from ({_UNANSWERED}) "
-            "where template in (select unnest($templates))"
-        )
-    row = connection.execute(keys, {"templates": [settings.template for settings in group]}).fetchone()
-    assert row is not None
-    return int(row[0])
+            "and key not in (select key from asked where outcome in ('answered', 'invalid'))",
+            {"templates": templates},
+        ).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def _count_unasked(self) -> dict[str, int]:
+        """Count them by template where nobody is asked: for all at once, since that reads all prompts."""
+        if self._unasked is None:
+            rows = self._connection.execute(
+                f"select template, count(distinct prompt_key) from ({_UNANSWERED}) group by template"
+            ).fetchall()
+            self._unasked = dict(rows)
+        return self._unasked
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float | None:
@@ -489,9 +505,9 @@ def _note_uses(connection: DuckDBPyConnection, cache: LlmCache) -> None:
 
 
 def _tell(
-    connection: DuckDBPyConnection,
     group: Sequence[TemplateSettings],
     report: CallReport,
+    pending: int,
     say: Callable[[str], None],
 ) -> None:
     what = _kind(group[0])
@@ -499,7 +515,6 @@ def _tell(
         outcome: sum(call.outcome == outcome for call in report.calls)
         for outcome in ("answered", "invalid", "failed")
     }
-    pending = _count_pending(connection, group)
     parts = [f"{group[0].model} answered {counts['answered']:,} {what}"]
     if counts["invalid"]:
         parts.append(f"{counts['invalid']:,} got no valid answer and are not asked again")
