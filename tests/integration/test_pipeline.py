@@ -208,7 +208,7 @@ def test_of_two_runs_at_once_one_works_and_the_other_says_who_does(sample: Workb
     assert first.returncode == 0, out
 
 
-@pytest.mark.parametrize("delay", [1.5, 3.0, 4.0, 4.5, 5.0])
+@pytest.mark.parametrize("delay", [1.5, 4.0, 5.5])
 def test_a_run_killed_at_any_instant_loses_nothing(sample: Workbench, delay: float) -> None:
     """kill -9 of mnemoduck and its dbt; the next run finishes the work."""
     with Memory(sample.home) as memory:

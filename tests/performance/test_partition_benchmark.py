@@ -10,33 +10,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("benchmark")
-    path = folder / "result.json"
-    _benchmark("run", "--rows", "4000", "--rounds", "5", "--folder", str(folder), "--out", str(path))
-    return path
+def test_it_measures_every_layout_and_makes_its_page_and_plot(tmp_path: Path) -> None:
+    """One test for all, since a run takes most of a minute, and workers share no fixture."""
+    result = tmp_path / "result.json"
+    _benchmark("run", "--rows", "4000", "--rounds", "5", "--folder", str(tmp_path), "--out", str(result))
 
-
-def test_it_measures_every_layout_and_their_answers_agree(result: Path) -> None:
     (size,) = json.loads(result.read_text())["sizes"]
     assert {entry["layout"] for entry in size["questions"]} == {"months", "plain", "indexed", "only"}
     assert all(entry["ratio"] > 0 and entry["answer_rows"] > 0 for entry in size["questions"])
-
-
-def test_one_percent_of_changed_rows_leaves_all_others_untouched(result: Path) -> None:
-    (size,) = json.loads(result.read_text())["sizes"]
     changed = size["changes"]["changed_1_percent"]["months"]
     assert 20 < changed["changed_rows"] < 80
     assert changed["untouched_rows"] == changed["unchanged_rows"] == 4000 - changed["changed_rows"]
 
-
-def test_the_page_and_the_plot_are_made_of_the_result(result: Path, tmp_path: Path) -> None:
     _benchmark("report", "--result", str(result), "--docs", str(tmp_path))
     page = (tmp_path / "partitions-benchmark.md").read_text()
     assert "| lookup by id, to `select 1` | at most 4 x |" in page

@@ -99,7 +99,7 @@ def call_models(connection: DuckDBPyConnection, to_input: InputSql, say: Callabl
     templates = _read_templates(connection)
     run_id = _run_id(connection)
     _find_what_came_up(connection)
-    _find_what_is_held(connection)
+    _name_what_is_held(connection)
     _find_what_waits(connection)
     calls: list[dict[str, Any]] = []
     spending = _Spending()
@@ -152,15 +152,15 @@ def _find_what_came_up(connection: DuckDBPyConnection) -> None:
     )
 
 
-def _find_what_is_held(connection: DuckDBPyConnection) -> None:
-    """Find the keys whose answers and vectors the last build has; there may have been none."""
+def _name_what_is_held(connection: DuckDBPyConnection) -> None:
+    """Name the keys whose answers and vectors the last build has; there may have been none."""
     built = connection.execute(
         "select schema_name || '.' || table_name from duckdb_tables() "
         "where database_name = current_database()"
     ).fetchall()
     held = [f"select prompt_key as key from {table}" for table in (ANSWERS, VECTORS) if (table,) in built]
     connection.execute(
-        "create or replace temp table held as select distinct key from ("
+        "create or replace temp view held as select key from ("
         + " union all ".join([*held, "select cast(null as uuid) as key"])
         + ") where key is not null"
     )
