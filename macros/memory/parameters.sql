@@ -27,6 +27,7 @@
 {% macro parameter_ranges() %}
     {%- set ranges = {} -%}
     {%- for name, low, above, high, below, says in [
+        ('table_generation', 1, none, none, none, 'of at least 1'),
         ('attention_window_minutes', none, 0, none, none, 'of minutes above 0'),
         ('attention_fallback_minutes', none, 0, none, none, 'of minutes above 0'),
         ('capacity_minimum', 5, none, 9, none, 'from 5 to 9 (Miller 1956)'),
@@ -117,7 +118,7 @@
 {#- The variables that stored rows depend on. Changing one of them takes a --full-refresh. -#}
 {% macro stored_parameters() %}
     {{ return([
-        'attention_window_minutes', 'capacity_maximum', 'activation_recent_uses', 'initial_stability_days',
+        'table_generation', 'attention_window_minutes', 'capacity_maximum', 'activation_recent_uses', 'initial_stability_days',
         'stability_growth', 'spacing_hours', 'session_gap_minutes', 'session_max_hours',
         'session_lateness_minutes', 'default_importance',
         'near_duplicate_similarity', 'near_duplicate_additions', 'minhash_bands', 'minhash_rows',
