@@ -90,13 +90,8 @@ class Plugin(BasePlugin):
 
     def _llm_settings(self, request: str) -> str:
         if request not in self._selections:
-            with self._connection.cursor() as cursor:
-                selection = select_models(
-                    request,
-                    LlmCache(cursor, CACHE_ALIAS),
-                    probe_server,
-                    known_digests=read_digests(cursor),
-                )
+            with self._connection.cursor() as cursor, LlmCache(cursor, CACHE_ALIAS) as cache:
+                selection = select_models(request, cache, probe_server, known_digests=read_digests(cursor))
             for notice in selection.notices:
                 say(notice)
             self._selections[request] = selection

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from mnemoduck.pipeline.run import RunSummary, _read_log_line, without_traceback
+from mnemoduck.llm.enrichment import progress_line
+from mnemoduck.pipeline.run import CallProgress, Progress, RunSummary, _read_log_line, without_traceback
 
 
 def read(*entries: dict[str, object]) -> RunSummary:
@@ -28,6 +29,15 @@ def test_what_a_model_has_to_say_is_kept_for_the_user() -> None:
     )
     assert summary.notices == ["3 rows of 2024-01 were left out of thoughts: that month was dropped."]
     assert (summary.outcome, summary.snapshot) == ("published", "2026")
+
+
+def test_how_far_the_calls_of_a_model_are_is_progress_and_no_notice() -> None:
+    seen: list[Progress | CallProgress] = []
+    summary = RunSummary()
+    line = said(f"mnemoduck {progress_line('vectors', 'nomic-embed-text:v1.5', 32, 1000, 2)}")
+    _read_log_line(json.dumps(line), summary, seen.append)
+    assert seen == [CallProgress("nomic-embed-text:v1.5", "vectors", 32, 1000, 2)]
+    assert summary.notices == []
 
 
 def test_why_nothing_was_published_is_no_notice() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
 
 import pyarrow as pa
@@ -23,12 +23,12 @@ from duckdb import DuckDBPyConnection
 from mnemoduck.llm.cache import ALIAS as CACHE_ALIAS
 from mnemoduck.llm.cache import Kind, LlmCache, RunRecord, to_uuids
 from mnemoduck.llm.records import utc_now
-from mnemoduck.llm.selection import TEMPLATES
+from mnemoduck.llm.selection import TEMPLATES, is_built
 from mnemoduck.llm.settings import EMBEDDING, TemplateSettings
 from mnemoduck.project import render
 
 if TYPE_CHECKING:
-    from mnemoduck.llm.calls import Budget, CallReport, Limits, Prompt
+    from mnemoduck.llm.calls import Budget, Call, CallReport, Limits, Prompt
 
 CALL_LOG_SCHEMA = pa.schema(
     [
@@ -101,7 +101,7 @@ def call_models(connection: DuckDBPyConnection, to_input: InputSql, say: Callabl
     _find_what_came_up(connection)
     _name_what_is_held(connection)
     _find_what_waits(connection)
-    calls: list[dict[str, Any]] = []
+    calls: list[Call] = []
     spending = _Spending()
     pending = _Pending(connection)
     for group in _by_model(templates):
@@ -109,10 +109,10 @@ def call_models(connection: DuckDBPyConnection, to_input: InputSql, say: Callabl
         report = _ask(connection, cache, to_input, group, spending, say)
         _note_run(connection, cache, run_id, group, report, pending, begun)
         if report is not None:
-            calls.extend(_log_rows(run_id, report))
+            calls.extend(report.calls)
             _tell(group, report, pending.count(group), say)
     _note_uses(connection, cache)
-    return _to_table(calls)
+    return _to_table(run_id, calls)
 
 
 def _read_templates(connection: DuckDBPyConnection) -> list[TemplateSettings]:
@@ -154,11 +154,11 @@ def _find_what_came_up(connection: DuckDBPyConnection) -> None:
 
 def _name_what_is_held(connection: DuckDBPyConnection) -> None:
     """Name the keys whose answers and vectors the last build has; there may have been none."""
-    built = connection.execute(
-        "select schema_name || '.' || table_name from duckdb_tables() "
-        "where database_name = current_database()"
-    ).fetchall()
-    held = [f"select prompt_key as key from {table}" for table in (ANSWERS, VECTORS) if (table,) in built]
+    held = [
+        f"select prompt_key as key from {table}"
+        for table in (ANSWERS, VECTORS)
+        if is_built(connection, table)
+    ]
     connection.execute(
         "create or replace temp view held as select key from ("
         + " union all ".join([*held, "select cast(null as uuid) as key"])
@@ -335,30 +335,11 @@ def progress_line(what: str, model: str, done: int, total: int, failed: int) -> 
     return f"asks {model}: {done} of {total} {what}, {failed} failed"
 
 
-def _log_rows(run_id: UUID, report: CallReport) -> list[dict[str, Any]]:
-    return [
-        {
-            "run_id": run_id,
-            "prompt_key": call.key,
-            "template": call.template,
-            "template_version": call.template_version,
-            "model": call.model,
-            "outcome": call.outcome,
-            "error": call.error,
-            "attempts": call.attempts,
-            "prompt_tokens": call.prompt_tokens,
-            "answer_tokens": call.answer_tokens,
-            "latency_ms": call.latency_ms,
-            "started_at": call.started_at,
-        }
-        for call in report.calls
-    ]
-
-
-def _to_table(calls: list[dict[str, Any]]) -> pa.Table:
+def _to_table(run_id: UUID, calls: Iterable[Call]) -> pa.Table:
+    rows = [{"run_id": run_id, "prompt_key": call.key, **vars(call)} for call in calls]
     columns = []
     for column in CALL_LOG_SCHEMA:
-        values = [call[column.name] for call in calls]
+        values = [row[column.name] for row in rows]
         if column.type == pa.uuid():
             columns.append(to_uuids(values))
         else:

@@ -87,9 +87,7 @@ def probe_server(host: str) -> ServerState:
 
     try:
         server = OllamaServer(url)
-    except (
-        Exception
-    ) as error:  # a proxy, or a kind of it, that the client cannot use; or its name of the host
+    except Exception as error:  # a proxy or a name of a host that the client cannot use
         return ServerState(is_up=False, reason=f"its client cannot be set up ({type(error).__name__})")
     with server:
         return server.probe()
@@ -158,17 +156,23 @@ def read_digests(connection: DuckDBPyConnection) -> dict[str, str]:
     Args:
         connection: has the warehouse as its own database.
     """
-    if not connection.execute(
-        "select 1 from duckdb_tables() where schema_name || '.' || table_name = $templates and "
-        "database_name = current_database()",
-        {"templates": TEMPLATES},
-    ).fetchone():
+    if not is_built(connection, TEMPLATES):
         return {}
     return dict(
         connection.execute(
             f"select model, max(model_digest) from {TEMPLATES} where model_digest is not null group by model"
         ).fetchall()
     )
+
+
+def is_built(connection: DuckDBPyConnection, table: str) -> bool:
+    """Return whether the warehouse has a table ("schema.name"): before the first build it has none."""
+    found = connection.execute(
+        "select 1 from duckdb_tables() where schema_name || '.' || table_name = $table and "
+        "database_name = current_database()",
+        {"table": table},
+    ).fetchone()
+    return found is not None
 
 
 def _find_url(host: str | None, environment: Mapping[str, str]) -> tuple[str, str | None]:
