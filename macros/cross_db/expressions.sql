@@ -97,6 +97,14 @@
 {% macro duckdb__stemmed(column) %}{{ return("stem(" ~ column ~ ", 'porter')") }}{% endmacro %}
 
 
+{#- A number that stands for a text, 63 bits: of ten million texts two have the same one with a probability of 5e-6. -#}
+{% macro short_key(column) %}{{ return(adapter.dispatch('short_key', 'mnemoduck')(column)) }}{% endmacro %}
+
+{% macro duckdb__short_key(column) -%}
+    cast(md5_number_lower({{ column }}) & 9223372036854775807 as bigint)
+{%- endmacro %}
+
+
 {#- A number that stands for a text in a scope: 20 bits of the scope and 43 of both, so that rows in order of it lie
     together by scope. Numbers are joined twice as fast as uuids. -#}
 {% macro clustered_key(scope_columns, column) %}

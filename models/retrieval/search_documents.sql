@@ -1,3 +1,5 @@
+{{ config(post_hook="{{ recluster(this, ['user_key', 'session_key', 'occurred_at', 'memory_id']) }}") }}
+
 with
 
 memories as (
@@ -10,8 +12,33 @@ memories as (
 )
 
 select
+    -- ids
     memory_id,
-    cast(len({{ words('content') }}) as integer) as term_count,
+    {{ short_key('cast(memory_id as varchar)') }} as memory_key,
+    {{ search_user_key('user_id') }} as user_key,
+    {{ search_session_key('user_id', 'agent_id', 'session_id', 'occurred_at', 'memory_id') }} as session_key,
+    user_id,
+    agent_id,
+    session_id,
+    content_hash,
+
+    -- strings
+    role,
+    memory_type,
+    tags,
+
+    -- numbers
+    cast(len({{ search_words('content') }}) as integer) as term_count,
+
+    -- booleans
+    {{ is_question('content') }} as is_question,
+
+    -- timestamps
+    occurred_at,
+    recorded_at,
+
+    -- change
     batch_seq
 
 from memories
+order by user_key, session_key, occurred_at, memory_id

@@ -1,3 +1,5 @@
+{{ config(post_hook="{{ recluster(this, ['user_key', 'term_key', 'session_key', 'memory_key']) }}") }}
+
 with
 
 memories as (
@@ -9,29 +11,61 @@ memories as (
 
 ),
 
-terms as (
+placed as (
 
     select
-        memory_id,
-        batch_seq,
-        {{ stemmed('word') }} as term
+        {{ short_key('cast(memory_id as varchar)') }} as memory_key,
+        {{ search_user_key('user_id') }} as user_key,
+        {{ search_session_key('user_id', 'agent_id', 'session_id', 'occurred_at', 'memory_id') }} as session_key,
+        {{ search_words('content') }} as words,
+        batch_seq
 
-    from (
-        select
-            memory_id,
-            batch_seq,
-            unnest({{ words('content') }}) as word
-        from memories
-    )
+    from memories
+
+),
+
+occurrences as (
+
+    select
+        memory_key,
+        user_key,
+        session_key,
+        batch_seq,
+        cast(len(words) as integer) as term_count,
+        unnest(words) as word
+
+    from placed
+
+),
+
+vocabulary as (
+
+    select distinct word from occurrences
+
+),
+
+-- Each word is brought to its term once, however often it occurs.
+terms as (
+
+    {{ search_terms('vocabulary') }}
 
 )
 
 select
-    term,
-    memory_id,
-    cast(count(*) as integer) as term_frequency,
-    batch_seq
+    -- ids
+    occurrences.user_key,
+    terms.term_key,
+    occurrences.memory_key,
+    occurrences.session_key,
 
-from terms
-group by term, memory_id, batch_seq
-order by term, memory_id
+    -- numbers
+    cast(count(*) as integer) as term_frequency,
+    occurrences.term_count,
+
+    -- change
+    occurrences.batch_seq
+
+from occurrences
+inner join terms on occurrences.word = terms.word
+group by all
+order by user_key, term_key, session_key, memory_key

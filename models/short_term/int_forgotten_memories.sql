@@ -97,6 +97,7 @@ earliest as (
 
     select
         memory_id,
+        {{ short_key('cast(memory_id as varchar)') }} as memory_key,
         forgotten_at,
         event_id as forget_event_id,
         max(changed_batch_seq) over (partition by memory_id) as changed_batch_seq

@@ -12,7 +12,8 @@ __all__ = ["Memory", "Recollection", "WorkingMemorySlot", "__version__"]
 
 if TYPE_CHECKING:
     from mnemoduck.memory import Memory
-    from mnemoduck.recall import Recollection, WorkingMemorySlot
+    from mnemoduck.reader import WorkingMemorySlot
+    from mnemoduck.recall import Recollection
 
 
 def __getattr__(name: str) -> Any:
@@ -21,8 +22,12 @@ def __getattr__(name: str) -> Any:
         from mnemoduck.memory import Memory
 
         return Memory
-    if name in {"Recollection", "WorkingMemorySlot"}:
-        from mnemoduck import recall
+    if name == "Recollection":
+        from mnemoduck.recall import Recollection
 
-        return getattr(recall, name)
+        return Recollection
+    if name == "WorkingMemorySlot":
+        from mnemoduck.reader import WorkingMemorySlot
+
+        return WorkingMemorySlot
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 
 from mnemoduck.errors import UsageError
-from mnemoduck.recall import MAX_LIMIT
+from mnemoduck.reader import MAX_LIMIT
 from mnemoduck.scope import Scope, check_unicode
 
 MAX_DEPTH = 3

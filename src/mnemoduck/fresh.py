@@ -74,16 +74,52 @@ _MEMORIES = """
         ) = 1
 """
 
-_POSTINGS = """
-    create table {table} as
-    select {stem} as term, memory_id, cast(count(*) as integer) as term_frequency
-    from (select memory_id, unnest({words}) as word from {source})
-    group by all
-"""
-
 _DOCUMENTS = """
     create table {table} as
-    select memory_id, cast(len({words}) as integer) as term_count from {source}
+    select
+        memory_id,
+        {memory_key} as memory_key,
+        {user_key} as user_key,
+        {session_key} as session_key,
+        user_id,
+        agent_id,
+        session_id,
+        content_hash,
+        role,
+        memory_type,
+        tags,
+        cast(len({words}) as integer) as term_count,
+        {is_question} as is_question,
+        occurred_at,
+        recorded_at
+    from {source}
+"""
+
+_POSTINGS = """
+    create table {table} as
+    with
+    placed as (
+        select
+            {memory_key} as memory_key,
+            {user_key} as user_key,
+            {session_key} as session_key,
+            {words} as words
+        from {source}
+    ),
+    occurrences as (
+        select
+            memory_key, user_key, session_key,
+            cast(len(words) as integer) as term_count,
+            unnest(words) as word
+        from placed
+    ),
+    vocabulary as (select distinct word from occurrences),
+    terms as ({terms})
+    select
+        user_key, term_key, memory_key, session_key,
+        cast(count(*) as integer) as term_frequency, term_count
+    from occurrences inner join terms on occurrences.word = terms.word
+    group by all
 """
 
 
@@ -164,8 +200,20 @@ class FreshReader:
                 self._project, "hash_key", (render(self._project, "normalised_text", "content"),)
             ),
             default_importance=variables(self._project)["default_importance"],
-            words=render(self._project, "words", "content"),
-            stem=render(self._project, "stemmed", "word"),
+            memory_key=render(self._project, "short_key", "cast(memory_id as varchar)"),
+            user_key=render(self._project, "search_user_key", "user_id"),
+            session_key=render(
+                self._project,
+                "search_session_key",
+                "user_id",
+                "agent_id",
+                "session_id",
+                "occurred_at",
+                "memory_id",
+            ),
+            words=render(self._project, "search_words", "content"),
+            is_question=render(self._project, "is_question", "content"),
+            terms=render(self._project, "search_terms", "vocabulary"),
         )
 
     def _drop_older(self, cursor: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:

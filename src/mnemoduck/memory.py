@@ -22,6 +22,7 @@ from uuid import UUID
 
 import duckdb
 
+from mnemoduck.asking import Asker
 from mnemoduck.associations import Association, AssociationPath, association_paths, spread_activation
 from mnemoduck.errors import QueryError, UsageError
 from mnemoduck.events import Event, new_event
@@ -30,7 +31,8 @@ from mnemoduck.fresh import FreshReader
 from mnemoduck.home import Home, open_home
 from mnemoduck.inbox import InboxWriter
 from mnemoduck.project import find_project
-from mnemoduck.recall import LongTermMemory, MemoryReader, Recollection, StoredMemory, WorkingMemorySlot
+from mnemoduck.reader import LongTermMemory, MemoryReader, StoredMemory, WorkingMemorySlot
+from mnemoduck.recall import Recaller, RecallRequest, Recollection
 from mnemoduck.scope import Scope, check_unicode
 from mnemoduck.warehouse import SnapshotReader
 
@@ -223,13 +225,13 @@ class Memory:
         limit: int = 10,
         as_of: datetime | None = None,
     ) -> list[Recollection]:
-        """Return the memories that match the query best, best first; see `MemoryReader.recall`.
+        """Return the memories that match the query best, best first; see `Recaller.recall`.
 
         Reads the last build whose tests passed and what arrived since. A part of the scope that is
         not given means any.
         """
         scope = Scope(user_id, agent_id, session_id)
-        return self._readers.memory.recall(query, scope, limit=limit, as_of=_as_utc(as_of))
+        return self._readers.recaller.recall(RecallRequest(query, scope, limit=limit, as_of=_as_utc(as_of)))
 
     def get(self, memory_id: UUID | str) -> StoredMemory | None:
         """Return a memory by its id, also one that was remembered a moment ago.
@@ -414,20 +416,36 @@ class _Readers:
         # An instance of its own: what a user's SQL does to it cannot disturb recall.
         self.sql_snapshots = SnapshotReader(home)
         self._home = home
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()
+        self._asker: Asker | None = None
         self._memory: MemoryReader | None = None
+        self._recaller: Recaller | None = None
 
     @cached_property
     def facts(self) -> FactReader:
         return FactReader(self.snapshots, find_project())
 
     @property
+    def asker(self) -> Asker:
+        with self._mutex:
+            if self._asker is None:
+                project = find_project()
+                self._asker = Asker(FreshReader(self._home, self.snapshots, project), project)
+            return self._asker
+
+    @property
     def memory(self) -> MemoryReader:
         with self._mutex:
             if self._memory is None:
-                project = find_project()
-                self._memory = MemoryReader(FreshReader(self._home, self.snapshots, project), project)
+                self._memory = MemoryReader(self.asker)
             return self._memory
+
+    @property
+    def recaller(self) -> Recaller:
+        with self._mutex:
+            if self._recaller is None:
+                self._recaller = Recaller(self.asker, self.memory)
+            return self._recaller
 
     def close(self) -> None:
         self.snapshots.close()

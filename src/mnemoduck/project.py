@@ -19,7 +19,7 @@ from jinja2 import Environment, StrictUndefined
 from mnemoduck.errors import UsageError
 
 PROJECT_VARIABLE = "MNEMODUCK_PROJECT"
-_RENDERED_FOLDERS = ("memory", "cross_db", "llm")
+_RENDERED_FOLDERS = ("memory", "cross_db", "llm", "search")
 _NEED_DBT = ("parameters.sql", "settings.sql")
 
 
@@ -52,7 +52,7 @@ def find_project(path: str | Path | None = None) -> Path:
 
 @cache
 def render(project: Path, macro: str, *arguments: Any) -> str:
-    """Return the SQL that a macro of macros/memory, macros/llm or macros/cross_db expands to for DuckDB.
+    """Return the SQL that a macro of macros/memory, llm, search or cross_db expands to for DuckDB.
 
     Variables have the values of dbt_project.yml. Raises UsageError where the macro would stop dbt.
     """

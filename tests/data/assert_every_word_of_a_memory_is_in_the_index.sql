@@ -27,36 +27,37 @@ documents as (
 
     select
         memory_id,
+        memory_key,
         count(*) as documents,
         sum(term_count) as term_count
 
     from {{ ref('search_documents') }}
     where batch_seq in (select newest.batch_seq from newest)
-    group by memory_id
+    group by memory_id, memory_key
 
 ),
 
 postings as (
 
     select
-        memory_id,
+        memory_key,
         count(*) as postings,
-        count(distinct term) as terms,
+        count(distinct term_key) as terms,
         sum(term_frequency) as term_count
 
     from {{ ref('search_postings') }}
     where batch_seq in (select newest.batch_seq from newest)
-    group by memory_id
+    group by memory_key
 
 ),
 
 wrong_memories as (
 
-    select cast(coalesce(newest.memory_id, documents.memory_id, postings.memory_id) as varchar) as what
+    select coalesce(cast(coalesce(newest.memory_id, documents.memory_id) as varchar), 'key ' || postings.memory_key) as what
 
     from newest
     full outer join documents on newest.memory_id = documents.memory_id
-    full outer join postings on documents.memory_id = postings.memory_id
+    full outer join postings on documents.memory_key = postings.memory_key
     where
         (newest.memory_id is null and not exists (select 1 from dropped_months))
         or documents.documents is distinct from 1

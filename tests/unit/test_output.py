@@ -22,7 +22,7 @@ from mnemoduck.cli.output import (
     print_json,
     print_table,
 )
-from mnemoduck.recall import LongTermMemory
+from mnemoduck.reader import LongTermMemory
 
 BIDIRECTIONAL = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 HOSTILE = [

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from mnemoduck import Memory, Recollection
 from mnemoduck.errors import UsageError
 from mnemoduck.events import Event, new_event
-from mnemoduck.recall import MAX_LIMIT, MAX_QUERY_CHARACTERS
+from mnemoduck.reader import MAX_LIMIT
+from mnemoduck.recall import MAX_QUERY_CHARACTERS
 
 any_text = st.text()
 fresh_words = (f"token{number}" for number in itertools.count())

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from mnemoduck.project import PROJECT_VARIABLE
-from mnemoduck.recall import MAX_LIMIT
+from mnemoduck.reader import MAX_LIMIT
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

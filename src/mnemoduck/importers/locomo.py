@@ -121,8 +121,9 @@ class _Turn:
         if not isinstance(speaker, str) or not speaker:
             raise RefusedError("the turn has no speaker")
         caption = turn.get("blip_caption")
-        if not text and isinstance(caption, str) and caption:
-            text = f"[shared an image: {caption}]"
+        if isinstance(caption, str) and caption:
+            image = f"[shared an image: {caption}]"
+            text = f"{text} {image}" if text else image
         if not isinstance(text, str):
             raise RefusedError("the turn has no text")
         occurred_at = parse_date(date) + timedelta(seconds=self._index * SECONDS_BETWEEN_TURNS)

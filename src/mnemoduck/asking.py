@@ -1,0 +1,181 @@
+"""Questions to the published snapshot and to what arrived since: one relation of both for SQL to select from.
+
+Each question names the months that it needs, and ranks on few columns before it reads the winners
+whole: a view over all months would plan, and read, every column of each (see `mnemoduck.partitions`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import duckdb
+
+from mnemoduck.errors import SnapshotError, UsageError
+from mnemoduck.fresh import FreshReader, FreshTables
+from mnemoduck.scope import Scope
+from mnemoduck.warehouse import Snapshot
+
+MEMORIES = "short_term_memories"
+
+_REMEMBERED = (
+    "(occurred_at <= $as_of and (forgotten_at is null or forgotten_at > $as_of) and not {forgotten_since})"
+)
+
+
+class Asker:
+    """Executes statements on one home. Safe between threads: each statement has a cursor of its own."""
+
+    def __init__(self, fresh: FreshReader, project: Path) -> None:
+        self.project = project
+        self._fresh = fresh
+
+    def view(self) -> tuple[Snapshot, FreshTables]:
+        """Return the newest snapshot and what arrived since."""
+        return self._fresh.get()
+
+    def ask(
+        self,
+        statement: str,
+        values: Mapping[str, Any],
+        scope: Scope,
+        as_of: datetime | None,
+        memories: Callable[[Snapshot, FreshTables, datetime], str],
+    ) -> list[dict[str, Any]]:
+        """Fill in a statement and execute it on the newest snapshot and what is fresh.
+
+        Args:
+            statement: SQL. `{memories}` stands for the relation that is given, `{remembered}` for the
+                condition that a memory has happened and is not forgotten, `{forgotten_since}` for the one that
+                an order that is not in the snapshot yet forgets it.
+            values: parameters; those of the scope and `$as_of` are added.
+            as_of: the moment that is asked about; None means now, with all orders to forget.
+            memories: the relation that the statement is about.
+        """
+        try:
+            moment = (as_of or datetime.now(UTC)).astimezone(UTC).replace(tzinfo=None)
+        except OverflowError as error:
+            raise UsageError(f"as_of is {as_of}, which is out of range in UTC.") from error
+        while True:
+            snapshot, fresh = self._fresh.get()
+            forgotten_since, forget_values = _forgotten_since(fresh, None if as_of is None else moment)
+            filled = (
+                statement.replace("{memories}", memories(snapshot, fresh, moment))
+                .replace("{remembered}", _REMEMBERED)
+                .replace("{forgotten_since}", forgotten_since)
+            )
+            parameters = {**values, **scope.as_dict(), **forget_values, "as_of": moment}
+            used = {name: value for name, value in parameters.items() if f"${name}" in filled}
+            try:
+                cursor = snapshot.cursor()
+                cursor.execute(filled, used)
+            except duckdb.CatalogException:
+                if self._fresh.get()[1] is fresh:
+                    raise
+                continue  # the fresh tables were renewed twice while this query was being prepared
+            except (duckdb.IOException, duckdb.PermissionException) as error:
+                reason = str(error).splitlines()[0]
+                raise SnapshotError(
+                    snapshot.find_archive_fault()
+                    or f"The published snapshot {snapshot.path} could not be read ({reason})."
+                ) from error
+            names = [column[0] for column in cursor.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def with_fresh(
+    columns: Sequence[str], published: str | None, fresh: FreshTables, condition: str = "true"
+) -> str:
+    """Return a query for published memories, and for the fresh ones that meet a condition."""
+    names = ", ".join(columns)
+    fresh_rows = f"select {names}, true as is_fresh from {fresh.memories}"
+    if published is None:
+        return f"{fresh_rows} where {condition}"
+    return f"select {names}, false as is_fresh from {published}" + but_published(fresh_rows, fresh, condition)
+
+
+def but_published(fresh_rows: str, fresh: FreshTables, condition: str = "true") -> str:
+    """Return the rest of a query that adds fresh rows to published ones; where nothing is fresh, none.
+
+    A memory may be in both while its batch is being published; the published row counts.
+    """
+    if not fresh.memory_count:
+        return ""
+    return (
+        f" union all {fresh_rows} where {condition} and memory_id not in (select memory_id from "
+        f"retrieval.search_documents where memory_id in (select memory_id from {fresh.memories}))"
+    )
+
+
+def months(
+    snapshot: Snapshot,
+    model: str,
+    columns: Sequence[str],
+    from_time: datetime | None = None,
+    until_time: datetime | None = None,
+) -> str | None:
+    """Return the relation of a model's published rows in a range of time; None if nothing is published."""
+    if snapshot.path is None:
+        return None
+    partitions = snapshot.partitions(model)
+    if partitions is None:
+        return f"main.{model}"
+    return partitions.between(from_time, until_time, columns=columns)
+
+
+def rows_at(
+    snapshot: Snapshot, model: str, columns: Sequence[str], places: Sequence[tuple[UUID, datetime]]
+) -> str | None:
+    """Return the relation of a model's published rows at ids and times; None if nothing is published."""
+    if snapshot.path is None:
+        return None
+    partitions = snapshot.partitions(model)
+    if partitions is None:
+        return f"(select * from main.{model} where {columns[0]} in ({_literals(places)}))"
+    return partitions.rows_at(places, columns=columns)
+
+
+def at_places(
+    columns: Sequence[str], snapshot: Snapshot, fresh: FreshTables, places: Sequence[tuple[UUID, datetime]]
+) -> str:
+    """Return a query for the memories of some ids, fresh ones included; the first column is the id."""
+    published = rows_at(snapshot, MEMORIES, columns, places)
+    return with_fresh(columns, published, fresh, f"memory_id in ({_literals(places)})")
+
+
+def _literals(places: Sequence[tuple[UUID, datetime]]) -> str:
+    return ", ".join(f"'{UUID(str(key))}'" for key, _ in places)
+
+
+def _forgotten_since(fresh: FreshTables, as_of: datetime | None) -> tuple[str, dict[str, Any]]:
+    """Return the condition for memories that fresh orders forget, and the values of its parameters.
+
+    By the rules of the model int_forgotten_memories; those count that were given by `as_of`, if that is asked
+    for. What the snapshot has carried out is in its tables.
+    """
+    conditions = []
+    values: dict[str, Any] = {}
+    named: list[str] = []
+    for number, (event, payload) in enumerate(fresh.forgets):
+        if as_of is not None and event.recorded_at.replace(tzinfo=None) > as_of:
+            continue
+        named.extend(str(memory_id) for memory_id in payload.memory_ids)
+        if payload.is_whole_scope:
+            name = f"forget_{number}"
+            parts = [f"recorded_at <= ${name}_recorded_at"]
+            values[f"{name}_recorded_at"] = event.recorded_at.replace(tzinfo=None)
+            for part in ("user_id", "agent_id", "session_id"):
+                if getattr(event, part) is not None:
+                    parts.append(f"{part} is not distinct from ${name}_{part}")
+                    values[f"{name}_{part}"] = getattr(event, part)
+            if payload.occurred_before is not None:
+                parts.append(f"occurred_at < ${name}_before")
+                values[f"{name}_before"] = payload.occurred_before.replace(tzinfo=None)
+            conditions.append(f"({' and '.join(parts)})")
+    if named:
+        conditions.append("memory_id in (select cast(unnest($forget_ids) as uuid))")
+        values["forget_ids"] = named
+    return f"({' or '.join(conditions)})" if conditions else "false", values
