@@ -430,8 +430,8 @@ def test_room_of_what_was_evicted_is_used_again_and_keys_stay_unique(tmp_path: P
             connection.execute("checkpoint llm_cache")
             sizes.append(path.stat().st_size)
             assert opened.evict(max_bytes=20_000).responses > 1900
-        # Four rounds without reuse would be four times the first. Freed blocks come back a checkpoint later and in
-        # an order that is DuckDB's own, so the file levels off between 1.3 and 1.6 times the first, not at once.
+        # Four rounds without reuse would be four times the first. Freed blocks come back a checkpoint later
+        # and in an order of DuckDB's own, so the file levels off at 1.3 to 1.6 times the first, not at once.
         assert max(sizes) <= 2 * sizes[0], f"not as much again each time: {sizes}"
         with pytest.raises(duckdb.ConstraintException):
             connection.execute("insert into llm_cache.responses from llm_cache.responses limit 1")
