@@ -24,20 +24,6 @@ _OUT_OF_SCOPE = (
     " and ($session_id is null or session_id is not distinct from $session_id))"
 )
 
-_RANK = """
-select
-    *,
-    count(*) over (partition by user_id, agent_id, content_hash) as support_count
-from ({ranked}) as ranked
-qualify
-    row_number() over (
-        partition by user_id, agent_id, content_hash order by score desc, occurred_at desc, memory_id desc
-    ) = 1
-order by score desc, occurred_at desc, memory_id desc
-limit $limit
-"""
-
-
 def rank(
     asker: Asker,
     query: Query,
@@ -67,7 +53,7 @@ def rank(
             fresh,
             f"{_of_user(asker, scope)} and term_key in ({terms})",
         )
-        ranked = render(
+        return render(
             asker.project,
             "ranked_memories",
             postings,
@@ -75,9 +61,9 @@ def rank(
             _left_out(snapshot, documents, scope),
             "$names",
             sessions,
+            "$limit",
             weights,
         )
-        return _RANK.replace("{ranked}", ranked)
 
     while True:
         rows = asker.ask("{memories}", {"names": query.names, "limit": limit}, scope, as_of, fill_in)
