@@ -16,8 +16,9 @@
     names       expression, a list: words of the query, which speak of a role if they are in its name
     sessions    expression or number: how many sessions are looked into; if there were as many, session_count says it
     limit       expression or number: how many answers are wanted
-    weights     pairs of a variable and the value that it is to have instead, for measurements -#}
-{% macro ranked_memories(postings, documents, left_out, names, sessions, limit, weights=()) %}
+    weights     pairs of a variable and the value that it is to have instead, for measurements
+    only        relation: memory_key of what may be an answer; empty text: everything -#}
+{% macro ranked_memories(postings, documents, left_out, names, sessions, limit, weights=(), only='') %}
 {%- set weight = {} -%}
 {%- for name in [
     'recall_saturation', 'recall_length_weight', 'recall_session_length_weight', 'recall_neighbour_weight',
@@ -73,8 +74,8 @@ own_scores as materialized (
 
     select
         findable.memory_key,
-        any_value(findable.session_key) as session_key,
-        any_value(findable.term_count) as term_count,
+        max(findable.session_key) as session_key,
+        max(findable.term_count) as term_count,
         {{ summed(bm25(
             'term_weights.weight', 'findable.term_frequency',
             'findable.term_count / term_weights.average_length', weight.recall_length_weight,
@@ -133,7 +134,7 @@ session_scores as (
 
     select
         session_terms.session_key,
-        any_value(session_lengths.best_score) as best_score,
+        max(session_lengths.best_score) as best_score,
         {{ summed(bm25(
             'session_weights.weight', 'session_terms.term_frequency',
             'session_lengths.term_count / session_weights.average_length',
@@ -231,7 +232,7 @@ matched as (
         (own_part + context_part) * speaker_factor as lexical_score
 
     from parts
-    where own_part + context_part > 0
+    where own_part + context_part > 0{{ ' and memory_key in (select memory_key from ' ~ only ~ ')' if only }}
 
 ),
 
