@@ -73,6 +73,7 @@
         ('recall_speaker_weight', 1, none, 10, none, 'from 1 to 10'),
         ('recall_session_weight', 0, none, 10, none, 'from 0 to 10'),
         ('recall_sessions', 1, none, 100000, none, 'of sessions from 1 to 100000'),
+        ('recall_tail_rows', 0, none, none, none, 'of rows, at least 0'),
         ('partition_months_ahead', 0, none, 120, none, 'of months from 0 to 120'),
         ('partition_tail_rows', 0, none, none, none, 'of rows, at least 0'),
         ('partition_hot_hours', 0, none, none, none, 'of hours, at least 0'),

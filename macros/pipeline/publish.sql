@@ -162,6 +162,9 @@
         {%- call statement('make_build_parameters', auto_begin=true) -%}
             create schema if not exists meta;
             create table if not exists meta.build_parameters (name varchar primary key, value double);
+            create table if not exists meta.index_layout (
+                relation varchar primary key, row_count bigint, tail_rows bigint, batch_seq bigint
+            );
         {%- endcall -%}
         {%- set stored = run_query('select name, value from meta.build_parameters order by name').rows -%}
         {%- set changed, known = [], [] -%}

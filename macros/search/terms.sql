@@ -14,9 +14,19 @@
 {#- The term of a word as it is stored: the number of the Porter stem of its regular form. -#}
 {% macro search_terms(words) -%}
     select
+        word,
+        {{ stemmed('regular') }} as term,
+        {{ short_key(stemmed('regular')) }} as term_key
+
+    from ({{ regular_words(words) }})
+{%- endmacro %}
+
+
+{#- Each word with its regular form: went is go. -#}
+{% macro regular_words(words) -%}
+    select
         {{ words }}.word,
-        {{ stemmed('coalesce(irregular.base, ' ~ words ~ '.word)') }} as term,
-        {{ short_key(stemmed('coalesce(irregular.base, ' ~ words ~ '.word)')) }} as term_key
+        coalesce(irregular.base, {{ words }}.word) as regular
 
     from {{ words }}
     left join (

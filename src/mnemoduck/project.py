@@ -20,7 +20,7 @@ from mnemoduck.errors import UsageError
 
 PROJECT_VARIABLE = "MNEMODUCK_PROJECT"
 _RENDERED_FOLDERS = ("memory", "cross_db", "llm", "search")
-_NEED_DBT = ("parameters.sql", "settings.sql")
+_NEED_DBT = ("parameters.sql", "settings.sql", "recluster.sql")
 
 
 def find_project(path: str | Path | None = None) -> Path:

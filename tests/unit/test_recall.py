@@ -64,14 +64,24 @@ def test_a_rare_word_counts_more_than_words_that_are_everywhere(memory: Memory) 
     assert len(memory.recall("the and of", limit=100)) == 11, "a question of common words has an answer too"
 
 
-def test_the_score_is_bm25(memory: Memory) -> None:
-    """By hand: 2 documents of 1 and 3 words, the word once in the first (k1 = 1.2, b = 0.75)."""
+def test_the_score_is_bm25_of_the_words_and_a_share_of_the_best_for_the_session(memory: Memory) -> None:
+    """By hand: 2 documents of 1 and 3 words, the word once in the first (k1 = 1.2, b = 0.4); alone in its
+    session, which is the best one, it gets 0.4 of the best score on top."""
     memory.remember("duck")
     memory.remember("three other words")
     (item,) = memory.recall("duck")
     idf = 0.6931471805599453  # ln(1 + (2 - 1 + 0.5) / (1 + 0.5))
-    norm = 1.2 * (1 - 0.75 + 0.75 * 1 / 2)
-    assert item.score == pytest.approx(idf * 1 * 2.2 / (1 + norm))
+    words = idf * 1 * 2.2 / (1 + 1.2 * (1 - 0.4 + 0.4 * 1 / 2))
+    assert item.parts.words == pytest.approx(words)
+    assert item.parts.session == pytest.approx(0.4 * words)
+    assert (item.parts.context, item.parts.speaker) == (0, 1)
+    assert item.score == pytest.approx(item.parts.words + item.parts.context + item.parts.session)
+
+
+def test_irregular_forms_and_accents_are_the_same_word(memory: Memory) -> None:
+    memory.remember("She went to the café")
+    (item,) = memory.recall("go CAFE")
+    assert item.matched_terms == ["cafe", "go"]
 
 
 def test_the_same_words_are_one_answer_with_their_support(memory: Memory) -> None:
@@ -325,3 +335,109 @@ def test_what_stands_behind_a_nul_character_counts(memory: Memory) -> None:
     memory.remember("é duck\0 goose", user_id="u", occurred_at=datetime(2026, 1, 1, tzinfo=UTC))
     assert [item.content for item in memory.recall("goose")] == ["é duck\0 goose"]
     assert {item.support_count for item in memory.recall("duck")} == {1}
+
+
+# --- conversations -------------------------------------------------------------------------------------
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def tell(memory: Memory, session: str | None, *turns: tuple[str, str], minutes: float = 1) -> None:
+    for place, (role, content) in enumerate(turns):
+        moment = NOON + timedelta(minutes=place * minutes)
+        memory.remember(content, user_id="u", session_id=session, role=role, occurred_at=moment)
+
+
+def test_a_turn_is_found_by_what_was_said_before_and_after_it(memory: Memory) -> None:
+    tell(memory, "s", ("a", "Shall we talk about the zebra"), ("b", "In June, on a Monday"), ("a", "Oh nice"))
+    found = {item.content: item for item in memory.recall("zebra", user_id="u")}
+    assert list(found) == ["Shall we talk about the zebra", "In June, on a Monday", "Oh nice"]
+    assert found["In June, on a Monday"].matched_terms == []
+    assert found["In June, on a Monday"].parts.words == 0
+    assert found["In June, on a Monday"].parts.context > found["Oh nice"].parts.context > 0
+
+
+def test_a_turn_after_a_long_silence_or_of_another_session_or_of_none_is_no_neighbour(memory: Memory) -> None:
+    tell(memory, "s", ("a", "The zebra"), ("b", "Later that day"), minutes=31)
+    tell(memory, "t", ("a", "At the same time"), ("b", "Elsewhere"))
+    tell(memory, None, ("a", "Alone"))
+    assert contents(memory.recall("zebra", user_id="u")) == ["The zebra"]
+
+
+def test_an_answer_takes_from_the_question_before_it_and_the_question_tells_less(memory: Memory) -> None:
+    tell(memory, "asked", ("a", "Where is the zebra?"), ("b", "Behind that hill"))
+    tell(memory, "told", ("a", "There is a zebra."), ("b", "Behind that tree"))
+    found = {item.content: item.parts for item in memory.recall("zebra", user_id="u")}
+    assert found["Behind that hill"].context > found["Behind that tree"].context
+    assert found["Where is the zebra?"].words < found["There is a zebra."].words
+
+
+@pytest.mark.parametrize("role", ["Anna", "anna", "Dr. ANNA-Maria Smith", "ánna"])
+def test_who_is_named_in_the_question_speaks_louder(memory: Memory, role: str) -> None:
+    tell(memory, None, (role, "The zebra is striped"))
+    tell(memory, None, ("Annabel", "The zebra was striped"))
+    first, second = memory.recall("What did Anna say about the zebra", user_id="u")
+    assert (first.role, first.parts.speaker) == (role, 1.5)
+    assert (second.role, second.parts.speaker) == ("Annabel", 1)
+    assert first.parts.words == pytest.approx(1.5 * second.parts.words)
+
+
+def test_i_am_the_user_and_you_are_the_assistant(memory: Memory) -> None:
+    tell(memory, None, ("user", "The zebra is striped"), ("assistant", "The zebra was striped"))
+    assert memory.recall("What did I say about the zebra")[0].role == "user"
+    assert memory.recall("What did you say about the zebra")[0].role == "assistant"
+
+
+def test_the_session_that_is_about_it_raises_what_is_said_in_it(memory: Memory) -> None:
+    tell(memory, "zoo", ("a", "zebra one"), ("b", "nothing"), ("a", "zebra two"), minutes=40)
+    tell(memory, "home", ("a", "zebra three"))
+    found = {item.content: item.parts for item in memory.recall("zebra", user_id="u")}
+    assert found["zebra one"].session > found["zebra three"].session
+    assert found["zebra one"].words == found["zebra three"].words
+
+
+@settings(max_examples=6)
+@given(others=st.lists(st.text("duckpond zebra", min_size=1, max_size=30), max_size=6))
+def test_what_another_user_says_changes_no_answer(shared: Memory, others: list[str]) -> None:
+    user = next(fresh_words)
+    for number in range(4):
+        shared.remember(f"duck {'pond ' * number}", user_id=user, session_id="s", occurred_at=NOON)
+    before = shared.recall("duck pond", user_id=user)
+    for text in others:
+        shared.remember(text, user_id=f"{user}!", session_id="s", occurred_at=NOON)
+    assert shared.recall("duck pond", user_id=user) == before
+
+
+# --- quotes --------------------------------------------------------------------------------------------
+
+
+def test_what_is_quoted_stands_like_that(memory: Memory) -> None:
+    for content in ("The FLIGHT, to Lisbon", "a flight from Oslo to Lisbon", "flights to Lisbon", "a flight"):
+        memory.remember(content, user_id="u")
+    assert contents(memory.recall('when is the "flight to lisbon"', user_id="u")) == ["The FLIGHT, to Lisbon"]
+    assert set(contents(memory.recall('"Flights" tomorrow', user_id="u"))) == {"flights to Lisbon"}
+    assert contents(memory.recall('"a flight" "oslo"', user_id="u")) == ["a flight from Oslo to Lisbon"]
+    assert memory.recall('"Lisbon to"', user_id="u") == []
+    assert memory.recall('"zebra"', user_id="u") == []
+
+
+def test_quoted_stop_words_count(memory: Memory) -> None:
+    memory.remember("to be or not to be")
+    memory.remember("not to fly")
+    assert contents(memory.recall('who said "to be or not to be"')) == ["to be or not to be"]
+
+
+@pytest.mark.parametrize("query", ['"duck', 'duck"', '"" duck', '" " duck', '"?!" duck', '5" duck'])
+def test_quotes_around_nothing_or_without_the_other_are_characters_like_any_others(
+    memory: Memory, query: str
+) -> None:
+    memory.remember("a duck")
+    assert contents(memory.recall(query)) == ["a duck"]
+
+
+def test_a_phrase_in_thousands_of_memories_is_found(memory: Memory) -> None:
+    memory.remember_many(
+        new_event("memory", {"content": f"{'duck pond' if number % 2 else 'pond duck'} {number}"})
+        for number in range(2_400)
+    )
+    assert len(memory.recall('"duck pond"', limit=MAX_LIMIT)) == 1_200

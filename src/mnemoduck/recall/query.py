@@ -1,8 +1,14 @@
-"""The question: its words as terms of the index, and what else it says."""
+"""The question: its words as terms of the index, what stands in quotes, and what else it says."""
 
 from __future__ import annotations
 
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from mnemoduck.asking import Asker
 from mnemoduck.errors import UsageError
@@ -10,14 +16,35 @@ from mnemoduck.project import render
 from mnemoduck.scope import Scope, check_unicode
 
 MAX_QUERY_CHARACTERS = 100_000
+KNOWN_PIECES = 50_000
+"""So many pieces of questions are kept with their terms: some 20 MB in one process."""
+
+_LONGEST_KNOWN_PIECE = 60
+_QUOTED = re.compile('"([^"]*)"')
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """Words that must stand in an answer one after the other, with the numbers of their terms."""
+
+    words: tuple[str, ...]
+    term_keys: frozenset[int]
 
 
 @dataclass(frozen=True)
 class Query:
-    """A question that was read: its terms by their numbers, and the names that may be roles."""
+    """A question that was read: its terms by their numbers, the names that may be roles, its phrases."""
 
     terms: dict[int, str]
     names: list[str]
+    phrases: tuple[Phrase, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Word:
+    word: str
+    term: str
+    term_key: int
 
 
 def check_query(query: str) -> None:
@@ -32,23 +59,103 @@ def check_query(query: str) -> None:
 def read_query(asker: Asker, query: str) -> Query:
     """Return the terms of a question: of its words, but for those that every question is made of.
 
-    A question of nothing else is taken at its words.
+    A question of nothing else is taken at its words. What stands between two quotation marks is a phrase, and
+    its words count too; a mark without its other is a character like any other.
     """
     project = asker.project
-    statement = f"""
-        with told_apart as materialized (
-            select distinct unnest({render(project, "search_words", "$query")}) as word
-        )
-        select * from ({render(project, "search_terms", "told_apart")})
-        order by term
-    """
-    rows = asker.ask("{memories}", {"query": query}, Scope(), None, lambda *_: statement)
-    stop_words = frozenset(render(project, "stop_words").split())
-    words = {row["word"] for row in rows}
-    telling = [row for row in rows if row["word"] not in stop_words] or rows
-    groups = (group.split() for group in render(project, "spoken_roles").split(";"))
-    spoken = [role for role, *names in groups if words.intersection(names)]
+    words_of = _vocabulary(project).read(asker, query.split())
+    words = [word for piece in query.split() for word in words_of[piece]]
+    phrases = _read_phrases(asker, query)
+    quoted = {key for phrase in phrases for key in phrase.term_keys}
+    stop_words = _stop_words(project)
+    telling = [one for one in words if one.word not in stop_words or one.term_key in quoted] or words
+    said = {one.word for one in words}
+    spoken = [role for role, names in _spoken_roles(project) if not said.isdisjoint(names)]
     return Query(
-        terms={row["term_key"]: row["term"] for row in telling},
-        names=sorted({row["word"] for row in telling}.union(spoken)),
+        terms={one.term_key: one.term for one in sorted(telling, key=lambda one: one.term)},
+        names=sorted({one.word for one in telling}.union(spoken)),
+        phrases=phrases,
     )
+
+
+def _read_phrases(asker: Asker, query: str) -> tuple[Phrase, ...]:
+    phrases = []
+    for text in dict.fromkeys(_QUOTED.findall(query)):
+        words_of = _vocabulary(asker.project).read(asker, text.split())
+        words = [word for piece in text.split() for word in words_of[piece]]
+        if words:
+            phrases.append(Phrase(tuple(one.word for one in words), frozenset(one.term_key for one in words)))
+    return tuple(phrases)
+
+
+class _Vocabulary:
+    """The words of pieces of text between blanks, with their terms, as the macros of the project tell them.
+
+    SQL is asked for a piece once, as long as it is among the last that were used. Safe between threads.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, tuple[_Word, ...]] = OrderedDict()
+        self._mutex = threading.Lock()
+
+    def read(self, asker: Asker, pieces: Iterable[str]) -> dict[str, tuple[_Word, ...]]:
+        """Return the words of each piece, in their order; none, if it has no letter or digit."""
+        found = {}
+        unknown = []
+        with self._mutex:
+            for piece in dict.fromkeys(pieces):
+                if piece in self._known:
+                    self._known.move_to_end(piece)
+                    found[piece] = self._known[piece]
+                else:
+                    unknown.append(piece)
+        if unknown:
+            learnt = self._ask(asker, unknown)
+            found.update(learnt)
+            with self._mutex:
+                self._known.update(
+                    {piece: words for piece, words in learnt.items() if len(piece) <= _LONGEST_KNOWN_PIECE}
+                )
+                while len(self._known) > KNOWN_PIECES:
+                    self._known.popitem(last=False)
+        return found
+
+    @staticmethod
+    def _ask(asker: Asker, pieces: list[str]) -> dict[str, tuple[_Word, ...]]:
+        project = asker.project
+        statement = f"""
+            with pieces as materialized (
+                select number, {render(project, "search_words", "piece")} as words
+                from (select unnest($pieces) as piece, unnest(range(len($pieces))) as number)
+            ),
+            occurrences as materialized (
+                select number, unnest(words) as word, unnest(range(len(words))) as place from pieces
+            ),
+            told_apart as materialized (select distinct word from occurrences)
+            select occurrences.number, terms.word, terms.term, terms.term_key
+            from occurrences
+            inner join ({render(project, "search_terms", "told_apart")}) as terms
+                on occurrences.word = terms.word
+            order by occurrences.number, occurrences.place
+        """
+        rows = asker.ask("{memories}", {"pieces": pieces}, Scope(), None, lambda *_: statement)
+        words: dict[str, list[_Word]] = {piece: [] for piece in pieces}
+        for row in rows:
+            words[pieces[row["number"]]].append(_Word(row["word"], row["term"], row["term_key"]))
+        return {piece: tuple(found) for piece, found in words.items()}
+
+
+@cache
+def _vocabulary(_project: Path) -> _Vocabulary:
+    return _Vocabulary()
+
+
+@cache
+def _stop_words(project: Path) -> frozenset[str]:
+    return frozenset(render(project, "stop_words").split())
+
+
+@cache
+def _spoken_roles(project: Path) -> tuple[tuple[str, frozenset[str]], ...]:
+    groups = [group.split() for group in render(project, "spoken_roles").split(";")]
+    return tuple((role, frozenset(names)) for role, *names in groups)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from mnemoduck.asking import Asker
 from mnemoduck.fresh import FreshTables
 from mnemoduck.project import render, variables
-from mnemoduck.recall.query import Query
+from mnemoduck.recall.phrases import find_phrases
+from mnemoduck.recall.query import Phrase, Query
 from mnemoduck.recall.records import Candidate, ScoreParts
 from mnemoduck.scope import Scope
 from mnemoduck.warehouse import Snapshot
@@ -23,19 +27,6 @@ _OUT_OF_SCOPE = (
     "not (($agent_id is null or agent_id is not distinct from $agent_id)"
     " and ($session_id is null or session_id is not distinct from $session_id))"
 )
-
-_RANK = """
-select
-    *,
-    count(*) over (partition by user_id, agent_id, content_hash) as support_count
-from ({ranked}) as ranked
-qualify
-    row_number() over (
-        partition by user_id, agent_id, content_hash order by score desc, occurred_at desc, memory_id desc
-    ) = 1
-order by score desc, occurred_at desc, memory_id desc
-limit $limit
-"""
 
 
 def rank(
@@ -56,6 +47,11 @@ def rank(
     if not query.terms:
         return []
     sessions = max(variables(asker.project)["recall_sessions"], limit)
+    only = None
+    if query.phrases:
+        only = find_phrases(asker, query.phrases, _phrase_candidates(asker, query.phrases, scope))
+        if not only:
+            return []
 
     def fill_in(snapshot: Snapshot, fresh: FreshTables, _: datetime) -> str:
         documents = _with_fresh("documents", _DOCUMENT_COLUMNS, snapshot, fresh, _of_user(asker, scope))
@@ -67,20 +63,22 @@ def rank(
             fresh,
             f"{_of_user(asker, scope)} and term_key in ({terms})",
         )
-        ranked = render(
+        return render(
             asker.project,
             "ranked_memories",
             postings,
             documents,
-            _left_out(snapshot, documents, scope),
+            _left_out(snapshot, fresh, documents, scope, as_of is None),
             "$names",
             sessions,
+            "$limit",
             weights,
+            "" if only is None else "(select unnest($only) as memory_key)",
         )
-        return _RANK.replace("{ranked}", ranked)
 
     while True:
-        rows = asker.ask("{memories}", {"names": query.names, "limit": limit}, scope, as_of, fill_in)
+        values = {"names": query.names, "limit": limit, "only": only}
+        rows = asker.ask("{memories}", values, scope, as_of, fill_in)
         # Equal texts are one answer, so the sessions that were looked into may hold fewer than are asked for.
         if len(rows) >= limit or not rows or rows[0]["session_count"] < sessions:
             break
@@ -131,12 +129,77 @@ def _with_fresh(
     return f"({' union all '.join(branches)})"
 
 
-def _left_out(snapshot: Snapshot, documents: str, scope: Scope) -> str:
-    """Return a relation of the keys of what is not to be found: not yet, not any more, not in the scope."""
-    conditions = ["occurred_at > $as_of", "{forgotten_since}"]
+def _left_out(
+    snapshot: Snapshot, fresh: FreshTables, documents: str, scope: Scope, is_about_now: bool
+) -> str:
+    """Return a relation of the keys of what is not to be found: not yet, not any more, not in the scope.
+
+    An empty text, if everything is: most questions are about now, and without it they are half as long.
+    """
+    published = _span(snapshot)
+    conditions = []
+    if not is_about_now or fresh.memory_count or published.ends_at > datetime.now(UTC).replace(tzinfo=None):
+        conditions.append("occurred_at > $as_of")
+    if fresh.forgets:
+        conditions.append("{forgotten_since}")
     if scope.agent_id is not None or scope.session_id is not None:
         conditions.append(_OUT_OF_SCOPE)
-    branches = [f"select memory_key from {documents} where {' or '.join(conditions)}"]
-    if snapshot.path is not None:
+    branches = []
+    if conditions:
+        branches.append(f"select memory_key from {documents} where {' or '.join(conditions)}")
+    if published.has_forgotten:
         branches.append("select memory_key from staging.int_forgotten_memories where forgotten_at <= $as_of")
-    return f"({' union all '.join(branches)})"
+    return f"({' union all '.join(branches)})" if branches else ""
+
+
+@dataclass(frozen=True)
+class _Span:
+    """When the last of the published memories happened, and whether any was ever forgotten."""
+
+    ends_at: datetime
+    has_forgotten: bool
+
+
+_spans: WeakKeyDictionary[Snapshot, _Span] = WeakKeyDictionary()
+
+
+def _span(snapshot: Snapshot) -> _Span:
+    """Return what is read once for each snapshot: it never changes."""
+    known = _spans.get(snapshot)
+    if known is None:
+        known = _Span(datetime.min, False)
+        if snapshot.path is not None:
+            row = (
+                snapshot.cursor()
+                .execute(
+                    "select (select max(occurred_at) from retrieval.search_documents),"
+                    " exists(from staging.int_forgotten_memories)"
+                )
+                .fetchone()
+            )
+            assert row is not None
+            known = _Span(row[0] or datetime.min, row[1])
+        _spans[snapshot] = known
+    return known
+
+
+def _phrase_candidates(
+    asker: Asker, phrases: Sequence[Phrase], scope: Scope
+) -> list[tuple[UUID, datetime, int]]:
+    """Return id, time and key of the memories of the user that have all terms of all phrases."""
+    keys = sorted({key for phrase in phrases for key in phrase.term_keys})
+
+    def fill_in(snapshot: Snapshot, fresh: FreshTables, _: datetime) -> str:
+        condition = _of_user(asker, scope)
+        documents = _with_fresh("documents", _DOCUMENT_COLUMNS, snapshot, fresh, condition)
+        in_terms = f"{condition} and term_key in ({', '.join(map(str, keys))})"
+        postings = _with_fresh("postings", _POSTING_COLUMNS, snapshot, fresh, in_terms)
+        return f"""
+            select memory_id, occurred_at, memory_key from {documents} as documents
+            where memory_key in (
+                select memory_key from {postings} group by memory_key having count(*) = {len(keys)}
+            )
+        """
+
+    rows = asker.ask("{memories}", {}, scope, None, fill_in)
+    return [(row["memory_id"], row["occurred_at"], row["memory_key"]) for row in rows]
