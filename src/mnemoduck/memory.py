@@ -29,7 +29,7 @@ from mnemoduck.events import Event, new_event
 from mnemoduck.facts import FactReader, FactRecord
 from mnemoduck.fresh import FreshReader
 from mnemoduck.home import Home, open_home
-from mnemoduck.inbox import InboxWriter
+from mnemoduck.inbox import VISIBLE_EVENT_TYPES, InboxWriter
 from mnemoduck.project import find_project
 from mnemoduck.reader import LongTermMemory, MemoryReader, StoredMemory, WorkingMemorySlot
 from mnemoduck.recall import Recaller, RecallRequest, Recollection
@@ -120,9 +120,13 @@ class Memory:
 
     def remember_many(self, events: Iterable[Event], *, durable: bool = False) -> int:
         """Append ready-made events in one write and return how many; all are acknowledged, or none."""
-        lines = [event.to_line() for event in events]
-        self._writer.append(lines, durable=durable)
-        return len(lines)
+        appended = list(events)
+        self._writer.append(
+            [event.to_line() for event in appended],
+            durable=durable,
+            is_news=any(event.event_type in VISIBLE_EVENT_TYPES for event in appended),
+        )
+        return len(appended)
 
     def forget(
         self,
@@ -212,7 +216,7 @@ class Memory:
             agent_id=agent_id,
             session_id=session_id,
         )
-        self._writer.append([event.to_line()], durable=durable)
+        self._writer.append([event.to_line()], durable=durable, is_news=False)
         return event.event_id
 
     def recall(
