@@ -10,17 +10,19 @@ from __future__ import annotations
 import itertools
 import json
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import duckdb
 import pyarrow as pa
 
-from mnemoduck.events import Event, ForgetPayload, MemoryPayload
+from mnemoduck.events import LATEST, Event, ForgetPayload, MemoryPayload
 from mnemoduck.home import Home
-from mnemoduck.inbox import FreshEvents
+from mnemoduck.inbox import VISIBLE_EVENT_TYPES, Arrived, FreshEvents
 from mnemoduck.project import render, variables
 from mnemoduck.warehouse import Snapshot, SnapshotReader
 
@@ -42,15 +44,22 @@ _INPUT_SCHEMA = pa.schema(
     ]
 )
 
+_HASHED = """
+    select {content_hash} from {source} order by arrival
+"""
+
+_PUBLISHED = """
+    select cast(memory_id as varchar) from retrieval.search_documents where memory_key in ({memory_keys})
+"""
+
 _MEMORIES = """
-    create table {table} as
     select
         cast(memory_id as uuid) as memory_id,
         user_id,
         agent_id,
         session_id,
         content,
-        content_hash,
+        {content_hash} as content_hash,
         role,
         memory_type,
         tags,
@@ -61,30 +70,19 @@ _MEMORIES = """
         occurred_at,
         recorded_at,
         cast(null as timestamp) as forgotten_at
-    -- As in staging, one after the other: the same event twice, then a retry under another id, are one
-    -- memory, the one that arrived first.
-    from (
-        select *, {content_hash} as content_hash
-        from {source}
-        qualify row_number() over (partition by memory_id order by arrival) = 1
-    )
-    qualify
-        row_number() over (
-            partition by user_id, agent_id, session_id, occurred_at, role, content_hash order by arrival
-        ) = 1
+    from {source}
 """
 
 _DOCUMENTS = """
-    create table {table} as
     select
-        memory_id,
+        cast(memory_id as uuid) as memory_id,
         {memory_key} as memory_key,
         {user_key} as user_key,
         {session_key} as session_key,
         user_id,
         agent_id,
         session_id,
-        content_hash,
+        {content_hash} as content_hash,
         role,
         memory_type,
         tags,
@@ -96,7 +94,6 @@ _DOCUMENTS = """
 """
 
 _POSTINGS = """
-    create table {table} as
     with
     placed as (
         select
@@ -122,10 +119,16 @@ _POSTINGS = """
     group by all
 """
 
+MAX_USERS_TOLD_APART = 65_536
+"""Of more users with news in one process, all are taken to have some, and it begins again."""
+
 
 @dataclass(frozen=True)
 class FreshTables:
-    """Names of the tables with what is fresh. `forgets` are the orders to forget among it."""
+    """Names of the tables with what is fresh. `forgets` are the orders to forget among it.
+
+    No memory in them is in the snapshot that they belong to.
+    """
 
     memory_count: int
     memories: str
@@ -134,19 +137,61 @@ class FreshTables:
     forgets: list[tuple[Event, ForgetPayload]] = field(default_factory=list)
 
 
+class Changes:
+    """When something changed last, for whom, in ticks of an own clock. Written by one thread at a time.
+
+    A new memory changes what its user is answered, and what is asked of any user: statistics of words are
+    those of a user. An order to forget by ids is for everyone, since nobody looks up whose they are.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0
+        self._everyone = 0
+        self._users: dict[str, int] = {}
+
+    def note_everyone(self) -> None:
+        self._everyone = self.now + 1
+        self.now += 1
+
+    def note(self, event: Event) -> None:
+        is_of_one_user = event.user_id is not None and not event.payload.get("memory_ids")
+        if event.event_type == "forget" and not is_of_one_user:
+            self.note_everyone()
+        elif event.user_id is None:  # of nobody: only questions about any user see it
+            self.now += 1
+        else:
+            if len(self._users) >= MAX_USERS_TOLD_APART and event.user_id not in self._users:
+                self.note_everyone()
+                self._users.clear()
+            self._users[event.user_id] = self.now + 1
+            self.now += 1  # last: who has read it has what it stands for
+
+    def last(self, user_id: str | None) -> int:
+        """Return the tick of the last change to what is answered about a user, or about any if None."""
+        return self.now if user_id is None else max(self._everyone, self._users.get(user_id, 0))
+
+
 class FreshReader:
-    """Pairs the newest snapshot with the fresh tables that belong to it. Safe between threads."""
+    """Pairs the newest snapshot with the fresh tables that belong to it. Safe between threads.
+
+    `changes` tells what has changed up to the last `get`, of all threads.
+    """
 
     def __init__(self, home: Home, reader: SnapshotReader, project: Path) -> None:
-        self._events = FreshEvents(home)
+        self.changes = Changes()
+        self._events = FreshEvents(home, VISIBLE_EVENT_TYPES)
         self._reader = reader
         self._project = project
         self._mutex = threading.Lock()
         self._numbers = itertools.count(1)
         self._snapshot: Snapshot | None = None
         self._tables: FreshTables | None = None
+        self._known = _Known()
+        self._waiting: list[Arrived] = []
         self._is_stale = True
         self._older: list[str] = []
+        self._due: list[datetime] = []
+        self._published_due: tuple[Snapshot | None, datetime, datetime | None] = (None, LATEST, None)
 
     def get(self) -> tuple[Snapshot, FreshTables]:
         with self._mutex:
@@ -155,79 +200,202 @@ class FreshReader:
             # one, the listing is made again for it.
             while True:
                 snapshot = self._reader.get()
-                events, is_changed = self._events.read(snapshot.batch_seq)
+                advance = self._events.advance(snapshot.batch_seq)
+                self._waiting += advance.added
+                for one in advance.added:
+                    self.changes.note(one.event)
+                if advance.is_reduced:
+                    self._is_stale = True
+                    self.changes.note_everyone()
                 if self._reader.get() is snapshot:
                     break
-            self._is_stale |= is_changed or self._snapshot is not snapshot
+            if self._snapshot is not snapshot:
+                self.changes.note_everyone()
+                self._snapshot, self._tables, self._older = snapshot, None, []
             if self._is_stale or self._tables is None:
-                self._tables = self._make_tables(snapshot, events)
-                self._snapshot = snapshot
-                self._is_stale = False
+                self._renew(snapshot)
+            elif self._waiting:
+                self._add(snapshot, self._tables)
+            assert self._tables is not None
             return snapshot, self._tables
 
-    def _make_tables(self, snapshot: Snapshot, events: Sequence[Event]) -> FreshTables:
+    def next_due(self, after: datetime) -> datetime | None:
+        """Return when the next memory that is dated in the future happens; None if there is none."""
+        with self._mutex:
+            snapshot, since, published = self._published_due
+            is_known = since <= after and (published is None or after < published)
+            if snapshot is not self._snapshot or not is_known:
+                snapshot = self._snapshot
+                published = None if snapshot is None else _next_due(snapshot, after)
+                self._published_due = (snapshot, after, published)
+            moments = [moment for moment in (published, *self._due) if moment is not None]
+        return min((moment for moment in moments if moment > after), default=None)
+
+    def _renew(self, snapshot: Snapshot) -> None:
         """Make the tables under new names: queries that run on the old ones are not disturbed."""
+        self._is_stale = True  # until it has succeeded
         number = next(self._numbers)
-        memories = [event for event in events if event.event_type == "memory"]
         tables = FreshTables(
-            memory_count=len(memories),
+            memory_count=0,
             memories=f"memory.main.fresh_memories_{number}",
             postings=f"memory.main.fresh_postings_{number}",
             documents=f"memory.main.fresh_documents_{number}",
-            forgets=[
-                (event, ForgetPayload.model_validate(event.payload))
-                for event in events
-                if event.event_type == "forget"
-            ],
         )
+        arrived = self._events.arrived()
+        self._known = _Known()
+        self._due = []
+        self._waiting = []
         cursor = snapshot.cursor()
-        rows = f"fresh_input_{number}"
+        kept, _ = self._tell_apart(cursor, snapshot, _memories(arrived))
+        self._fill(cursor, "create table {table} as {query}", tables, kept)
+        for name in self._older:  # those before the last: a query of another thread may still use the last
+            cursor.execute(f"drop table if exists {name}")
+        last = self._tables
+        self._older = [] if last is None else [last.memories, last.postings, last.documents]
+        self._tables = _with_more(tables, len(kept), arrived)
+        self._is_stale = False
+
+    def _add(self, snapshot: Snapshot, tables: FreshTables) -> None:
+        """Append what has arrived; made anew if that must be put before something that is there."""
+        self._is_stale = True
+        arrived = self._waiting
+        kept: list[Arrived] = []
+        is_in_order = True
+        if memories := _memories(arrived):
+            cursor = snapshot.cursor()
+            kept, is_in_order = self._tell_apart(cursor, snapshot, memories)
+            if kept and is_in_order:
+                self._fill(cursor, "insert into {table} {query}", tables, kept)
+        if not is_in_order:
+            self._renew(snapshot)
+            return
+        self._waiting = []
+        self._tables = _with_more(tables, len(kept), arrived)
+        self._is_stale = False
+
+    def _tell_apart(
+        self, cursor: duckdb.DuckDBPyConnection, snapshot: Snapshot, memories: list[Arrived]
+    ) -> tuple[list[Arrived], bool]:
+        """Return those that are memories of their own and not in the snapshot, and whether all came in order.
+
+        As in staging: the same event twice, then a retry under another id, are one memory, the one that
+        arrived first.
+        """
+        if not memories:
+            return [], True
+        rows = f"fresh_input_{next(self._numbers)}"
         cursor.register(rows, _to_table(memories))
         try:
-            cursor.execute(self._fill(_MEMORIES, tables.memories, rows))
+            hashes = cursor.execute(self._statement(_HASHED, rows)).fetchall()
+            published: set[str] = set()
+            if snapshot.path is not None:
+                keys = f"select {self._macros()['memory_key']} from {rows}"
+                statement = _PUBLISHED.format(memory_keys=keys)
+                published = {row[0] for row in cursor.execute(statement).fetchall()}
         finally:
             cursor.unregister(rows)
-        cursor.execute(self._fill(_POSTINGS, tables.postings, tables.memories))
-        cursor.execute(self._fill(_DOCUMENTS, tables.documents, tables.memories))
-        self._drop_older(cursor, snapshot)
-        return tables
+        kept = []
+        is_in_order = True
+        for one, (content_hash,) in zip(memories, hashes, strict=True):
+            is_new, is_late = self._known.add(one, content_hash)
+            is_in_order &= not is_late
+            if is_new and str(one.event.event_id) not in published:
+                kept.append(one)
+        now = datetime.now(UTC)
+        self._due = [
+            moment for moment in (*self._due, *(one.event.occurred_at for one in kept)) if moment > now
+        ]
+        return kept, is_in_order
 
-    def _fill(self, statement: str, table: str, source: str) -> str:
-        return statement.format(
-            table=table,
-            source=source,
-            content_hash=render(
-                self._project, "hash_key", (render(self._project, "normalised_text", "content"),)
+    def _fill(
+        self, cursor: duckdb.DuckDBPyConnection, into: str, tables: FreshTables, kept: list[Arrived]
+    ) -> None:
+        rows = f"fresh_input_{next(self._numbers)}"
+        cursor.register(rows, _to_table(kept))
+        cursor.execute("begin")
+        try:
+            for table, query in (
+                (tables.memories, _MEMORIES),
+                (tables.postings, _POSTINGS),
+                (tables.documents, _DOCUMENTS),
+            ):
+                cursor.execute(into.format(table=table, query=self._statement(query, rows)))
+            cursor.execute("commit")
+        except BaseException:
+            cursor.execute("rollback")
+            raise
+        finally:
+            cursor.unregister(rows)
+
+    def _statement(self, query: str, source: str) -> str:
+        return query.format(source=source, **self._macros())
+
+    def _macros(self) -> dict[str, Any]:
+        project = self._project
+        return {
+            "content_hash": render(project, "hash_key", (render(project, "normalised_text", "content"),)),
+            "default_importance": variables(project)["default_importance"],
+            "memory_key": render(project, "short_key", "cast(memory_id as varchar)"),
+            "user_key": render(project, "search_user_key", "user_id"),
+            "session_key": render(
+                project, "search_session_key", "user_id", "agent_id", "session_id", "occurred_at", "memory_id"
             ),
-            default_importance=variables(self._project)["default_importance"],
-            memory_key=render(self._project, "short_key", "cast(memory_id as varchar)"),
-            user_key=render(self._project, "search_user_key", "user_id"),
-            session_key=render(
-                self._project,
-                "search_session_key",
-                "user_id",
-                "agent_id",
-                "session_id",
-                "occurred_at",
-                "memory_id",
-            ),
-            words=render(self._project, "search_words", "content"),
-            is_question=render(self._project, "is_question", "content"),
-            terms=render(self._project, "search_terms", "vocabulary"),
+            "words": render(project, "search_words", "content"),
+            "is_question": render(project, "is_question", "content"),
+            "terms": render(project, "search_terms", "vocabulary"),
+        }
+
+
+class _Known:
+    """The memories that are told apart already, by their ids and by what makes a retry of them."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, tuple[str, int]] = {}
+        self._by_content: dict[tuple[Any, ...], tuple[str, int]] = {}
+
+    def add(self, one: Arrived, content_hash: UUID) -> tuple[bool, bool]:
+        """Return whether it is a memory of its own, and whether it comes before one that it is the same as."""
+        event = one.event
+        role = event.payload.get("role")
+        content = (event.user_id, event.agent_id, event.session_id, event.occurred_at, role, content_hash)
+        memory_id = str(event.event_id)
+        same = [self._by_id.get(memory_id), self._by_content.get(content)]
+        first = [place for place in same if place is not None]
+        if first:
+            self._by_id.setdefault(memory_id, one.place)
+            return False, any(place > one.place for place in first)
+        self._by_id[memory_id] = self._by_content[content] = one.place
+        return True, False
+
+
+def _next_due(snapshot: Snapshot, after: datetime) -> datetime | None:
+    if snapshot.path is None:
+        return None
+    row = (
+        snapshot.cursor()
+        .execute(
+            "select min(occurred_at) from retrieval.search_documents where occurred_at > $1", [_naive(after)]
         )
-
-    def _drop_older(self, cursor: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
-        """Drop the tables before the last: a query of another thread may still use the last."""
-        if self._tables is None or self._snapshot is not snapshot:
-            self._older = []
-            return
-        for name in self._older:
-            cursor.execute(f"drop table if exists {name}")
-        self._older = [self._tables.memories, self._tables.postings, self._tables.documents]
+        .fetchone()
+    )
+    return row[0].replace(tzinfo=UTC) if row and row[0] is not None else None
 
 
-def _to_table(memories: Sequence[Event]) -> pa.Table:
-    rows = [_to_row(event, arrival) for arrival, event in enumerate(memories)]
+def _with_more(tables: FreshTables, count: int, arrived: Iterable[Arrived]) -> FreshTables:
+    orders = [
+        (one.event, ForgetPayload.model_validate(one.event.payload))
+        for one in arrived
+        if one.event.event_type == "forget"
+    ]
+    return replace(tables, memory_count=tables.memory_count + count, forgets=tables.forgets + orders)
+
+
+def _memories(arrived: Iterable[Arrived]) -> list[Arrived]:
+    return [one for one in arrived if one.event.event_type == "memory"]
+
+
+def _to_table(memories: Sequence[Arrived]) -> pa.Table:
+    rows = [_to_row(one.event, arrival) for arrival, one in enumerate(memories)]
     return pa.Table.from_pylist(rows, schema=_INPUT_SCHEMA)
 
 
