@@ -49,8 +49,8 @@ class Asker:
 
         Args:
             statement: SQL. `{memories}` stands for the relation that is given, `{remembered}` for the
-                condition that a memory has happened and is not forgotten, `{forgotten_since}` for the one that
-                an order that is not in the snapshot yet forgets it.
+                condition that a memory has happened and is not forgotten, `{forgotten_since}` for the one
+                that an order that is not in the snapshot yet forgets it.
             values: parameters; those of the scope and `$as_of` are added.
             as_of: the moment that is asked about; None means now, with all orders to forget.
             memories: the relation that the statement is about.

@@ -8,116 +8,17 @@ of the reader's in-memory instance. Their columns are those of the models that t
 from __future__ import annotations
 
 import itertools
-import json
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-from uuid import UUID
 
-import duckdb
-import pyarrow as pa
-
-from mnemoduck.events import LATEST, Event, ForgetPayload, MemoryPayload
+from mnemoduck.events import LATEST, Event, ForgetPayload
+from mnemoduck.fresh_tables import FilledTables
 from mnemoduck.home import Home
 from mnemoduck.inbox import VISIBLE_EVENT_TYPES, Arrived, FreshEvents
-from mnemoduck.project import render, variables
 from mnemoduck.warehouse import Snapshot, SnapshotReader
-
-_INPUT_SCHEMA = pa.schema(
-    [
-        ("arrival", pa.int64()),
-        ("memory_id", pa.string()),
-        ("user_id", pa.string()),
-        ("agent_id", pa.string()),
-        ("session_id", pa.string()),
-        ("content", pa.string()),
-        ("role", pa.string()),
-        ("memory_type", pa.string()),
-        ("tags", pa.list_(pa.string())),
-        ("metadata", pa.string()),
-        ("importance", pa.float64()),
-        ("occurred_at", pa.timestamp("us")),
-        ("recorded_at", pa.timestamp("us")),
-    ]
-)
-
-_HASHED = """
-    select {content_hash} from {source} order by arrival
-"""
-
-_PUBLISHED = """
-    select cast(memory_id as varchar) from retrieval.search_documents where memory_key in ({memory_keys})
-"""
-
-_MEMORIES = """
-    select
-        cast(memory_id as uuid) as memory_id,
-        user_id,
-        agent_id,
-        session_id,
-        content,
-        {content_hash} as content_hash,
-        role,
-        memory_type,
-        tags,
-        metadata,
-        coalesce(importance, {default_importance}) as importance,
-        cast(null as double) as urgency,
-        cast(null as double) as emotional_salience,
-        occurred_at,
-        recorded_at,
-        cast(null as timestamp) as forgotten_at
-    from {source}
-"""
-
-_DOCUMENTS = """
-    select
-        cast(memory_id as uuid) as memory_id,
-        {memory_key} as memory_key,
-        {user_key} as user_key,
-        {session_key} as session_key,
-        user_id,
-        agent_id,
-        session_id,
-        {content_hash} as content_hash,
-        role,
-        memory_type,
-        tags,
-        cast(len({words}) as integer) as term_count,
-        {is_question} as is_question,
-        occurred_at,
-        recorded_at
-    from {source}
-"""
-
-_POSTINGS = """
-    with
-    placed as (
-        select
-            {memory_key} as memory_key,
-            {user_key} as user_key,
-            {session_key} as session_key,
-            {words} as words
-        from {source}
-    ),
-    occurrences as (
-        select
-            memory_key, user_key, session_key,
-            cast(len(words) as integer) as term_count,
-            unnest(words) as word
-        from placed
-    ),
-    vocabulary as (select distinct word from occurrences),
-    terms as ({terms})
-    select
-        user_key, term_key, memory_key, session_key,
-        cast(count(*) as integer) as term_frequency, term_count
-    from occurrences inner join terms on occurrences.word = terms.word
-    group by all
-"""
 
 MAX_USERS_TOLD_APART = 65_536
 """Of more users with news in one process, all are taken to have some, and it begins again."""
@@ -186,10 +87,10 @@ class FreshReader:
         self._numbers = itertools.count(1)
         self._snapshot: Snapshot | None = None
         self._tables: FreshTables | None = None
-        self._known = _Known()
+        self._filled: FilledTables | None = None
+        self._older: FilledTables | None = None
         self._waiting: list[Arrived] = []
         self._is_stale = True
-        self._older: list[str] = []
         self._due: list[datetime] = []
         self._published_due: tuple[Snapshot | None, datetime, datetime | None] = (None, LATEST, None)
 
@@ -211,11 +112,12 @@ class FreshReader:
                     break
             if self._snapshot is not snapshot:
                 self.changes.note_everyone()
-                self._snapshot, self._tables, self._older = snapshot, None, []
-            if self._is_stale or self._tables is None:
+                self._snapshot, self._tables = snapshot, None
+                self._filled = self._older = None  # tables go with the instance that they are in
+            if self._is_stale or self._tables is None or self._filled is None:
                 self._renew(snapshot)
             elif self._waiting:
-                self._add(snapshot, self._tables)
+                self._add(snapshot, self._filled, self._tables)
             assert self._tables is not None
             return snapshot, self._tables
 
@@ -233,139 +135,37 @@ class FreshReader:
 
     def _renew(self, snapshot: Snapshot) -> None:
         """Make the tables under new names: queries that run on the old ones are not disturbed."""
-        self._is_stale = True  # until it has succeeded
-        number = next(self._numbers)
-        tables = FreshTables(
-            memory_count=0,
-            memories=f"memory.main.fresh_memories_{number}",
-            postings=f"memory.main.fresh_postings_{number}",
-            documents=f"memory.main.fresh_documents_{number}",
-        )
         arrived = self._events.arrived()
-        self._known = _Known()
-        self._due = []
-        self._waiting = []
-        cursor = snapshot.cursor()
-        kept, _ = self._tell_apart(cursor, snapshot, _memories(arrived))
-        self._fill(cursor, "create table {table} as {query}", tables, kept)
-        for name in self._older:  # those before the last: a query of another thread may still use the last
-            cursor.execute(f"drop table if exists {name}")
-        last = self._tables
-        self._older = [] if last is None else [last.memories, last.postings, last.documents]
-        self._tables = _with_more(tables, len(kept), arrived)
+        filled = FilledTables(snapshot, self._project, next(self._numbers))
+        self._waiting, self._due = [], []
+        self._is_stale = True  # until it has succeeded
+        kept = filled.make(_memories(arrived))
+        self._note_due(kept)
+        if self._older is not None:  # those before the last: a query of another thread may still use the last
+            self._older.drop()
+        self._older, self._filled = self._filled, filled
+        empty = FreshTables(0, filled.memories, filled.postings, filled.documents)
+        self._tables = _with_more(empty, len(kept), arrived)
         self._is_stale = False
 
-    def _add(self, snapshot: Snapshot, tables: FreshTables) -> None:
-        """Append what has arrived; made anew if that must be put before something that is there."""
-        self._is_stale = True
+    def _add(self, snapshot: Snapshot, filled: FilledTables, tables: FreshTables) -> None:
+        """Append what has arrived; made anew if that belongs before something that is there."""
         arrived = self._waiting
-        kept: list[Arrived] = []
-        is_in_order = True
-        if memories := _memories(arrived):
-            cursor = snapshot.cursor()
-            kept, is_in_order = self._tell_apart(cursor, snapshot, memories)
-            if kept and is_in_order:
-                self._fill(cursor, "insert into {table} {query}", tables, kept)
-        if not is_in_order:
+        self._is_stale = True
+        memories = _memories(arrived)
+        kept = filled.add(memories) if memories else []
+        if kept is None:
             self._renew(snapshot)
             return
-        self._waiting = []
+        self._note_due(kept)
         self._tables = _with_more(tables, len(kept), arrived)
+        self._waiting = []
         self._is_stale = False
 
-    def _tell_apart(
-        self, cursor: duckdb.DuckDBPyConnection, snapshot: Snapshot, memories: list[Arrived]
-    ) -> tuple[list[Arrived], bool]:
-        """Return those that are memories of their own and not in the snapshot, and whether all came in order.
-
-        As in staging: the same event twice, then a retry under another id, are one memory, the one that
-        arrived first.
-        """
-        if not memories:
-            return [], True
-        rows = f"fresh_input_{next(self._numbers)}"
-        cursor.register(rows, _to_table(memories))
-        try:
-            hashes = cursor.execute(self._statement(_HASHED, rows)).fetchall()
-            published: set[str] = set()
-            if snapshot.path is not None:
-                keys = f"select {self._macros()['memory_key']} from {rows}"
-                statement = _PUBLISHED.format(memory_keys=keys)
-                published = {row[0] for row in cursor.execute(statement).fetchall()}
-        finally:
-            cursor.unregister(rows)
-        kept = []
-        is_in_order = True
-        for one, (content_hash,) in zip(memories, hashes, strict=True):
-            is_new, is_late = self._known.add(one, content_hash)
-            is_in_order &= not is_late
-            if is_new and str(one.event.event_id) not in published:
-                kept.append(one)
+    def _note_due(self, kept: Iterable[Arrived]) -> None:
         now = datetime.now(UTC)
-        self._due = [
-            moment for moment in (*self._due, *(one.event.occurred_at for one in kept)) if moment > now
-        ]
-        return kept, is_in_order
-
-    def _fill(
-        self, cursor: duckdb.DuckDBPyConnection, into: str, tables: FreshTables, kept: list[Arrived]
-    ) -> None:
-        rows = f"fresh_input_{next(self._numbers)}"
-        cursor.register(rows, _to_table(kept))
-        cursor.execute("begin")
-        try:
-            for table, query in (
-                (tables.memories, _MEMORIES),
-                (tables.postings, _POSTINGS),
-                (tables.documents, _DOCUMENTS),
-            ):
-                cursor.execute(into.format(table=table, query=self._statement(query, rows)))
-            cursor.execute("commit")
-        except BaseException:
-            cursor.execute("rollback")
-            raise
-        finally:
-            cursor.unregister(rows)
-
-    def _statement(self, query: str, source: str) -> str:
-        return query.format(source=source, **self._macros())
-
-    def _macros(self) -> dict[str, Any]:
-        project = self._project
-        return {
-            "content_hash": render(project, "hash_key", (render(project, "normalised_text", "content"),)),
-            "default_importance": variables(project)["default_importance"],
-            "memory_key": render(project, "short_key", "cast(memory_id as varchar)"),
-            "user_key": render(project, "search_user_key", "user_id"),
-            "session_key": render(
-                project, "search_session_key", "user_id", "agent_id", "session_id", "occurred_at", "memory_id"
-            ),
-            "words": render(project, "search_words", "content"),
-            "is_question": render(project, "is_question", "content"),
-            "terms": render(project, "search_terms", "vocabulary"),
-        }
-
-
-class _Known:
-    """The memories that are told apart already, by their ids and by what makes a retry of them."""
-
-    def __init__(self) -> None:
-        self._by_id: dict[str, tuple[str, int]] = {}
-        self._by_content: dict[tuple[Any, ...], tuple[str, int]] = {}
-
-    def add(self, one: Arrived, content_hash: UUID) -> tuple[bool, bool]:
-        """Return whether it is a memory of its own, and whether it comes before one that it is the same as."""
-        event = one.event
-        role = event.payload.get("role")
-        content = (event.user_id, event.agent_id, event.session_id, event.occurred_at, role, content_hash)
-        memory_id = str(event.event_id)
-        same = [self._by_id.get(memory_id), self._by_content.get(content)]
-        first = [place for place in same if place is not None]
-        if first:
-            self._by_id.setdefault(memory_id, one.place)
-            return False, any(place > one.place for place in first)
-        self._by_id[memory_id] = self._by_content[content] = one.place
-        return True, False
+        moments = (*self._due, *(one.event.occurred_at for one in kept))
+        self._due = [moment for moment in moments if moment > now]
 
 
 def _next_due(snapshot: Snapshot, after: datetime) -> datetime | None:
@@ -392,30 +192,6 @@ def _with_more(tables: FreshTables, count: int, arrived: Iterable[Arrived]) -> F
 
 def _memories(arrived: Iterable[Arrived]) -> list[Arrived]:
     return [one for one in arrived if one.event.event_type == "memory"]
-
-
-def _to_table(memories: Sequence[Arrived]) -> pa.Table:
-    rows = [_to_row(one.event, arrival) for arrival, one in enumerate(memories)]
-    return pa.Table.from_pylist(rows, schema=_INPUT_SCHEMA)
-
-
-def _to_row(event: Event, arrival: int) -> dict[str, object]:
-    memory = MemoryPayload.model_validate(event.payload)
-    return {
-        "arrival": arrival,
-        "memory_id": str(event.event_id),
-        "user_id": event.user_id,
-        "agent_id": event.agent_id,
-        "session_id": event.session_id,
-        "content": memory.content,
-        "role": memory.role,
-        "memory_type": memory.memory_type,
-        "tags": memory.tags,
-        "metadata": json.dumps(memory.metadata, ensure_ascii=False),
-        "importance": memory.importance,
-        "occurred_at": _naive(event.occurred_at),
-        "recorded_at": _naive(event.recorded_at),
-    }
 
 
 def _naive(moment: datetime) -> datetime:

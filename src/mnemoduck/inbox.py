@@ -124,7 +124,7 @@ class InboxWriter:
                     self._news.announce()
             except BaseException:  # Ctrl-C too: the next line must not be glued to half of this one
                 os.ftruncate(descriptor, start)
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, StorageError):
                     self._news.announce()  # a reader may have seen what is taken back
                 raise
             return start + len(data)

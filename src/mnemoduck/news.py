@@ -8,15 +8,15 @@ something visible announces it, after it is visible and before it is acknowledge
   announcement fails, what it wrote is taken back and nothing was acknowledged;
 * the publisher, after CURRENT names the new snapshot.
 
-Each announcement overwrites all 16 bytes with random ones. A reader takes them first and looks afterwards: what
-was announced before it took them is seen by that look, and whatever is announced later makes them differ. Nobody
-counts, so no two writers can undo each other's step, and no value comes twice; a half that is torn from two
+Each announcement overwrites all 16 bytes with random ones. A reader takes them first and looks afterwards:
+what was announced before it took them is seen by that look, and what is announced later makes them differ.
+Nobody counts, so no two writers can undo each other's step, and no value comes twice; what is torn from two
 announcements at once differs from both. Reads and writes of one file by its descriptors are coherent between
 processes by POSIX; a mapping would be faster by half a microsecond, and a process that reads one dies
 (SIGBUS) when someone else cuts the file.
 
-What does not announce itself (a file copied into the inbox by hand, another version of this package, a home that
-was replaced while it was open) is found by looking from time to time; see `mnemoduck.recall.cache`.
+What does not announce itself (a file copied into the inbox by hand, another version of this package, a home
+that was replaced while it was open) is found by looking from time to time; see `mnemoduck.recall.cache`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import contextlib
 import os
 import stat
 
+from mnemoduck.errors import StorageError
 from mnemoduck.home import FILE_MODE, Home
 
 _LENGTH = 16
@@ -41,7 +42,7 @@ class News:
         """Return what stands for all that was announced so far: it differs after every announcement.
 
         Raises:
-            OSError: the home is gone.
+            StorageError: the home is gone.
         """
         opened = self._opened or self._open()
         return os.pread(opened.number, _LENGTH, 0)
@@ -50,7 +51,7 @@ class News:
         """Tell every reader in every process that there is something to look for.
 
         Raises:
-            OSError: it could not be told; readers find it when they look of themselves.
+            OSError, StorageError: it could not be told; readers find it when they look of themselves.
         """
         while True:
             opened = self._opened or self._open()
@@ -75,7 +76,10 @@ class News:
 
     def _open(self) -> _Descriptor:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        opened = _Descriptor(os.open(self._path, flags, FILE_MODE))
+        try:
+            opened = _Descriptor(os.open(self._path, flags, FILE_MODE))
+        except FileNotFoundError as error:
+            raise StorageError(f"The home {self._path.parent} was moved or deleted.") from error
         if os.fstat(opened.number).st_size < _LENGTH:
             os.pwrite(opened.number, os.urandom(_LENGTH), 0)
         self._opened = opened

@@ -56,7 +56,7 @@ def publish(home: Home, fingerprint: str, batch_seq: int) -> str:
     os.replace(temporary, snapshot)
     sync_folder(home.published)
     write_atomically(home.current, snapshot.name + "\n")
-    with contextlib.suppress(OSError):  # readers look of themselves now and then
+    with contextlib.suppress(OSError, StorageError):  # readers look of themselves now and then
         News(home).announce()
     retire_loaded(home, batch_seq)
     _prune(home, snapshot)
