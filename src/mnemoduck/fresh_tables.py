@@ -1,7 +1,8 @@
 """The tables of what is fresh: filled by the definitions that the models have, by as much as has arrived.
 
-Planning these statements costs several times what executing them for one memory does (they hold a list of
-words and patterns of Unicode classes), so they are prepared at the first addition to the tables.
+Most of the cost of one memory is planning these statements, which hold a list of words. They are not prepared:
+DuckDB 1.5.5 keeps the statistics of a table in the plan, and one that was made while the staging table was
+empty takes `session_id is null` for false ever after.
 """
 
 from __future__ import annotations
@@ -143,7 +144,6 @@ class FilledTables:
         self._rows = f"fresh_rows_{number}"
         self._cursor = snapshot.cursor()
         self._known = _Known()
-        self._is_prepared = False
         names = _macros(project) | {"source": self._staged}
         self._hashed = _HASHED.format(**names)
         self._published = None if snapshot.path is None else _PUBLISHED.format(**names)
@@ -173,13 +173,12 @@ class FilledTables:
         If something arrived before what it is the same as, nothing is added and None returned: the tables
         have to be made anew.
         """
-        self._prepare()
         self._cursor.execute("begin")
         try:
             kept, is_in_order = self._stage(memories)
             if is_in_order and kept:
-                for number in range(len(self._contents)):
-                    self._cursor.execute(f"execute add_{number}")
+                for table, content in self._contents.items():
+                    self._cursor.execute(f"insert into {table} {content}")
             self._cursor.execute(f"delete from {self._staged}")
             self._cursor.execute("commit")
         except BaseException:
@@ -190,13 +189,6 @@ class FilledTables:
     def drop(self) -> None:
         for table in (*self._contents, self._staged):
             self._cursor.execute(f"drop table if exists {table}")
-
-    def _prepare(self) -> None:
-        if self._is_prepared:
-            return
-        for number, (table, content) in enumerate(self._contents.items()):
-            self._cursor.execute(f"prepare add_{number} as insert into {table} {content}")
-        self._is_prepared = True
 
     def _stage(self, memories: Sequence[Arrived]) -> tuple[list[Arrived], bool]:
         """Put what is to be added into the staging table; return it, and whether all arrived in order."""

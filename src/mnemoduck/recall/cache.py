@@ -7,8 +7,8 @@ An answer is given again only if nothing has changed that it depends on, in any 
 
 * each use reads the 16 bytes of `mnemoduck.news`. Where they differ from those of the last look, or that
   is longer ago than `LOOK_SECONDS`, the reader looks at the inbox and at CURRENT, and notes who is concerned;
-* an answer carries the tick of these changes at which its computation began, and is good while none of a later
-  tick concerns its user (or anyone, if it was asked of any user);
+* an answer carries the tick of these changes at which its computation began, and is good while none of a
+  later tick concerns its user (or anyone, if it was asked of any user);
 * it expires after some seconds, since activation is a matter of time, and when a memory that is dated in the
   future happens.
 """

@@ -59,8 +59,8 @@ class Recollection(StoredMemory):
     """A memory that answers a query. `score` is above 0 and comparable within one recall; `parts` make it up.
 
     `matched_terms` are the terms of the query that are in it: none, if it is found by its neighbours.
-    `support_count` tells how often the same words were remembered in the scope of the query. Lists and dicts in
-    it refuse to be changed: take `list(…)` or `dict(…)` of them, or `as_dict()`.
+    `support_count` tells how often the same words were remembered in the scope of the query. Lists and dicts
+    in it refuse to be changed: take `list(…)` or `dict(…)` of them, or `as_dict()`.
     """
 
     score: float
