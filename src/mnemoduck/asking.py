@@ -49,8 +49,8 @@ class Asker:
 
         Args:
             statement: SQL. `{memories}` stands for the relation that is given, `{remembered}` for the
-                condition that a memory has happened and is not forgotten, `{forgotten_since}` for the one that
-                an order that is not in the snapshot yet forgets it.
+                condition that a memory has happened and is not forgotten, `{forgotten_since}` for the one
+                that an order that is not in the snapshot yet forgets it.
             values: parameters; those of the scope and `$as_of` are added.
             as_of: the moment that is asked about; None means now, with all orders to forget.
             memories: the relation that the statement is about.
@@ -94,20 +94,9 @@ def with_fresh(
     fresh_rows = f"select {names}, true as is_fresh from {fresh.memories}"
     if published is None:
         return f"{fresh_rows} where {condition}"
-    return f"select {names}, false as is_fresh from {published}" + but_published(fresh_rows, fresh, condition)
-
-
-def but_published(fresh_rows: str, fresh: FreshTables, condition: str = "true") -> str:
-    """Return the rest of a query that adds fresh rows to published ones; where nothing is fresh, none.
-
-    A memory may be in both while its batch is being published; the published row counts.
-    """
     if not fresh.memory_count:
-        return ""
-    return (
-        f" union all {fresh_rows} where {condition} and memory_id not in (select memory_id from "
-        f"retrieval.search_documents where memory_id in (select memory_id from {fresh.memories}))"
-    )
+        return f"select {names}, false as is_fresh from {published}"
+    return f"select {names}, false as is_fresh from {published} union all {fresh_rows} where {condition}"
 
 
 def months(

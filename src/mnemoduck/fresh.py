@@ -8,124 +8,28 @@ of the reader's in-memory instance. Their columns are those of the models that t
 from __future__ import annotations
 
 import itertools
-import json
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
-import duckdb
-import pyarrow as pa
-
-from mnemoduck.events import Event, ForgetPayload, MemoryPayload
+from mnemoduck.events import LATEST, Event, ForgetPayload
+from mnemoduck.fresh_tables import FilledTables
 from mnemoduck.home import Home
-from mnemoduck.inbox import FreshEvents
-from mnemoduck.project import render, variables
+from mnemoduck.inbox import VISIBLE_EVENT_TYPES, Arrived, FreshEvents
 from mnemoduck.warehouse import Snapshot, SnapshotReader
 
-_INPUT_SCHEMA = pa.schema(
-    [
-        ("arrival", pa.int64()),
-        ("memory_id", pa.string()),
-        ("user_id", pa.string()),
-        ("agent_id", pa.string()),
-        ("session_id", pa.string()),
-        ("content", pa.string()),
-        ("role", pa.string()),
-        ("memory_type", pa.string()),
-        ("tags", pa.list_(pa.string())),
-        ("metadata", pa.string()),
-        ("importance", pa.float64()),
-        ("occurred_at", pa.timestamp("us")),
-        ("recorded_at", pa.timestamp("us")),
-    ]
-)
-
-_MEMORIES = """
-    create table {table} as
-    select
-        cast(memory_id as uuid) as memory_id,
-        user_id,
-        agent_id,
-        session_id,
-        content,
-        content_hash,
-        role,
-        memory_type,
-        tags,
-        metadata,
-        coalesce(importance, {default_importance}) as importance,
-        cast(null as double) as urgency,
-        cast(null as double) as emotional_salience,
-        occurred_at,
-        recorded_at,
-        cast(null as timestamp) as forgotten_at
-    -- As in staging, one after the other: the same event twice, then a retry under another id, are one
-    -- memory, the one that arrived first.
-    from (
-        select *, {content_hash} as content_hash
-        from {source}
-        qualify row_number() over (partition by memory_id order by arrival) = 1
-    )
-    qualify
-        row_number() over (
-            partition by user_id, agent_id, session_id, occurred_at, role, content_hash order by arrival
-        ) = 1
-"""
-
-_DOCUMENTS = """
-    create table {table} as
-    select
-        memory_id,
-        {memory_key} as memory_key,
-        {user_key} as user_key,
-        {session_key} as session_key,
-        user_id,
-        agent_id,
-        session_id,
-        content_hash,
-        role,
-        memory_type,
-        tags,
-        cast(len({words}) as integer) as term_count,
-        {is_question} as is_question,
-        occurred_at,
-        recorded_at
-    from {source}
-"""
-
-_POSTINGS = """
-    create table {table} as
-    with
-    placed as (
-        select
-            {memory_key} as memory_key,
-            {user_key} as user_key,
-            {session_key} as session_key,
-            {words} as words
-        from {source}
-    ),
-    occurrences as (
-        select
-            memory_key, user_key, session_key,
-            cast(len(words) as integer) as term_count,
-            unnest(words) as word
-        from placed
-    ),
-    vocabulary as (select distinct word from occurrences),
-    terms as ({terms})
-    select
-        user_key, term_key, memory_key, session_key,
-        cast(count(*) as integer) as term_frequency, term_count
-    from occurrences inner join terms on occurrences.word = terms.word
-    group by all
-"""
+MAX_USERS_TOLD_APART = 65_536
+"""Of more users with news in one process, all are taken to have some, and it begins again."""
 
 
 @dataclass(frozen=True)
 class FreshTables:
-    """Names of the tables with what is fresh. `forgets` are the orders to forget among it."""
+    """Names of the tables with what is fresh. `forgets` are the orders to forget among it.
+
+    No memory in them is in the snapshot that they belong to.
+    """
 
     memory_count: int
     memories: str
@@ -134,19 +38,61 @@ class FreshTables:
     forgets: list[tuple[Event, ForgetPayload]] = field(default_factory=list)
 
 
+class Changes:
+    """When something changed last, for whom, in ticks of an own clock. Written by one thread at a time.
+
+    A new memory changes what its user is answered, and what is asked of any user: statistics of words are
+    those of a user. An order to forget by ids is for everyone, since nobody looks up whose they are.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0
+        self._everyone = 0
+        self._users: dict[str, int] = {}
+
+    def note_everyone(self) -> None:
+        self._everyone = self.now + 1
+        self.now += 1
+
+    def note(self, event: Event) -> None:
+        is_of_one_user = event.user_id is not None and not event.payload.get("memory_ids")
+        if event.event_type == "forget" and not is_of_one_user:
+            self.note_everyone()
+        elif event.user_id is None:  # of nobody: only questions about any user see it
+            self.now += 1
+        else:
+            if len(self._users) >= MAX_USERS_TOLD_APART and event.user_id not in self._users:
+                self.note_everyone()
+                self._users.clear()
+            self._users[event.user_id] = self.now + 1
+            self.now += 1  # last: who has read it has what it stands for
+
+    def last(self, user_id: str | None) -> int:
+        """Return the tick of the last change to what is answered about a user, or about any if None."""
+        return self.now if user_id is None else max(self._everyone, self._users.get(user_id, 0))
+
+
 class FreshReader:
-    """Pairs the newest snapshot with the fresh tables that belong to it. Safe between threads."""
+    """Pairs the newest snapshot with the fresh tables that belong to it. Safe between threads.
+
+    `changes` tells what has changed up to the last `get`, of all threads.
+    """
 
     def __init__(self, home: Home, reader: SnapshotReader, project: Path) -> None:
-        self._events = FreshEvents(home)
+        self.changes = Changes()
+        self._events = FreshEvents(home, VISIBLE_EVENT_TYPES)
         self._reader = reader
         self._project = project
         self._mutex = threading.Lock()
         self._numbers = itertools.count(1)
         self._snapshot: Snapshot | None = None
         self._tables: FreshTables | None = None
+        self._filled: FilledTables | None = None
+        self._older: FilledTables | None = None
+        self._waiting: list[Arrived] = []
         self._is_stale = True
-        self._older: list[str] = []
+        self._due: list[datetime] = []
+        self._published_due: tuple[Snapshot | None, datetime, datetime | None] = (None, LATEST, None)
 
     def get(self) -> tuple[Snapshot, FreshTables]:
         with self._mutex:
@@ -155,99 +101,97 @@ class FreshReader:
             # one, the listing is made again for it.
             while True:
                 snapshot = self._reader.get()
-                events, is_changed = self._events.read(snapshot.batch_seq)
+                advance = self._events.advance(snapshot.batch_seq)
+                self._waiting += advance.added
+                for one in advance.added:
+                    self.changes.note(one.event)
+                if advance.is_reduced:
+                    self._is_stale = True
+                    self.changes.note_everyone()
                 if self._reader.get() is snapshot:
                     break
-            self._is_stale |= is_changed or self._snapshot is not snapshot
-            if self._is_stale or self._tables is None:
-                self._tables = self._make_tables(snapshot, events)
-                self._snapshot = snapshot
-                self._is_stale = False
+            if self._snapshot is not snapshot:
+                self.changes.note_everyone()
+                self._snapshot, self._tables = snapshot, None
+                self._filled = self._older = None  # tables go with the instance that they are in
+            if self._is_stale or self._tables is None or self._filled is None:
+                self._renew(snapshot)
+            elif self._waiting:
+                self._add(snapshot, self._filled, self._tables)
+            assert self._tables is not None
             return snapshot, self._tables
 
-    def _make_tables(self, snapshot: Snapshot, events: Sequence[Event]) -> FreshTables:
+    def next_due(self, after: datetime) -> datetime | None:
+        """Return when the next memory that is dated in the future happens; None if there is none."""
+        with self._mutex:
+            snapshot, since, published = self._published_due
+            is_known = since <= after and (published is None or after < published)
+            if snapshot is not self._snapshot or not is_known:
+                snapshot = self._snapshot
+                published = None if snapshot is None else _next_due(snapshot, after)
+                self._published_due = (snapshot, after, published)
+            moments = [moment for moment in (published, *self._due) if moment is not None]
+        return min((moment for moment in moments if moment > after), default=None)
+
+    def _renew(self, snapshot: Snapshot) -> None:
         """Make the tables under new names: queries that run on the old ones are not disturbed."""
-        number = next(self._numbers)
-        memories = [event for event in events if event.event_type == "memory"]
-        tables = FreshTables(
-            memory_count=len(memories),
-            memories=f"memory.main.fresh_memories_{number}",
-            postings=f"memory.main.fresh_postings_{number}",
-            documents=f"memory.main.fresh_documents_{number}",
-            forgets=[
-                (event, ForgetPayload.model_validate(event.payload))
-                for event in events
-                if event.event_type == "forget"
-            ],
-        )
-        cursor = snapshot.cursor()
-        rows = f"fresh_input_{number}"
-        cursor.register(rows, _to_table(memories))
-        try:
-            cursor.execute(self._fill(_MEMORIES, tables.memories, rows))
-        finally:
-            cursor.unregister(rows)
-        cursor.execute(self._fill(_POSTINGS, tables.postings, tables.memories))
-        cursor.execute(self._fill(_DOCUMENTS, tables.documents, tables.memories))
-        self._drop_older(cursor, snapshot)
-        return tables
+        arrived = self._events.arrived()
+        filled = FilledTables(snapshot, self._project, next(self._numbers))
+        self._waiting, self._due = [], []
+        self._is_stale = True  # until it has succeeded
+        kept = filled.make(_memories(arrived))
+        self._note_due(kept)
+        if self._older is not None:  # those before the last: a query of another thread may still use the last
+            self._older.drop()
+        self._older, self._filled = self._filled, filled
+        empty = FreshTables(0, filled.memories, filled.postings, filled.documents)
+        self._tables = _with_more(empty, len(kept), arrived)
+        self._is_stale = False
 
-    def _fill(self, statement: str, table: str, source: str) -> str:
-        return statement.format(
-            table=table,
-            source=source,
-            content_hash=render(
-                self._project, "hash_key", (render(self._project, "normalised_text", "content"),)
-            ),
-            default_importance=variables(self._project)["default_importance"],
-            memory_key=render(self._project, "short_key", "cast(memory_id as varchar)"),
-            user_key=render(self._project, "search_user_key", "user_id"),
-            session_key=render(
-                self._project,
-                "search_session_key",
-                "user_id",
-                "agent_id",
-                "session_id",
-                "occurred_at",
-                "memory_id",
-            ),
-            words=render(self._project, "search_words", "content"),
-            is_question=render(self._project, "is_question", "content"),
-            terms=render(self._project, "search_terms", "vocabulary"),
-        )
-
-    def _drop_older(self, cursor: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
-        """Drop the tables before the last: a query of another thread may still use the last."""
-        if self._tables is None or self._snapshot is not snapshot:
-            self._older = []
+    def _add(self, snapshot: Snapshot, filled: FilledTables, tables: FreshTables) -> None:
+        """Append what has arrived; made anew if that belongs before something that is there."""
+        arrived = self._waiting
+        self._is_stale = True
+        memories = _memories(arrived)
+        kept = filled.add(memories) if memories else []
+        if kept is None:
+            self._renew(snapshot)
             return
-        for name in self._older:
-            cursor.execute(f"drop table if exists {name}")
-        self._older = [self._tables.memories, self._tables.postings, self._tables.documents]
+        self._note_due(kept)
+        self._tables = _with_more(tables, len(kept), arrived)
+        self._waiting = []
+        self._is_stale = False
+
+    def _note_due(self, kept: Iterable[Arrived]) -> None:
+        now = datetime.now(UTC)
+        moments = (*self._due, *(one.event.occurred_at for one in kept))
+        self._due = [moment for moment in moments if moment > now]
 
 
-def _to_table(memories: Sequence[Event]) -> pa.Table:
-    rows = [_to_row(event, arrival) for arrival, event in enumerate(memories)]
-    return pa.Table.from_pylist(rows, schema=_INPUT_SCHEMA)
+def _next_due(snapshot: Snapshot, after: datetime) -> datetime | None:
+    if snapshot.path is None:
+        return None
+    row = (
+        snapshot.cursor()
+        .execute(
+            "select min(occurred_at) from retrieval.search_documents where occurred_at > $1", [_naive(after)]
+        )
+        .fetchone()
+    )
+    return row[0].replace(tzinfo=UTC) if row and row[0] is not None else None
 
 
-def _to_row(event: Event, arrival: int) -> dict[str, object]:
-    memory = MemoryPayload.model_validate(event.payload)
-    return {
-        "arrival": arrival,
-        "memory_id": str(event.event_id),
-        "user_id": event.user_id,
-        "agent_id": event.agent_id,
-        "session_id": event.session_id,
-        "content": memory.content,
-        "role": memory.role,
-        "memory_type": memory.memory_type,
-        "tags": memory.tags,
-        "metadata": json.dumps(memory.metadata, ensure_ascii=False),
-        "importance": memory.importance,
-        "occurred_at": _naive(event.occurred_at),
-        "recorded_at": _naive(event.recorded_at),
-    }
+def _with_more(tables: FreshTables, count: int, arrived: Iterable[Arrived]) -> FreshTables:
+    orders = [
+        (one.event, ForgetPayload.model_validate(one.event.payload))
+        for one in arrived
+        if one.event.event_type == "forget"
+    ]
+    return replace(tables, memory_count=tables.memory_count + count, forgets=tables.forgets + orders)
+
+
+def _memories(arrived: Iterable[Arrived]) -> list[Arrived]:
+    return [one for one in arrived if one.event.event_type == "memory"]
 
 
 def _naive(moment: datetime) -> datetime:

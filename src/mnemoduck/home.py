@@ -86,6 +86,16 @@ class Home:
         return self.path / "archive"
 
     @property
+    def news(self) -> Path:
+        """16 bytes that differ after every change that readers must know of; see `mnemoduck.news`."""
+        return self.path / "news"
+
+    @property
+    def recall_statistics(self) -> Path:
+        """How often recall was answered from the caches of all processes so far."""
+        return self.logs / "recall_cache.json"
+
+    @property
     def logs(self) -> Path:
         return self.path / "logs"
 

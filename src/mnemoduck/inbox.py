@@ -35,6 +35,7 @@ from pathlib import Path
 from mnemoduck.errors import InvalidEventError, StorageError
 from mnemoduck.events import MAX_LINE_BYTES, Event, parse_event
 from mnemoduck.home import FILE_MODE, FOLDER_MODE, Home, sync_folder
+from mnemoduck.news import News
 from mnemoduck.quarantine import Rejection, quarantine
 
 OPEN_SUFFIX = ".open"
@@ -43,6 +44,9 @@ SEALED_SUFFIX = ".jsonl"
 MAX_SEGMENT_BYTES = 64 * 1024 * 1024
 """A writer seals its segment at this size, which bounds what one step of the loader reads."""
 
+VISIBLE_EVENT_TYPES = frozenset({"memory", "forget"})
+"""What readers see before the pipeline has run; all other events change nothing until they are built in."""
+
 LOCK_PATIENCE = 0.5
 """Seconds that sealing waits for a writer that holds its lock (one that was stopped, say)."""
 
@@ -50,8 +54,11 @@ LOCK_PATIENCE = 0.5
 class InboxWriter:
     """Appends lines to a segment of its own. Safe to share between threads and across fork."""
 
-    def __init__(self, home: Home, *, max_segment_bytes: int = MAX_SEGMENT_BYTES) -> None:
+    def __init__(
+        self, home: Home, *, max_segment_bytes: int = MAX_SEGMENT_BYTES, news: News | None = None
+    ) -> None:
         self._home = home
+        self._news = news or News(home)
         self._max_segment_bytes = max_segment_bytes
         self._mutex = threading.Lock()
         self._descriptor: int | None = None
@@ -60,8 +67,13 @@ class InboxWriter:
         self._is_name_durable = False
         _writers.add(self)
 
-    def append(self, lines: Sequence[bytes], *, durable: bool = False) -> None:
+    def append(self, lines: Sequence[bytes], *, durable: bool = False, is_news: bool = True) -> None:
         """Append whole lines (each with its newline); when this returns, they are acknowledged.
+
+        Args:
+            durable: wait until they are on disk.
+            is_news: whether readers have to know before the next build, which they have not to of events
+                of other types than `VISIBLE_EVENT_TYPES`.
 
         Raises:
             StorageError: the disk refused the write; none of the lines was acknowledged, and what
@@ -78,7 +90,7 @@ class InboxWriter:
             return
         with self._mutex:
             try:
-                size = self._append(data, durable=durable)
+                size = self._append(data, durable=durable, is_news=is_news)
             except BaseException as error:
                 self._abandon()
                 if not isinstance(error, OSError):
@@ -97,7 +109,7 @@ class InboxWriter:
                 self._seal_own()
             self._abandon()
 
-    def _append(self, data: bytes, *, durable: bool) -> int:
+    def _append(self, data: bytes, *, durable: bool, is_news: bool) -> int:
         descriptor = self._lock_own_segment()
         try:
             start = os.fstat(descriptor).st_size
@@ -108,8 +120,12 @@ class InboxWriter:
                     if not self._is_name_durable:
                         sync_folder(self._home.inbox)
                         self._is_name_durable = True
+                if is_news:  # before it is acknowledged: see mnemoduck.news
+                    self._news.announce()
             except BaseException:  # Ctrl-C too: the next line must not be glued to half of this one
                 os.ftruncate(descriptor, start)
+                with contextlib.suppress(OSError, StorageError):
+                    self._news.announce()  # a reader may have seen what is taken back
                 raise
             return start + len(data)
         finally:
@@ -130,6 +146,7 @@ class InboxWriter:
 
     def _open_segment(self) -> None:
         self._abandon()
+        self._news.renew()
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
         name = f"{stamp}-{os.getpid()}-{secrets.token_hex(4)}{OPEN_SUFFIX}"
         self._path = self._home.inbox / name
@@ -248,77 +265,145 @@ def retire_loaded(home: Home, published_batch_seq: int) -> int:
     return retired
 
 
+@dataclass(frozen=True)
+class Arrived:
+    """An event and its place in the inbox; places are ordered as staging orders what one batch loads."""
+
+    segment: str
+    line: int
+    event: Event
+
+    @property
+    def place(self) -> tuple[str, int]:
+        return self.segment, self.line
+
+
+@dataclass
+class Advance:
+    """What has changed since the last look. `is_reduced`: something that was there is gone.
+
+    What was there is gone when its batch is published, or when a write that failed was taken back; then
+    `added` may hold events that were there before.
+    """
+
+    added: list[Arrived] = field(default_factory=list)
+    is_reduced: bool = False
+
+
 class FreshEvents:
     """The events that arrived after a batch: read from the inbox, each byte once per process.
 
     A segment keeps its stem through sealing and loading, so what was read of it while it was open
     is not read again. Not shared between threads without a lock of the caller's.
+
+    Args:
+        event_types: keep events of these types only; None keeps all.
+
+    Cost of a look: one listing of each folder, and one stat of each segment that is open.
     """
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, event_types: frozenset[str] | None = None) -> None:
         self._home = home
+        self._event_types = event_types
         self._offsets: dict[str, int] = {}
-        self._events: dict[str, list[Event]] = {}
+        self._arrived: dict[str, list[Arrived]] = {}
+        self._whole: set[str] = set()
+        """Sealed and read to the end: nobody writes to them any more."""
 
     def read(self, after_batch_seq: int) -> tuple[list[Event], bool]:
         """Return the fresh events, oldest segment first, and whether they changed since the last call.
 
         Lines that are no events are left out here; the loader quarantines and counts them.
         """
-        is_changed = False
+        advance = self.advance(after_batch_seq)
+        return [one.event for one in self.arrived()], bool(advance.added) or advance.is_reduced
+
+    def arrived(self) -> list[Arrived]:
+        """Return the fresh events as of the last look, oldest segment first."""
+        return [one for stem in sorted(self._arrived) for one in self._arrived[stem]]
+
+    def advance(self, after_batch_seq: int) -> Advance:
+        """Look, and return what has changed since the last look."""
+        advance = Advance()
         while True:
             try:
                 segments = self._list(after_batch_seq)
-                is_changed |= self._forget_all_but(segments)
+                advance.is_reduced |= self._forget_all_but(segments)
                 for stem, path in segments.items():
-                    is_changed |= self._read_new_lines(stem, path)
+                    if stem not in self._whole:
+                        self._read_new_lines(stem, path, advance)
             except FileNotFoundError as error:
                 if not self._home.loaded.is_dir():
                     raise StorageError(f"The home {self._home.path} was moved or deleted.") from error
                 continue  # sealed, moved or deleted between listing and reading: list again
-            return [event for stem in segments for event in self._events.get(stem, ())], is_changed
+            return advance
 
-    def _list(self, after_batch_seq: int) -> dict[str, Path]:
-        found: dict[str, Path] = {}
+    def _list(self, after_batch_seq: int) -> dict[str, str]:
+        found: dict[str, str] = {}
         # In the order in which a segment moves, so that one that moves meanwhile is seen at least once.
-        for pattern in (f"*{OPEN_SUFFIX}", f"*{SEALED_SUFFIX}"):
-            found.update((path.stem, path) for path in self._home.inbox.glob(pattern))
-        for folder in _loaded_folders(self._home):
-            if int(folder.name) > after_batch_seq:
-                found.update((path.stem, path) for path in folder.glob(f"*{SEALED_SUFFIX}"))
+        for suffix in (OPEN_SUFFIX, SEALED_SUFFIX):
+            found.update(_segments_in(str(self._home.inbox), suffix))
+        loaded = str(self._home.loaded)
+        for name in sorted(name for name in os.listdir(loaded) if name.isdigit()):
+            segments = _segments_in(f"{loaded}/{name}", SEALED_SUFFIX)
+            if int(name) > after_batch_seq:
+                found.update(segments)
             else:
-                for path in folder.glob(f"*{SEALED_SUFFIX}"):
-                    found.pop(path.stem, None)
+                for stem in segments:
+                    found.pop(stem, None)
         return dict(sorted(found.items()))
 
-    def _forget_all_but(self, segments: dict[str, Path]) -> bool:
+    def _forget_all_but(self, segments: dict[str, str]) -> bool:
         gone = [stem for stem in self._offsets if stem not in segments]
         for stem in gone:
-            del self._offsets[stem]
-            self._events.pop(stem, None)
+            self._forget(stem)
         return bool(gone)
 
-    def _read_new_lines(self, stem: str, path: Path) -> bool:
+    def _forget(self, stem: str) -> None:
+        self._offsets.pop(stem, None)
+        self._arrived.pop(stem, None)
+        self._whole.discard(stem)
+
+    def _read_new_lines(self, stem: str, path: str, advance: Advance) -> None:
         offset = self._offsets.get(stem, 0)
-        size = path.stat().st_size
+        size = os.stat(path).st_size
         if size < offset:  # a write that failed was taken back
-            del self._offsets[stem], self._events[stem]
-            self._read_new_lines(stem, path)
-            return True
-        if size == offset:
-            self._offsets.setdefault(stem, 0)
-            return False
-        with path.open("rb") as file:
-            file.seek(offset)
-            data = file.read()
-        end = data.rfind(b"\n") + 1
-        events = self._events.setdefault(stem, [])
-        before = len(events)
-        for line in data[:end].split(b"\n"):
+            self._forget(stem)
+            advance.is_reduced = True
+            offset = 0
+        if size > offset:
+            with open(path, "rb") as file:
+                file.seek(offset)
+                data = file.read()
+            end = data.rfind(b"\n") + 1
+            self._keep(stem, data[:end], advance)
+            offset += end
+        self._offsets[stem] = offset
+        if path.endswith(SEALED_SUFFIX) and offset >= size:
+            self._whole.add(stem)
+
+    def _keep(self, stem: str, lines: bytes, advance: Advance) -> None:
+        kept = self._arrived.setdefault(stem, [])
+        for line in lines.split(b"\n"):
             with contextlib.suppress(InvalidEventError):
-                events.append(parse_event(line))
-        self._offsets[stem] = offset + end
-        return len(events) > before
+                event = parse_event(line)
+                if self._event_types is None or event.event_type in self._event_types:
+                    one = Arrived(stem, len(kept), event)
+                    kept.append(one)
+                    advance.added.append(one)
+
+
+def _segments_in(folder: str, suffix: str) -> dict[str, str]:
+    """Return the paths of the segments in a folder by their stems; none if the folder is gone."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return {}
+    return {
+        name[: -len(suffix)]: f"{folder}/{name}"
+        for name in names
+        if name.endswith(suffix) and not name.startswith(".")
+    }
 
 
 def iterate_lines(path: Path, *, chunk_bytes: int = 1 << 20) -> Iterator[tuple[int, bytes]]:

@@ -29,10 +29,14 @@ from mnemoduck.events import Event, new_event
 from mnemoduck.facts import FactReader, FactRecord
 from mnemoduck.fresh import FreshReader
 from mnemoduck.home import Home, open_home
-from mnemoduck.inbox import InboxWriter
+from mnemoduck.inbox import VISIBLE_EVENT_TYPES, InboxWriter
+from mnemoduck.news import News
 from mnemoduck.project import find_project
 from mnemoduck.reader import LongTermMemory, MemoryReader, StoredMemory, WorkingMemorySlot
 from mnemoduck.recall import Recaller, RecallRequest, Recollection
+from mnemoduck.recall.cache import DEFAULT_CACHE_BYTES, DEFAULT_CACHE_SECONDS, RecallCache
+from mnemoduck.recall.levels import LevelStatistics
+from mnemoduck.recall.statistics import StatisticsFile
 from mnemoduck.scope import Scope, check_unicode
 from mnemoduck.warehouse import SnapshotReader
 
@@ -49,15 +53,32 @@ class Memory:
     Args:
         home: the home folder; default MNEMODUCK_HOME, else `.mnemoduck` in the working folder. It is
             made if it is missing.
+        cache_bytes: memory for what recall was asked before, in this process; 0 for none. What is used
+            least makes room.
+        cache_seconds: how long an answer of recall is good for if nothing changes (strength fades with
+            time); what is remembered, forgotten or published changes it at once.
 
     Raises:
         HomeError: the folder is not a home or cannot be used.
+        UsageError: `cache_bytes` or `cache_seconds` is negative.
     """
 
-    def __init__(self, home: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        home: str | Path | None = None,
+        *,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        cache_seconds: float = DEFAULT_CACHE_SECONDS,
+    ) -> None:
+        if cache_bytes < 0 or not cache_seconds >= 0:
+            raise UsageError(
+                f"cache_bytes is {cache_bytes} and cache_seconds {cache_seconds}; neither can be less than 0."
+            )
         self._home = open_home(home)
-        self._writer = InboxWriter(self._home)
-        self._opened = _Readers(self._home)
+        self._news = News(self._home)
+        self._writer = InboxWriter(self._home, news=self._news)
+        self._cache_size = (cache_bytes, cache_seconds)
+        self._opened = self._open_readers()
         self._inherited: list[_Readers] = []
 
     @property
@@ -120,9 +141,13 @@ class Memory:
 
     def remember_many(self, events: Iterable[Event], *, durable: bool = False) -> int:
         """Append ready-made events in one write and return how many; all are acknowledged, or none."""
-        lines = [event.to_line() for event in events]
-        self._writer.append(lines, durable=durable)
-        return len(lines)
+        appended = list(events)
+        self._writer.append(
+            [event.to_line() for event in appended],
+            durable=durable,
+            is_news=any(event.event_type in VISIBLE_EVENT_TYPES for event in appended),
+        )
+        return len(appended)
 
     def forget(
         self,
@@ -212,7 +237,7 @@ class Memory:
             agent_id=agent_id,
             session_id=session_id,
         )
-        self._writer.append([event.to_line()], durable=durable)
+        self._writer.append([event.to_line()], durable=durable, is_news=False)
         return event.event_id
 
     def recall(
@@ -383,6 +408,13 @@ class Memory:
             raise QueryError(" ".join([f"The query failed: {error}", fault]).strip()) from error
         return relation
 
+    def cache_statistics(self) -> dict[str, LevelStatistics]:
+        """Return what recall's caches have done in this process: of "results", "queries" and "vectors".
+
+        `mnemoduck status` tells it of all processes so far.
+        """
+        return self._readers.cache.statistics
+
     def close(self) -> None:
         """Seal what this object has written and close what it has opened."""
         self._writer.close()
@@ -403,20 +435,27 @@ class Memory:
     def _readers(self) -> _Readers:
         if self._opened.pid != os.getpid():
             self._inherited.append(self._opened)  # never closed here: its threads are the parent's
-            self._opened = _Readers(self._home)
+            self._opened = self._open_readers()
         return self._opened
+
+    def _open_readers(self) -> _Readers:
+        return _Readers(self._home, self._news, *self._cache_size)
 
 
 class _Readers:
     """What one process has opened to read. Safe between threads; a forked child needs its own."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, news: News, cache_bytes: int, cache_seconds: float) -> None:
         self.pid = os.getpid()
+        self._news = news
+        self._cache_size = (cache_bytes, cache_seconds)
         self.snapshots = SnapshotReader(home)
         # An instance of its own: what a user's SQL does to it cannot disturb recall.
         self.sql_snapshots = SnapshotReader(home)
         self._home = home
         self._mutex = threading.RLock()
+        self._fresh: FreshReader | None = None
+        self._cache: RecallCache | None = None
         self._asker: Asker | None = None
         self._memory: MemoryReader | None = None
         self._recaller: Recaller | None = None
@@ -426,11 +465,31 @@ class _Readers:
         return FactReader(self.snapshots, find_project())
 
     @property
+    def fresh(self) -> FreshReader:
+        with self._mutex:
+            if self._fresh is None:
+                self._fresh = FreshReader(self._home, self.snapshots, find_project())
+            return self._fresh
+
+    @property
+    def cache(self) -> RecallCache:
+        with self._mutex:
+            if self._cache is None:
+                budget_bytes, seconds = self._cache_size
+                self._cache = RecallCache(
+                    self.fresh,
+                    self._news,
+                    budget_bytes=budget_bytes,
+                    seconds=seconds,
+                    statistics_file=StatisticsFile(self._home),
+                )
+            return self._cache
+
+    @property
     def asker(self) -> Asker:
         with self._mutex:
             if self._asker is None:
-                project = find_project()
-                self._asker = Asker(FreshReader(self._home, self.snapshots, project), project)
+                self._asker = Asker(self.fresh, find_project())
             return self._asker
 
     @property
@@ -442,12 +501,16 @@ class _Readers:
 
     @property
     def recaller(self) -> Recaller:
+        if self._recaller is not None:
+            return self._recaller
         with self._mutex:
             if self._recaller is None:
-                self._recaller = Recaller(self.asker, self.memory)
+                self._recaller = Recaller(self.asker, self.memory, self.cache)
             return self._recaller
 
     def close(self) -> None:
+        if self._cache is not None:
+            self._cache.close()
         self.snapshots.close()
         self.sql_snapshots.close()
 

@@ -16,10 +16,13 @@ class Scope:
     session_id: str | None = None
 
     def __post_init__(self) -> None:
-        for name, value in self.as_dict().items():
-            if value is not None and (not isinstance(value, str) or not value):
+        for name in ("user_id", "agent_id", "session_id"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if not isinstance(value, str) or not value:
                 raise UsageError(f"{name} must be a text that is not empty, or None for any; got {value!r}.")
-            check_unicode(name, value or "")
+            check_unicode(name, value)
 
     def as_dict(self) -> dict[str, str | None]:
         return {"user_id": self.user_id, "agent_id": self.agent_id, "session_id": self.session_id}

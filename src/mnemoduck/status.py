@@ -12,6 +12,7 @@ from mnemoduck.home import Home
 from mnemoduck.inbox import FreshEvents
 from mnemoduck.pipeline.lock import find_holder
 from mnemoduck.quarantine import count_quarantined
+from mnemoduck.recall.statistics import read_statistics
 from mnemoduck.warehouse import Snapshot, SnapshotReader
 
 _COUNTS = """
@@ -24,7 +25,10 @@ _COUNTS = """
 
 @dataclass(frozen=True)
 class Status:
-    """Counts are of the published snapshot but `waiting_events`, which it does not contain yet."""
+    """Counts are of the published snapshot but `waiting_events`, which it does not contain yet.
+
+    `recall_cache` has the hits, misses, evictions and hit_rate of each level, of all processes so far.
+    """
 
     home: str
     snapshot: str | None
@@ -36,6 +40,7 @@ class Status:
     waiting_events: int
     quarantined_lines: int
     running: str | None
+    recall_cache: dict[str, dict[str, Any]]
     bytes: dict[str, int]
 
     def as_dict(self) -> dict[str, Any]:
@@ -70,6 +75,7 @@ def read_status(home: Home) -> Status:
         waiting_events=len(waiting),
         quarantined_lines=count_quarantined(home),
         running=find_holder(home),
+        recall_cache=read_statistics(home),
         bytes={
             name: sum(_size_of(file) for file in path.rglob("*"))
             for name, path in (

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
+from uuid import UUID
 
 import duckdb
 import pytest
@@ -18,6 +20,8 @@ from hypothesis import HealthCheck, settings
 
 from mnemoduck.home import Home, open_home
 from mnemoduck.memory import Memory
+from mnemoduck.news import News
+from mnemoduck.project import find_project, render
 
 # The machine may be busy: what is tested is behaviour, never how long it takes.
 settings.register_profile(
@@ -101,3 +105,36 @@ def write_snapshot(home: Home, batch_seq: int) -> Path:
 @pytest.fixture
 def make_snapshot(home: Home) -> Callable[[int], Path]:
     return functools.partial(write_snapshot, home)
+
+
+@pytest.fixture
+def search_snapshot(home: Home) -> Callable[..., Path]:
+    return functools.partial(write_search_snapshot, home)
+
+
+def write_search_snapshot(
+    home: Home, batch_seq: int, memory_ids: Sequence[UUID], occurred_at: Sequence[datetime] = ()
+) -> Path:
+    """Put a snapshot in place that has the index of memories, as far as fresh tables ask for it."""
+    project = find_project()
+    path = home.published / f"20260101T00000{batch_seq}000000Z-{len(memory_ids):012x}.duckdb"
+    times = [moment.replace(tzinfo=None) for moment in occurred_at] or [datetime(2026, 1, 1)] * len(
+        memory_ids
+    )
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("create schema staging; create schema retrieval")
+        connection.execute(f"create table staging.raw_batches as select {batch_seq}::bigint as batch_seq")
+        connection.execute(
+            "create table retrieval.search_documents "
+            "(memory_id uuid, memory_key bigint, occurred_at timestamp)"
+        )
+        key = render(project, "short_key", "cast(memory_id as varchar)")
+        for memory_id, moment in zip(memory_ids, times, strict=True):
+            connection.execute(
+                f"insert into retrieval.search_documents select memory_id, {key}, $2 "
+                "from (select cast($1 as uuid) as memory_id)",
+                [str(memory_id), moment],
+            )
+    home.current.write_text(path.name + "\n")
+    News(home).announce()
+    return path

@@ -169,7 +169,7 @@ def test_a_change_is_told_even_if_a_segment_moves_while_it_is_read(
     list_segments = reader._list
     passes: list[int] = []
 
-    def list_and_seal(after_batch_seq: int) -> dict[str, Path]:
+    def list_and_seal(after_batch_seq: int) -> dict[str, str]:
         found = list_segments(after_batch_seq)
         passes.append(len(found))
         if len(passes) == 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -245,6 +246,7 @@ def status_command(home: Path | None, as_json: bool) -> None:
         "waiting": f"{status.waiting_events:,} events for the next run",
         "quarantine": f"{status.quarantined_lines:,} lines",
         "run": status.running or "none at work",
+        "recall cache": _describe_cache(status.recall_cache),
         "disk": ", ".join(f"{name} {format_bytes(size)}" for name, size in status.bytes.items()),
     }
     for name, text in lines.items():
@@ -258,3 +260,13 @@ def _existing(home: Path | None) -> Memory:
 
 def _with_role(role: str | None, content: str) -> str:
     return f"{one_line(role)}: {one_line(content)}" if role else one_line(content)
+
+
+def _describe_cache(levels: dict[str, dict[str, Any]]) -> str:
+    """Return how often each level had what was looked for."""
+    rates = [
+        f"{name} {level['hit_rate']:.1%} of {level['hits'] + level['misses']:,}"
+        for name, level in levels.items()
+        if level["hit_rate"] is not None
+    ]
+    return ", ".join(rates) or "not used yet"

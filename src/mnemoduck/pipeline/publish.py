@@ -11,6 +11,7 @@ blocks (`cp --reflink=auto`); see docs/decisions/0003-publish-by-copy.md.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -25,6 +26,7 @@ from mnemoduck.archive import archived_files, remove_unfinished_archives, remove
 from mnemoduck.errors import StorageError
 from mnemoduck.home import Home, sync_file, sync_folder, write_atomically
 from mnemoduck.inbox import retire_loaded
+from mnemoduck.news import News
 
 KEPT_SNAPSHOTS = 2
 """The current snapshot and the one before it, for readers that are about to open it."""
@@ -54,6 +56,8 @@ def publish(home: Home, fingerprint: str, batch_seq: int) -> str:
     os.replace(temporary, snapshot)
     sync_folder(home.published)
     write_atomically(home.current, snapshot.name + "\n")
+    with contextlib.suppress(OSError, StorageError):  # readers look of themselves now and then
+        News(home).announce()
     retire_loaded(home, batch_seq)
     _prune(home, snapshot)
     _clean_archive(home)

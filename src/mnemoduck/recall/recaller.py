@@ -6,6 +6,8 @@ from dataclasses import asdict
 
 from mnemoduck.asking import Asker
 from mnemoduck.reader import MemoryReader, check_limit
+from mnemoduck.recall.cache import RecallCache
+from mnemoduck.recall.frozen import FrozenList, freeze
 from mnemoduck.recall.query import check_query, read_query
 from mnemoduck.recall.ranking import rank
 from mnemoduck.recall.records import RecallRequest, Recollection
@@ -14,22 +16,27 @@ from mnemoduck.recall.records import RecallRequest, Recollection
 class Recaller:
     """Answers questions to one home. Safe between threads."""
 
-    def __init__(self, asker: Asker, reader: MemoryReader) -> None:
+    def __init__(self, asker: Asker, reader: MemoryReader, cache: RecallCache) -> None:
         self._asker = asker
         self._reader = reader
+        self._cache = cache
 
     def recall(self, request: RecallRequest) -> list[Recollection]:
         """Return the memories of the scope that answer the query best, best first.
 
-        An empty query, or one without any letter or digit, matches nothing.
+        An empty query, or one without any letter or digit, matches nothing. The list is the caller's, what
+        is in it may be given to others and cannot be changed.
 
         Raises:
             UsageError: the limit is not between 0 and 10,000, or the query longer than 100,000
                 characters.
         """
-        check_limit(request.limit)
+        check_limit(request.limit)  # before the cache, to which True is 1
+        return self._cache.answer(request, self._compute)
+
+    def _compute(self, request: RecallRequest) -> list[Recollection]:
         check_query(request.query)
-        query = read_query(self._asker, request.query)
+        query = self._cache.queries.get_or_make(request.query, lambda: read_query(self._asker, request.query))
         found = rank(
             self._asker,
             query,
@@ -42,12 +49,14 @@ class Recaller:
         return [
             Recollection(
                 **{
-                    name: value for name, value in asdict(stored[one.memory_id]).items() if name != "is_fresh"
+                    name: freeze(value)
+                    for name, value in asdict(stored[one.memory_id]).items()
+                    if name != "is_fresh"
                 },
                 is_fresh=one.is_fresh,
                 score=one.score,
                 parts=one.parts,
-                matched_terms=list(one.matched_terms),
+                matched_terms=FrozenList(one.matched_terms),
                 support_count=one.support_count,
             )
             for one in found

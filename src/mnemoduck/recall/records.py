@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from mnemoduck.reader import StoredMemory
+from mnemoduck.recall.frozen import thaw
 from mnemoduck.scope import Scope
 
 
@@ -58,7 +59,8 @@ class Recollection(StoredMemory):
     """A memory that answers a query. `score` is above 0 and comparable within one recall; `parts` make it up.
 
     `matched_terms` are the terms of the query that are in it: none, if it is found by its neighbours.
-    `support_count` tells how often the same words were remembered in the scope of the query.
+    `support_count` tells how often the same words were remembered in the scope of the query. Lists and dicts
+    in it refuse to be changed: take `list(…)` or `dict(…)` of them, or `as_dict()`.
     """
 
     score: float
@@ -67,4 +69,5 @@ class Recollection(StoredMemory):
     support_count: int
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return a dict of the caller's own, in which lists and dicts are plain ones."""
+        return dict(thaw(asdict(self)))
