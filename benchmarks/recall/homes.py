@@ -109,9 +109,7 @@ def build_home(corpus: Corpus, layout: str, folder: Path) -> tuple[Home, dict[st
         found["rows"] = _count(connection, "retrieval.search_documents")
         found["postings"] = _count(connection, "retrieval.search_postings")
         found["warehouse_bytes"] = home.warehouse.stat().st_size
-        found["index_bytes"] = sum(
-            _bytes_of(connection, f"retrieval.{table}") for table in INDEX_MODELS
-        )
+        found["index_bytes"] = sum(_bytes_of(connection, f"retrieval.{table}") for table in INDEX_MODELS)
     if found["rows"] != corpus.memories:
         raise RuntimeError(f"of {corpus.memories:,} memories {found['rows']:,} are in the index")
     return home, found
