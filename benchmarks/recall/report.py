@@ -211,7 +211,10 @@ def _page(sizes: list[Size]) -> Iterator[str]:
     yield "- SQLite FTS5: tokenize = 'porter unicode61', users a column of the index"
     yield "- Chroma: PersistentClient, HNSW and l2 as by default, users as metadata"
     yield "- LanceDB vectors: a table without an index, as it is created: exact, all vectors are read"
-    yield "- LanceDB full text: `create_fts_index` as by default (BM25, English stems, without stop words), and an index of users"
+    yield (
+        "- LanceDB full text: `create_fts_index` as by default (BM25, English stems, no stop words), and "
+        "an index of users"
+    )
     yield "- rank-bm25: BM25Okapi, all in Python's memory, nothing on disk; a user's texts by their numbers"
     for size in sizes:
         yield ""

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 from benchmarks.recall.homes import ADD_ROUNDS, ADDED, LAYOUTS, MANY, ONE, make_corpus, user_name
-from benchmarks.recall.measure import Latencies, measure_recall, measure_scans
+from benchmarks.recall.measure import Latencies
 from benchmarks.recall.peers import DIMENSION, Fts5, measure_peer, vectors
-from benchmarks.recall.queries import Question, draw_questions
+from benchmarks.recall.queries import Question
 from benchmarks.recall.report import (
     CACHED_AT_LEAST,
     FTS5_SHARE_AT_MOST,
@@ -122,7 +122,7 @@ def test_a_peer_is_filled_and_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_recall_is_timed_through_the_public_interface_on_a_home_of_the_benchmark(tmp_path: Path) -> None:
-    """The whole harness at its smallest, with the real dbt: what it would take to run for hours shows here."""
+    """The whole harness at its smallest, with the real dbt and with no peer to be had."""
     out = tmp_path / "result.json"
     _benchmark(
         *("run", "--rows", "1000", "--questions", "60", "--seconds", "0.2", "--no-adding"),
