@@ -65,6 +65,19 @@ bench-layers: $(READY) ## Measure each layer at 10k, 100k and 1M memories, full 
 	$(BIN)/python -m benchmarks.layers run --rows 10000 --rows 100000 --rows 1000000
 	$(BIN)/python -m benchmarks.layers report
 
+PEERS := target/peers
+
+.PHONY: bench-recall
+bench-recall: $(READY) $(PEERS)/.ready ## Measure recall at 10k, 100k and 1M memories, and its peers (20 minutes, 10 GB of disk)
+	$(BIN)/python -m benchmarks.recall run --peers-python $(PEERS)/bin/python
+	$(BIN)/python -m benchmarks.recall report
+
+$(PEERS)/.ready: pyproject.toml
+	@$(BIN)/python -m venv --clear $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check '.[peers]' || \
+		echo "The peers could not be installed: they are left out, and the page says so." >&2
+	@touch $@
+
 .PHONY: bench-science
 bench-science: $(READY) ## Run the studies of memory anew and write docs/science.md (seconds)
 	$(BIN)/python -m benchmarks.science run

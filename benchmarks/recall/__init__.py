@@ -1,0 +1,1 @@
+"""How quick recall is, beside engines that people search text and vectors with."""
