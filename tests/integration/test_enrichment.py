@@ -55,8 +55,8 @@ def remember(bench: Workbench, contents: list[str], day: str = "2026-03-02") -> 
 
 def build(bench: Workbench, server: OllamaDouble, *options: str, **variables: Any) -> Done:
     """Run plain `dbt build` with a model server."""
-    chosen = json.dumps({**WARM, "llm_host": server.url, **variables})
-    done = bench.dbt("build", "--vars", chosen, *options)
+    chosen = json.dumps({**WARM, **variables})
+    done = bench.dbt("build", "--vars", chosen, *options, OLLAMA_HOST=server.url)
     assert done.code == 0, done.out + done.err
     return done
 
