@@ -186,8 +186,7 @@ def test_a_kill_in_the_middle_of_the_calls_loses_no_answer_that_was_committed(
     remember(bench, [f"Note {number}: the meeting is moved to room {number}." for number in range(300)])
     server.delay = 0.02
     variables = {**WARM, "llm_host": server.url, "llm_commit_seconds": 0.2}
-    dbt = ["dbt", "build", "--vars", json.dumps(variables)]
-    process = bench.start(*dbt, f"--target-path={bench.home}-target", f"--log-path={bench.home}-logs")
+    process = bench.start_dbt("build", "--vars", json.dumps(variables))
     deadline = time.monotonic() + 120
     while server.count("/api/chat") < 250 and time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()

@@ -375,9 +375,7 @@ def test_a_late_memory_joins_two_sessions_and_leaves_the_others_alone(bench: Wor
     def sessions() -> dict[str, object]:
         run(bench, "--select", "+short_term_memories")
         with duckdb.connect(str(bench.home / "warehouse.duckdb"), read_only=True) as connection:
-            return dict(
-                connection.execute("select content, activity_id from short_term_memories").fetchall()
-            )
+            return dict(connection.execute("select content, activity_id from short_term_memories").fetchall())
 
     write(bench.home, [at(0, "one"), at(50, "two"), at(300, "three")])
     first = sessions()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -15,9 +17,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import duckdb
+import pytest
 import yaml
+
+from mnemoduck.cli import main
 
 PROJECT = Path(__file__).resolve().parents[2]
 SAMPLE_STREAM = PROJECT / "seeds" / "sample_stream.jsonl"
@@ -69,6 +75,21 @@ class Workbench:
 
     def mnemoduck(self, *arguments: str, cwd: Path | None = None, **environment: str) -> Done:
         return self._run([str(_bin("mnemoduck")), *arguments], cwd or PROJECT, environment)
+
+    def mnemoduck_here(self, *arguments: str) -> Done:
+        """Call what `mnemoduck` does in this process: a new one takes a second to begin."""
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            mock.patch.dict(os.environ, self._environment({})),
+            mock.patch.object(sys, "argv", ["mnemoduck", *arguments]),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            contextlib.chdir(PROJECT),
+            pytest.raises(SystemExit) as ended,
+        ):
+            main()
+        assert isinstance(ended.value.code, int)
+        return Done(ended.value.code, out.getvalue(), err.getvalue())
 
     def dbt(self, *arguments: str, project: Path = PROJECT, **environment: str) -> Done:
         artifacts = [f"--target-path={self.home}-target", f"--log-path={self.home}-logs"]
