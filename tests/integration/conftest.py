@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.integration.workbench import PROJECT, SAMPLE_STREAM, Workbench
+from tests.integration.workbench import PROJECT, SAMPLE_STREAM, SHARED_VARIABLE, Workbench, made_once
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Say where the workers of this run of the tests share what takes long to make."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    os.environ[SHARED_VARIABLE] = str(folder)
 
 
 @pytest.fixture
@@ -18,13 +28,21 @@ def bench(tmp_path: Path) -> Workbench:
 
 
 @pytest.fixture(scope="session")
-def built_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with the sample stream, built and published; do not change it: see `sample`."""
-    bench = Workbench(tmp_path_factory.mktemp("sample") / "home")
-    done = bench.mnemoduck("ingest", str(SAMPLE_STREAM))
-    assert done.code == 0, done.out + done.err
-    bench.build()
-    return bench.home
+def built_home() -> Path:
+    """A home with the sample stream, built and published; do not change it: see `sample`.
+
+    Built by plain dbt, which said what is in the file `said` beside it.
+    """
+
+    def build(folder: Path) -> None:
+        bench = Workbench(folder / "home")
+        done = bench.mnemoduck("ingest", str(SAMPLE_STREAM))
+        assert done.code == 0, done.out + done.err
+        done = bench.dbt("build")
+        assert done.code == 0, done.out + done.err
+        (folder / "said").write_text(done.out)
+
+    return made_once("sample", build) / "home"
 
 
 @pytest.fixture

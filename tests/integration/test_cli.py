@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mnemoduck import Memory
 from tests.integration.workbench import SAMPLE_END, SAMPLE_STREAM, Workbench
 
 HOSTILE = "Robert'); drop table memories;-- {{ var('x') }} \x1b[31mred\x1b]0;title\x07 \u202egnp.exe \x9b2J"
@@ -134,9 +135,9 @@ def test_output_into_a_closed_pipe_is_no_error(read_only_sample: Workbench) -> N
     ],
 )
 def test_a_mistake_of_the_user_ends_in_a_sentence_and_exit_code_2(
-    sample: Workbench, arguments: list[str], sentence: str
+    read_only_sample: Workbench, arguments: list[str], sentence: str
 ) -> None:
-    done = sample.mnemoduck(*arguments)
+    done = read_only_sample.mnemoduck_here(*arguments)
     assert done.code == 2, done.out + done.err
     assert sentence in " ".join(done.err.split())
     assert_is_a_sentence(done.err)
@@ -149,7 +150,7 @@ def test_a_mistake_of_the_user_ends_in_a_sentence_and_exit_code_2(
 )
 class TestAHomeThatIsNone:
     def test_a_missing_home_is_named(self, bench: Workbench, command: list[str]) -> None:
-        done = bench.mnemoduck(*command)
+        done = bench.mnemoduck(*command)  # a process of its own, once for each command
         assert done.code == 2
         assert str(bench.home) in done.err.replace("\n", "")
         assert "mnemoduck init" in done.err
@@ -160,14 +161,14 @@ class TestAHomeThatIsNone:
     ) -> None:
         bench.home.mkdir()
         (bench.home / "thesis.tex").write_text("mine")
-        done = bench.mnemoduck(*command)
+        done = bench.mnemoduck_here(*command)
         assert done.code == 2
         assert "is not a mnemoduck home" in done.err
         assert os.listdir(bench.home) == ["thesis.tex"]
 
     def test_a_file_is_no_home(self, bench: Workbench, command: list[str]) -> None:
         bench.home.write_text("a file")
-        done = bench.mnemoduck(*command)
+        done = bench.mnemoduck_here(*command)
         assert done.code == 2
         assert_is_a_sentence(done.err)
 
@@ -210,12 +211,12 @@ def test_a_damaged_snapshot_is_named_with_what_to_do(sample: Workbench) -> None:
 
 
 def test_every_command_has_help_that_begins_with_a_sentence(bench: Workbench) -> None:
-    listing = bench.mnemoduck("--help").out
+    listing = bench.mnemoduck_here("--help").out
     commands = [line.split()[0] for line in listing.split("Commands:")[1].splitlines() if line.strip()]
     assert {"ingest", "run", "recall", "working-memory", "status", "sql", "forget"} <= set(commands)
     readme = (SAMPLE_STREAM.parents[1] / "README.md").read_text("utf-8")
     for command in commands:
-        done = bench.mnemoduck(command, "--help")
+        done = bench.mnemoduck_here(command, "--help")
         assert done.code == 0
         assert len(done.out.splitlines()[2].split()) >= 3, command
         assert f"mnemoduck {command}" in readme, f"{command} is not in the README"
@@ -240,8 +241,8 @@ def test_ingesting_says_what_was_accepted_duplicated_and_quarantined(
     assert summary["accepted"] == 0, "the second time adds nothing"
     assert summary["duplicated"] == 2
     assert summary["quarantined"] == 3
-    bench.build()
-    assert bench.query("select content from short_term_memories") == [("The ferry leaves at seven",)]
+    with Memory(bench.home) as memory:
+        assert [item.content for item in memory.recall("ferry")] == ["The ferry leaves at seven"]
 
 
 def test_a_50_mb_line_is_refused_without_being_held(bench: Workbench, tmp_path: Path) -> None:

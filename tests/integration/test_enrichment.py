@@ -55,8 +55,8 @@ def remember(bench: Workbench, contents: list[str], day: str = "2026-03-02") -> 
 
 def build(bench: Workbench, server: OllamaDouble, *options: str, **variables: Any) -> Done:
     """Run plain `dbt build` with a model server."""
-    chosen = json.dumps({**WARM, "llm_host": server.url, **variables})
-    done = bench.dbt("build", "--vars", chosen, *options)
+    chosen = json.dumps({**WARM, **variables})
+    done = bench.dbt("build", "--vars", chosen, *options, OLLAMA_HOST=server.url)
     assert done.code == 0, done.out + done.err
     return done
 
@@ -186,8 +186,7 @@ def test_a_kill_in_the_middle_of_the_calls_loses_no_answer_that_was_committed(
     remember(bench, [f"Note {number}: the meeting is moved to room {number}." for number in range(300)])
     server.delay = 0.02
     variables = {**WARM, "llm_host": server.url, "llm_commit_seconds": 0.2}
-    dbt = ["dbt", "build", "--vars", json.dumps(variables)]
-    process = bench.start(*dbt, f"--target-path={bench.home}-target", f"--log-path={bench.home}-logs")
+    process = bench.start_dbt("build", "--vars", json.dumps(variables))
     deadline = time.monotonic() + 120
     while server.count("/api/chat") < 250 and time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()

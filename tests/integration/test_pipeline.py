@@ -21,9 +21,11 @@ import pytest
 from benchmarks.stream import Shape, generate
 
 from mnemoduck import Memory
+from mnemoduck.errors import LockedError
 from mnemoduck.events import Event, new_event, parse_event
 from mnemoduck.home import open_home
 from mnemoduck.inbox import InboxWriter
+from mnemoduck.pipeline.lock import RunLock
 from tests.integration.workbench import PROJECT, SAMPLE_STREAM, SHARED_DATA, Workbench, checksums
 
 FAILING_TEST = "-- A returned row means that the test was run.\nselect 1 as is_broken\n"
@@ -49,6 +51,12 @@ def with_recalls(events: list[Event]) -> list[Event]:
         for pair in pairs
         for days in (0, 3, 3, 5)
     ]
+
+
+def run(bench: Workbench, *options: str) -> None:
+    """Build without testing, and so without publishing: for what is looked at in the warehouse."""
+    done = bench.dbt("run", *options)
+    assert done.code == 0, done.out
 
 
 def sample_events() -> list[Event]:
@@ -79,11 +87,10 @@ def lifelike_events(folder: Path) -> list[Event]:
     ]
 
 
-def test_plain_dbt_build_loads_builds_tests_and_publishes(bench: Workbench) -> None:
-    write(bench.home, sample_events())
-    done = bench.dbt("build")
-    assert done.code == 0, done.out
-    assert "mnemoduck published" in done.out
+def test_plain_dbt_build_loads_builds_tests_and_publishes(read_only_sample: Workbench) -> None:
+    """The sample was built so: see the fixture `built_home`."""
+    bench = read_only_sample
+    assert "mnemoduck published" in bench.home.with_name("said").read_text()
     memories = sum(event.event_type == "memory" for event in sample_events())
     assert bench.query("select count(*) from staging.stg_memories") == [(memories,)]
     assert bench.query("select count(*) from short_term_memories") == [(memories,)]
@@ -145,18 +152,17 @@ def test_the_order_and_batching_of_arrival_do_not_change_what_is_built(
     """Incremental equals full: in three batches, out of order, then rebuilt, then in one batch.
 
     Orders to forget and recalls arrive before what they name, and memories before and after others of
-    their session.
+    their session. The rows are tested once, in the build of all of them: the others are compared with it.
     """
     events = with_recalls(sample_events()) + lifelike_events(tmp_path / "stream")
     assert {event.event_type for event in events} == {"memory", "recall", "forget"}
     chunks = [events[1::3], events[::3], events[2::3]]
     for chunk in chunks:
         write(bench.home, list(reversed(chunk)))
-        bench.build()
+        run(bench)
     incremental = checksums(bench.home / "warehouse.duckdb", with_bookkeeping=False)
 
-    done = bench.mnemoduck("run", "--full-refresh")
-    assert done.code == 0, done.out
+    run(bench, "--full-refresh")
     refreshed = checksums(bench.home / "warehouse.duckdb", with_bookkeeping=False)
 
     at_once = Workbench(bench.home.with_name("at-once"))
@@ -168,14 +174,8 @@ def test_the_order_and_batching_of_arrival_do_not_change_what_is_built(
         assert incremental[table] == whole[table], table
 
 
-def test_the_warehouse_is_rebuilt_from_raw_after_it_was_deleted(sample: Workbench) -> None:
+def test_a_damaged_warehouse_is_named_with_what_to_do_and_rebuilt_from_raw(sample: Workbench) -> None:
     before = checksums(sample.home / "warehouse.duckdb", with_bookkeeping=False)
-    (sample.home / "warehouse.duckdb").unlink()
-    sample.build()
-    assert checksums(sample.home / "warehouse.duckdb", with_bookkeeping=False) == before
-
-
-def test_a_damaged_warehouse_is_named_with_what_to_do(sample: Workbench) -> None:
     (sample.home / "warehouse.duckdb").write_bytes(b"not a database at all" * 1000)
     done = sample.mnemoduck("run")
     assert done.code == 1
@@ -187,6 +187,7 @@ def test_a_damaged_warehouse_is_named_with_what_to_do(sample: Workbench) -> None
     assert "warehouse.duckdb is damaged" in plain.out
     (sample.home / "warehouse.duckdb").unlink()
     sample.build()
+    assert checksums(sample.home / "warehouse.duckdb", with_bookkeeping=False) == before
 
 
 def test_of_two_runs_at_once_one_works_and_the_other_says_who_does(sample: Workbench) -> None:
@@ -208,23 +209,33 @@ def test_of_two_runs_at_once_one_works_and_the_other_says_who_does(sample: Workb
     assert first.returncode == 0, out
 
 
-@pytest.mark.parametrize("delay", [1.5, 4.0, 5.5])
-def test_a_run_killed_at_any_instant_loses_nothing(sample: Workbench, delay: float) -> None:
-    """kill -9 of mnemoduck and its dbt; the next run finishes the work."""
+def test_a_run_killed_at_any_instant_loses_nothing(sample: Workbench) -> None:
+    """kill -9 of mnemoduck and its dbt, in each state in which a run can be; the next run finishes the work.
+
+    One after the other, so that each run also finds what the one that was killed before it has left.
+    """
     with Memory(sample.home) as memory:
         new = [memory.remember(f"unmistakable thought number {n}", user_id="kim") for n in range(50)]
-    with sample.start("mnemoduck", "run") as run:
-        try:
-            run.wait(timeout=delay)
-        except subprocess.TimeoutExpired:
+    log = sample.home / "logs" / "dbt.log"
+    states = [
+        ("", "the lock is taken, dbt is not there yet: all is in the inbox"),
+        ("START python table model staging.raw_batches", "raw/ is being written"),
+        ("START sql monthly_partitioned model main.consolidated_memories", "half of the models are new"),
+    ]
+    for said, state in states:
+        log.unlink(missing_ok=True)
+        log.touch()
+        with sample.start("mnemoduck", "run") as run:
+            lock = sample.home / "run.lock"
+            while str(run.pid) not in lock.read_text() or said not in log.read_text("utf-8", "replace"):
+                assert run.poll() in (None, 75), state
+                time.sleep(0.01)
             children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
             for pid in [run.pid, *map(int, children)]:
                 _kill(pid)
-    done = sample.mnemoduck("run")
-    deadline = time.monotonic() + 30
-    while done.code == 75 and time.monotonic() < deadline:  # the killed dbt is still being torn down
-        done = sample.mnemoduck("run")
-    assert done.code == 0, done.out + done.err
+        assert run.returncode == -signal.SIGKILL, state
+        _wait_until_free(sample)
+    sample.build()
     ids = {row[0] for row in sample.query("select memory_id from staging.stg_memories")}
     assert set(new) <= ids
     duplicates = sample.query("select memory_id from short_term_memories group by all having count(*) > 1")
@@ -233,6 +244,20 @@ def test_a_run_killed_at_any_instant_loses_nothing(sample: Workbench, delay: flo
     assert not (sample.home / "raw" / ".staging").exists() or not any(
         (sample.home / "raw" / ".staging").iterdir()
     )
+
+
+def _wait_until_free(bench: Workbench) -> None:
+    """Wait for the killed dbt, which holds the lock until it is torn down."""
+    lock, deadline = RunLock(open_home(bench.home)), time.monotonic() + 30
+    while True:
+        try:
+            lock.acquire()
+        except LockedError:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        else:
+            lock.release()
+            return
 
 
 def _kill(pid: int) -> None:
@@ -281,17 +306,19 @@ def test_a_parameter_of_stored_rows_takes_a_full_refresh(sample: Workbench) -> N
     done = sample.dbt("build", "--full-refresh", *changed)
     assert done.code == 0, done.out
     assert sample.query(activities) < before, "longer silences are within a session now"
-    assert sample.dbt("build", *changed).code == 0
-    assert sample.dbt("build").code != 0, "the old value is another one now"
+    check = ("run", "--select", "stg_forgets")  # whatever is built, the parameters are checked before it
+    assert sample.dbt(*check, *changed).code == 0
+    assert sample.dbt(*check).code != 0, "the old value is another one now"
 
 
-def test_the_unit_tests_of_the_sql_pass(bench: Workbench) -> None:
-    done = bench.dbt("build", "--select", "*")
+def test_the_unit_tests_of_the_sql_pass(sample: Workbench) -> None:
+    """With those of the rows, on what was built before: it counts as tested, and nothing is new in it."""
+    done = sample.dbt("test", "--select", "*")
     assert done.code == 0, done.out
     counted = re.findall(r"(\d+) unit tests?", done.out)
     assert counted, done.out
     assert int(counted[-1]) >= 55
-    assert "mnemoduck published" in done.out
+    assert "mnemoduck unchanged" in done.out
 
 
 def test_any_duckdb_client_can_read_a_snapshot_under_another_name(
@@ -345,14 +372,16 @@ def test_a_late_memory_joins_two_sessions_and_leaves_the_others_alone(bench: Wor
             "memory", {"content": content}, user_id="u", occurred_at=start + timedelta(minutes=minutes)
         )
 
+    def sessions() -> dict[str, object]:
+        run(bench, "--select", "+short_term_memories")
+        with duckdb.connect(str(bench.home / "warehouse.duckdb"), read_only=True) as connection:
+            return dict(connection.execute("select content, activity_id from short_term_memories").fetchall())
+
     write(bench.home, [at(0, "one"), at(50, "two"), at(300, "three")])
-    bench.build()
-    sessions = "select content, activity_id from short_term_memories order by occurred_at"
-    first = dict(bench.query(sessions))
+    first = sessions()
     assert len(set(first.values())) == 3
     write(bench.home, [at(25, "in between")])
-    bench.build()
-    second = dict(bench.query(sessions))
+    second = sessions()
     assert second["one"] == second["in between"] == second["two"] == first["one"]
     assert second["three"] == first["three"]
 
@@ -384,7 +413,7 @@ def test_locomo_goes_in_whole_and_a_second_build_changes_nothing(bench: Workbenc
     before = checksums(bench.home / "warehouse.duckdb")
     again = bench.mnemoduck("ingest", str(SHARED_DATA / "locomo_dev.json"))
     assert again.code == 0, again.out
-    assert bench.dbt("build").code == 0
+    run(bench)
     assert checksums(bench.home / "warehouse.duckdb") == before
 
 

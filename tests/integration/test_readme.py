@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.workbench import PROJECT, Workbench
+from tests.integration.workbench import PARSED_VARIABLE, PROJECT, Workbench, parsed_project
 
 README = (PROJECT / "README.md").read_text("utf-8")
 
@@ -31,7 +31,7 @@ def test_each_command_that_the_table_names_exists(bench: Workbench) -> None:
     commands = re.findall(r"^\| `mnemoduck ([a-z-]+)", README, flags=re.MULTILINE)
     assert len(commands) >= 10
     for command in commands:
-        assert bench.mnemoduck(command, "--help").code == 0, command
+        assert bench.mnemoduck_here(command, "--help").code == 0, command
 
 
 def test_each_file_that_the_readme_links_to_exists() -> None:
@@ -44,7 +44,7 @@ def test_make_demo_shows_working_memory_long_term_memory_and_a_recall(tmp_path: 
     done = subprocess.run(
         ["make", "demo", f"DEMO_HOME={tmp_path / 'demo'}"],
         cwd=PROJECT,
-        env={**os.environ, "COLUMNS": "120", "NO_COLOR": "1"},
+        env={**os.environ, PARSED_VARIABLE: str(parsed_project()), "COLUMNS": "120", "NO_COLOR": "1"},
         capture_output=True,
         text=True,
         check=False,

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import atexit
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import duckdb
+import pytest
+import yaml
+
+from mnemoduck.cli import main
 
 PROJECT = Path(__file__).resolve().parents[2]
 SAMPLE_STREAM = PROJECT / "seeds" / "sample_stream.jsonl"
@@ -42,6 +51,9 @@ TABLES = (
     "staging.int_concepts",
     "staging.int_associations",
 )
+PARSED = "partial_parse.msgpack"
+PARSED_VARIABLE = "DBT_PARTIAL_PARSE_FILE_PATH"
+SHARED_VARIABLE = "MNEMODUCK_TESTS_SHARED"
 BOOKKEEPING = ("batch_seq", "changed_batch_seq", "run_id", "segment", "line", "loaded_at", "files")
 """Columns that say how a row came to be, not what it says: they may differ between equal contents."""
 
@@ -64,14 +76,41 @@ class Workbench:
     def mnemoduck(self, *arguments: str, cwd: Path | None = None, **environment: str) -> Done:
         return self._run([str(_bin("mnemoduck")), *arguments], cwd or PROJECT, environment)
 
+    def mnemoduck_here(self, *arguments: str) -> Done:
+        """Call what `mnemoduck` does in this process: a new one takes a second to begin."""
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            mock.patch.dict(os.environ, self._environment({})),
+            mock.patch.object(sys, "argv", ["mnemoduck", *arguments]),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            contextlib.chdir(PROJECT),
+            pytest.raises(SystemExit) as ended,
+        ):
+            main()
+        assert isinstance(ended.value.code, int)
+        return Done(ended.value.code, out.getvalue(), err.getvalue())
+
     def dbt(self, *arguments: str, project: Path = PROJECT, **environment: str) -> Done:
         artifacts = [f"--target-path={self.home}-target", f"--log-path={self.home}-logs"]
-        return self._run([str(_bin("dbt")), *arguments, *artifacts], project, environment)
+        parsed, written = self._parsed(project, arguments), Path(f"{self.home}-target", PARSED)
+        written.unlink(missing_ok=True)  # dbt writes it if it had to parse anything
+        command = [str(_bin("dbt")), *arguments, *artifacts]
+        done = self._run(command, project, {PARSED_VARIABLE: str(parsed), **environment})
+        if written.exists():
+            self._keep(written, project, arguments)
+        return done
 
-    def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
+    def start_dbt(self, *arguments: str, project: Path = PROJECT) -> subprocess.Popen[str]:
+        """Start dbt as `dbt` does, without waiting for it."""
+        artifacts = [f"--target-path={self.home}-target", f"--log-path={self.home}-logs"]
+        environment = {PARSED_VARIABLE: str(self._parsed(project, arguments))}
+        return self.start(str(_bin("dbt")), *arguments, *artifacts, cwd=project, **environment)
+
+    def start(self, *command: str, cwd: Path = PROJECT, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             command,
-            cwd=PROJECT,
+            cwd=cwd,
             env=self._environment(environment),
             text=True,
             stdout=subprocess.PIPE,
@@ -93,6 +132,22 @@ class Workbench:
         with duckdb.connect(str(self.snapshot()), read_only=True) as connection:
             return connection.execute(sql).fetchall()
 
+    def _parsed(self, project: Path, arguments: Sequence[str]) -> Path:
+        """Return what dbt knows of a project with such variables: of this home, else of any of this kind."""
+        kind = _kind(project, arguments)
+        known = [Path(f"{self.home}-parsed", kind), shared_folder() / kind, parsed_project()]
+        return next(path for path in known if path.exists())
+
+    def _keep(self, written: Path, project: Path, arguments: Sequence[str]) -> None:
+        kind = _kind(project, arguments)
+        own, shared = Path(f"{self.home}-parsed", kind), shared_folder() / kind
+        own.parent.mkdir(exist_ok=True)
+        shutil.copy(written, own)
+        if not shared.exists():
+            with tempfile.NamedTemporaryFile(dir=shared.parent, delete=False) as file:
+                file.write(written.read_bytes())
+            os.replace(file.name, shared)
+
     def _run(self, command: Sequence[str], cwd: Path, environment: dict[str, str]) -> Done:
         done = subprocess.run(
             command,
@@ -109,7 +164,8 @@ class Workbench:
     def _environment(self, changes: dict[str, str]) -> dict[str, str]:
         return {
             **os.environ,
-            "DBT_PARTIAL_PARSE_FILE_PATH": str(parsed_project()),
+            PARSED_VARIABLE: str(parsed_project()),
+            "DBT_WRITE_JSON": "false",  # nothing reads dbt's artifacts here, and they take it a second
             "MNEMODUCK_HOME": str(self.home),
             "COLUMNS": "160",
             "NO_COLOR": "1",
@@ -126,11 +182,48 @@ def parsed_project() -> Path:
 
     dbt looks what has changed since, so a changed copy of the project may use it as well.
     """
-    folder = Path(tempfile.mkdtemp(prefix="mnemoduck-parsed-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    parse = ["parse", f"--target-path={folder}", f"--log-path={folder}"]
-    subprocess.run([str(_bin("dbt")), "-q", *parse], cwd=PROJECT, check=True)
-    return folder / "partial_parse.msgpack"
+
+    def parse(folder: Path) -> None:
+        artifacts = [f"--target-path={folder}", f"--log-path={folder}"]
+        subprocess.run([str(_bin("dbt")), "-q", "parse", *artifacts], cwd=PROJECT, check=True)
+        shutil.copy(folder / PARSED, shared_folder() / _kind(PROJECT, ()))
+
+    return made_once("parsed", parse) / PARSED
+
+
+def made_once(name: str, make: Callable[[Path], None]) -> Path:
+    """Return a folder that is made once in a run of the tests, by whichever of its workers comes first.
+
+    Nobody may change what is in it.
+    """
+    folder = shared_folder() / name
+    with (shared_folder() / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ready = folder / ".ready"
+        if not ready.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            ready.touch()
+    return folder
+
+
+def shared_folder() -> Path:
+    """Return a folder that all workers of this run of the tests share: see conftest.py."""
+    return Path(os.environ[SHARED_VARIABLE])
+
+
+def _kind(project: Path, arguments: Sequence[str]) -> str:
+    """Return a name for what dbt must know alike to use it again: the settings, the variables, the target.
+
+    With other ones it parses the whole project anew; other models and macros are a matter of those alone.
+    """
+    words = list(arguments)
+    texts = [word.partition("=")[2] for word in words if word.startswith("--vars=")]
+    texts += [words[place + 1] for place, word in enumerate(words) if word == "--vars"]
+    variables = [yaml.safe_load(text) for text in texts]
+    known = (project / "dbt_project.yml").read_bytes() + json.dumps(variables, sort_keys=True).encode()
+    return f"{hashlib.sha256(known).hexdigest()[:16]}.msgpack"
 
 
 def checksums(database: Path, *, with_bookkeeping: bool = True) -> dict[str, tuple[int, str]]:

@@ -167,6 +167,7 @@ def start_dbt(
         PipelineError: dbt could not be started.
     """
     all_variables = {
+        "DBT_WRITE_JSON": "false",  # artifacts take a second of each run; who wants them sets it to true
         **os.environ,
         **(environment or {}),
         HOME_VARIABLE: str(home.path),
