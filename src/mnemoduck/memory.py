@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -30,9 +30,13 @@ from mnemoduck.facts import FactReader, FactRecord
 from mnemoduck.fresh import FreshReader
 from mnemoduck.home import Home, open_home
 from mnemoduck.inbox import InboxWriter
-from mnemoduck.project import find_project
+from mnemoduck.project import find_project, variables
 from mnemoduck.reader import LongTermMemory, MemoryReader, StoredMemory, WorkingMemorySlot
 from mnemoduck.recall import Recaller, RecallRequest, Recollection
+from mnemoduck.recall.context import ContextBlock, estimate_tokens, pack
+from mnemoduck.recall.filters import make_filters
+from mnemoduck.recall.recording import Recorder
+from mnemoduck.recall.signals import check_weights
 from mnemoduck.scope import Scope, check_unicode
 from mnemoduck.warehouse import SnapshotReader
 
@@ -49,15 +53,17 @@ class Memory:
     Args:
         home: the home folder; default MNEMODUCK_HOME, else `.mnemoduck` in the working folder. It is
             made if it is missing.
+        record_recalls: whether `recall` records what it answers with, which reinforces it; see there.
 
     Raises:
         HomeError: the folder is not a home or cannot be used.
     """
 
-    def __init__(self, home: str | Path | None = None) -> None:
+    def __init__(self, home: str | Path | None = None, *, record_recalls: bool = True) -> None:
         self._home = open_home(home)
+        self._records_recalls = record_recalls
         self._writer = InboxWriter(self._home)
-        self._opened = _Readers(self._home)
+        self._opened = _Readers(self._home, self._writer)
         self._inherited: list[_Readers] = []
 
     @property
@@ -224,14 +230,125 @@ class Memory:
         session_id: str | None = None,
         limit: int = 10,
         as_of: datetime | None = None,
+        memory_type: str | Sequence[str] | None = None,
+        tags: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        min_strength: float | None = None,
+        min_importance: float | None = None,
+        fates: str | Sequence[str] | None = None,
+        times: Literal["boost", "filter", "off"] = "boost",
+        diversity: float = 0.0,
+        explain: bool = False,
+        record: bool | None = None,
+        weights: Mapping[str, float] | Iterable[tuple[str, float]] = (),
     ) -> list[Recollection]:
-        """Return the memories that match the query best, best first; see `Recaller.recall`.
+        """Return the memories that answer the query best, best first; docs/recall.md tells how.
 
-        Reads the last build whose tests passed and what arrived since. A part of the scope that is
-        not given means any.
+        Reads the last build whose tests passed and what arrived since. What was ordered forgotten is never
+        among the answers.
+
+        Args:
+            query: words or a question, at most 100,000 characters.
+            user_id, agent_id, session_id: whose memories; a part that is not given means any.
+            limit: how many at most, 0 to 10,000.
+            as_of: the moment that is asked about (naive means UTC): what happened later is not known, and
+                "yesterday" is told from it. Default now.
+            memory_type: only of this type, or of one of these: episodic, semantic, procedural.
+            tags: only what has all of these.
+            metadata: only what has all of these values; a key can be a path ("source.page").
+            since, until: only what happened then, since <= occurred_at < until (naive means UTC).
+            min_strength: only what is retrieved with at least this probability (0..1) at the moment.
+            min_importance: only what is at least so important (0..1).
+            fates: only what has this fate, or one of these: retained (so is what is not consolidated yet),
+                reinforced, superseded, forgotten (faded: not used for too long).
+            times: what a time in the query does ("last week", "on 7 May"): "boost" lifts what is of it,
+                "filter" leaves out what is not, unless nothing would be left, "off" does nothing.
+            diversity: 0 (off) to 1: how much an answer loses that repeats one before it (MMR).
+            explain: fill in `explanation` of each result; costs two more statements.
+            record: record that the results were recalled, at most the first 10, which reinforces them with
+                the next run; None is as the variable `record_recalls` and `Memory(record_recalls=…)` say.
+                With `as_of` nothing is recorded.
+            weights: variables `recall_…` with other values, for this question only.
+
+        Raises:
+            UsageError: a value is none that it can have; says which, and what it takes.
+
+        Warns:
+            RecallNotRecordedWarning: the disk refused to record it; the answer is given all the same.
         """
-        scope = Scope(user_id, agent_id, session_id)
-        return self._readers.recaller.recall(RecallRequest(query, scope, limit=limit, as_of=_as_utc(as_of)))
+        recaller = self._readers.recaller
+        request = RecallRequest(
+            query,
+            Scope(user_id, agent_id, session_id),
+            limit=limit,
+            as_of=_as_utc(as_of),
+            weights=check_weights(self._readers.asker.project, dict(weights)) if weights else (),
+            filters=make_filters(
+                memory_type=memory_type,
+                tags=tags,
+                metadata=metadata,
+                since=since,
+                until=until,
+                min_strength=min_strength,
+                min_importance=min_importance,
+                fates=fates,
+            ),
+            times=times,
+            diversity=diversity,
+            explain=explain,
+        )
+        return recaller.recall(request, record=self._is_recorded(record))
+
+    def context(
+        self,
+        query: str,
+        *,
+        budget: int = 800,
+        limit: int = 50,
+        count_tokens: Callable[[str], int] = estimate_tokens,
+        **arguments: Any,
+    ) -> str:
+        """Return the best memories for a query as a block of text to paste into a prompt, "" if none matches.
+
+        It is fenced, in order of time, each memory on a line with its date and who said it, and never has
+        more tokens than the budget by the counter; what was left out is counted in its last line.
+
+        Args:
+            query: as `recall` takes it.
+            budget: tokens, 1 to 1,000,000.
+            limit: how many memories are considered.
+            count_tokens: what counts the tokens of a text; by default an estimate, see `estimate_tokens`.
+            arguments: the other arguments of `recall`.
+        """
+        return self.context_block(
+            query, budget=budget, limit=limit, count_tokens=count_tokens, **arguments
+        ).text
+
+    def context_block(
+        self,
+        query: str,
+        *,
+        budget: int = 800,
+        limit: int = 50,
+        count_tokens: Callable[[str], int] = estimate_tokens,
+        **arguments: Any,
+    ) -> ContextBlock:
+        """Return what `context` does, with the memories that are in it: only these count as recalled."""
+        record = self._is_recorded(arguments.pop("record", None))
+        found = self.recall(query, limit=limit, record=False, **arguments)
+        block = pack(found, budget, count_tokens)
+        if record:
+            scope = Scope(*(arguments.get(name) for name in ("user_id", "agent_id", "session_id")))
+            request = RecallRequest(query, scope, as_of=arguments.get("as_of"))
+            self._readers.recorder.record(request, block.memories)
+        return block
+
+    def _is_recorded(self, record: bool | None) -> bool:
+        if record is not None:
+            return record
+        return self._records_recalls and bool(variables(self._readers.asker.project)["record_recalls"])
 
     def get(self, memory_id: UUID | str) -> StoredMemory | None:
         """Return a memory by its id, also one that was remembered a moment ago.
@@ -403,15 +520,16 @@ class Memory:
     def _readers(self) -> _Readers:
         if self._opened.pid != os.getpid():
             self._inherited.append(self._opened)  # never closed here: its threads are the parent's
-            self._opened = _Readers(self._home)
+            self._opened = _Readers(self._home, self._writer)
         return self._opened
 
 
 class _Readers:
     """What one process has opened to read. Safe between threads; a forked child needs its own."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, writer: InboxWriter) -> None:
         self.pid = os.getpid()
+        self.recorder = Recorder(writer)
         self.snapshots = SnapshotReader(home)
         # An instance of its own: what a user's SQL does to it cannot disturb recall.
         self.sql_snapshots = SnapshotReader(home)
@@ -444,7 +562,7 @@ class _Readers:
     def recaller(self) -> Recaller:
         with self._mutex:
             if self._recaller is None:
-                self._recaller = Recaller(self.asker, self.memory)
+                self._recaller = Recaller(self.asker, self.memory, self.recorder)
             return self._recaller
 
     def close(self) -> None:

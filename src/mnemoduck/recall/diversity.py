@@ -41,9 +41,11 @@ def diversify(scores: Sequence[float], likeness: Likeness, *, diversity: float, 
     chosen: list[int] = []
     while left and len(chosen) < limit:
         taken = max(
-            left, key=lambda place: (
-                (1 - diversity) * scores[place] / scores[0] - diversity * nearest[place], -place
-            )
+            left,
+            key=lambda place: (
+                (1 - diversity) * scores[place] / scores[0] - diversity * nearest[place],
+                -place,
+            ),
         )
         left.remove(taken)
         chosen.append(taken)

@@ -1,7 +1,7 @@
 """What an answer must be, beside matching: its type, tags, metadata, time, importance, strength and fate.
 
-What the index knows (types, tags, times) is a condition of the ranking; the rest is judged on the memories that
-ranking gives, as many of them as it takes (see `mnemoduck.recall.selection`): answers are exact.
+What the index knows (types, tags, times) is a condition of the ranking; the rest is judged on the memories
+that ranking gives, as many of them as it takes (see `mnemoduck.recall.selection`): answers are exact.
 """
 
 from __future__ import annotations
@@ -61,8 +61,9 @@ class Filters:
         if self.tags:
             conditions.append("list_has_all(tags, $filter_tags)")
             values["filter_tags"] = list(self.tags)
-        spans = [(TimeRange("", self.since, self.until),)] if self.since or self.until else []
-        spans += [self.ranges] if self.ranges else []
+        spans: list[tuple[TimeRange, ...]] = [self.ranges] if self.ranges else []
+        if self.since or self.until:
+            spans.append((TimeRange("", self.since, self.until),))
         for place, ranges in enumerate(spans):
             either = []
             for number, one in enumerate(ranges):
@@ -141,7 +142,9 @@ def _tags(tags: Sequence[str]) -> tuple[str, ...]:
             raise UsageError("A tag must be a text that is not empty.")
         asked.append(tag.strip())  # as they are remembered
     if len(asked) > MAX_VALUES:
-        raise UsageError(f"{len(asked):,} tags are too many to filter by; at most {MAX_VALUES:,} are allowed.")
+        raise UsageError(
+            f"{len(asked):,} tags are too many to filter by; at most {MAX_VALUES:,} are allowed."
+        )
     return tuple(sorted(set(asked)))
 
 
@@ -151,7 +154,9 @@ def _metadata(metadata: Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]
         check_unicode("A key of metadata", path)
         if not path:
             raise UsageError("A key of metadata must not be empty.")
-        is_number = isinstance(value, int | float) and not (isinstance(value, float) and not math.isfinite(value))
+        is_number = isinstance(value, int | float) and not (
+            isinstance(value, float) and not math.isfinite(value)
+        )
         if not (value is None or isinstance(value, str | bool) or is_number):
             raise UsageError(
                 f"metadata {path!r} is compared with a text, a number, true, false or null; got {value!r}."

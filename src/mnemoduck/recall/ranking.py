@@ -8,6 +8,7 @@ from datetime import datetime
 from mnemoduck.asking import Asker
 from mnemoduck.fresh import FreshTables
 from mnemoduck.project import render, variables
+from mnemoduck.recall.filters import Filters
 from mnemoduck.recall.query import Query
 from mnemoduck.recall.records import Candidate, ScoreParts
 from mnemoduck.scope import Scope
@@ -46,6 +47,7 @@ def rank(
     limit: int,
     as_of: datetime | None = None,
     weights: tuple[tuple[str, float], ...] = (),
+    filters: Filters = Filters(),  # noqa: B008 - immutable
 ) -> list[Candidate]:
     """Return the memories of the scope that match the terms of a query best, best first.
 
@@ -55,6 +57,7 @@ def rank(
     """
     if not query.terms:
         return []
+    condition, values = filters.in_index()
     sessions = max(variables(asker.project)["recall_sessions"], limit)
 
     def fill_in(snapshot: Snapshot, fresh: FreshTables, _: datetime) -> str:
@@ -72,7 +75,7 @@ def rank(
             "ranked_memories",
             postings,
             documents,
-            _left_out(snapshot, documents, scope),
+            _left_out(snapshot, documents, scope, condition),
             "$names",
             sessions,
             weights,
@@ -80,7 +83,9 @@ def rank(
         return _RANK.replace("{ranked}", ranked)
 
     while True:
-        rows = asker.ask("{memories}", {"names": query.names, "limit": limit}, scope, as_of, fill_in)
+        rows = asker.ask(
+            "{memories}", {"names": query.names, "limit": limit, **values}, scope, as_of, fill_in
+        )
         # Equal texts are one answer, so the sessions that were looked into may hold fewer than are asked for.
         if len(rows) >= limit or not rows or rows[0]["session_count"] < sessions:
             break
@@ -95,7 +100,7 @@ def rank(
                 words=row["own_score"],
                 context=row["context_score"],
                 session=row["session_score"],
-                speaker=row["speaker_factor"],
+                speaker=float(row["speaker_factor"]),  # a decimal in SQL
             ),
             matched_terms=tuple(sorted(query.terms[key] for key in row["term_keys"] or ())),
             support_count=row["support_count"],
@@ -131,11 +136,13 @@ def _with_fresh(
     return f"({' union all '.join(branches)})"
 
 
-def _left_out(snapshot: Snapshot, documents: str, scope: Scope) -> str:
+def _left_out(snapshot: Snapshot, documents: str, scope: Scope, condition: str) -> str:
     """Return a relation of the keys of what is not to be found: not yet, not any more, not in the scope."""
     conditions = ["occurred_at > $as_of", "{forgotten_since}"]
     if scope.agent_id is not None or scope.session_id is not None:
         conditions.append(_OUT_OF_SCOPE)
+    if condition:
+        conditions.append(f"not ({condition})")
     branches = [f"select memory_key from {documents} where {' or '.join(conditions)}"]
     if snapshot.path is not None:
         branches.append("select memory_key from staging.int_forgotten_memories where forgotten_at <= $as_of")

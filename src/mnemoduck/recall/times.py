@@ -1,6 +1,6 @@
 """Times that a query names, as ranges: "on 7 May 2023", "last week", "3 days ago", "the week before May 3rd".
 
-A range is what recall needs: "last week" is seven days, and "in May" a month. Of the libraries that were tried
+A range is what recall needs: "last week" is seven days, "in May" a month. Of the libraries that were tried
 (dateparser 1.5, timefhuman 0.1, ctparse 0.3, parsedatetime 2.6) each gives a point for most of these; one
 reads the clock whatever it is told, one takes half a second to load, and all take "may" in "I may go" for a
 month. So this is a grammar of its own: small, of English, a function of the text and the moment only. What it
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 _LONGEST_READ = 10_000
-"""Characters of a query that are looked through: a time that is meant stands early, or the text is no question."""
+"""Characters of a query that are looked through: what is longer is no question."""
 
 _MONTHS = (
     "january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
@@ -65,7 +65,8 @@ _TIME = re.compile(
     (?:between|from)\ (?P<begin>{_PLAIN_LONE_DATE})\ (?:and|to|until|till)\ (?P<end>{_PLAIN_LONE_DATE})
     | (?:the\ |in\ the\ )?(?:(?P<near_count>{_COUNT})\ )?(?P<near_unit>{_UNIT})s?
         \ (?P<side>before|after)\ (?P<near>{_PLAIN_DATE})
-    | (?:on\ |the\ |last\ )*(?P<near_day>{_WEEKDAY})\ (?P<day_side>before|after)\ (?P<near_of_day>{_PLAIN_DATE})
+    | (?:on\ |the\ |last\ )*(?P<near_day>{_WEEKDAY})
+        \ (?P<day_side>before|after)\ (?P<near_of_day>{_PLAIN_DATE})
     | (?P<open>before|until|till|since|after|by)\ (?P<bound>{_PLAIN_LONE_DATE})
     | (?P<date>{_PLAIN_DATE})
     | last\ (?P<last_month>{_FULL_MONTH})
@@ -77,8 +78,9 @@ _TIME = re.compile(
     | this\ (?P<today_part>{_PART})
     | (?P<today>today|tonight)
     | (?P<ago_count>{_COUNT})\ (?P<ago_unit>hour|{_UNIT})s?\ ago
-    | (?:in|over|during|within|of|for)?\ ?(?:the\ |my\ )?(?:last|past)\ (?P<past_count>{_COUNT})\ (?P<past_unit>hour|{_UNIT})s?
-    | (?P<which>last|this|past)\ (?P<unit>{_UNIT})(?!\ before|\ after)
+    | (?:last|past)\ (?P<past_count>{_COUNT})\ (?P<past_unit>hour|{_UNIT})s?
+    | (?:(?:in|over|during|within)\ the\ last|past)\ (?P<past_one>hour|day|week|month|year)
+    | (?P<which>last|this)\ (?P<unit>{_UNIT})(?!\ before|\ after)
     | (?P<which_day>on|last|this|past)\ (?P<weekday>{_WEEKDAY})(?:\ (?P<weekday_part>{_PART}))?
     )(?!\w)""",
     re.VERBOSE,
@@ -92,6 +94,15 @@ class TimeRange:
     text: str
     since: datetime | None
     until: datetime | None
+
+    def as_text(self) -> str:
+        """Return it for people: '"last week": from 2023-06-05 00:00 and before 2023-06-12 00:00'."""
+        bounds = [
+            f"{word} {bound:%Y-%m-%d %H:%M}"
+            for word, bound in (("from", self.since), ("before", self.until))
+            if bound is not None
+        ]
+        return f'"{self.text}": {" and ".join(bounds)}'
 
 
 def parse_times(query: str, as_of: datetime) -> list[TimeRange]:
@@ -160,9 +171,10 @@ def _resolve(match: re.Match[str], moment: datetime) -> tuple[datetime | None, d
         return _days(today)
     if said["ago_count"]:
         return _ago(said["ago_count"], said["ago_unit"], moment)
-    if said["past_count"]:
-        _, most = _count(said["past_count"])
-        return (_earlier(moment, said["past_unit"], most), moment + timedelta(microseconds=1))
+    if said["past_count"] or said["past_one"]:
+        _, most = _count(said["past_count"] or "one")
+        begin_of_past = _earlier(moment, said["past_unit"] or said["past_one"], most)
+        return (begin_of_past, moment + timedelta(microseconds=1))
     if said["unit"]:
         return _unit(said["unit"], today, 0 if said["which"] == "this" else 1)
     if said["weekday"]:
@@ -174,9 +186,7 @@ def _resolve(match: re.Match[str], moment: datetime) -> tuple[datetime | None, d
     return None
 
 
-def _range_of(
-    text: str, moment: datetime, *, is_over: bool = False, not_after: Range | None = None
-) -> Range:
+def _range_of(text: str, moment: datetime, *, is_over: bool = False, not_after: Range | None = None) -> Range:
     """Return the range of a date, a month or a year; without a year it is the last that has begun.
 
     `is_over`: the last that has ended. `not_after`: the last that begins no later than this one.
@@ -198,10 +208,10 @@ def _range_of(
         return _year(int(said["year_4"]))
     which = "1" if said["month_1"] else "2" if said["month_2"] else "4"
     month = _month_number(said[f"month_{which}"])
-    day = None if which == "4" else int(re.sub(r"\D", "", said[f"day_{which}"]))
+    day_of_month = None if which == "4" else int(re.sub(r"\D", "", said[f"day_{which}"]))
 
     def in_year(year: int) -> Range:
-        return _month(year, month) if day is None else _days(date(year, month, day))
+        return _month(year, month) if day_of_month is None else _days(date(year, month, day_of_month))
 
     if which != "4" and said[f"year_{which}"]:
         return in_year(int(said[f"year_{which}"]))
@@ -230,11 +240,7 @@ def _beside(count: str | None, unit: str, side: str, at: Range) -> Range:
             saturday += timedelta(days=(5 - saturday.weekday()) % 7 or 7)
         return _days(saturday, 2)
     if (least, most) == (1, 1):
-        return (
-            (_earlier(begin, unit, 1), begin)
-            if side == "before"
-            else (end, _earlier(end, unit, -1))
-        )
+        return (_earlier(begin, unit, 1), begin) if side == "before" else (end, _earlier(end, unit, -1))
     slack = {"day": 0, "week": 3, "month": 15, "year": 182}[unit]
     sign = 1 if side == "before" else -1
     points = sorted((_earlier(begin, unit, sign * least), _earlier(begin, unit, sign * most)))
