@@ -71,7 +71,10 @@ class Recaller:
     def _read_times(self, request: RecallRequest) -> list[TimeRange]:
         if request.times == "off":
             return []
-        return parse_times(request.query, request.as_of or datetime.now(UTC))
+        try:
+            return parse_times(request.query, request.as_of or datetime.now(UTC))
+        except OverflowError as error:
+            raise UsageError(f"as_of is {request.as_of}, which is out of range in UTC.") from error
 
     def _answer(
         self, request: RecallRequest, query: Query, ranges: list[TimeRange]

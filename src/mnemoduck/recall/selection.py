@@ -1,8 +1,9 @@
 """From the candidates of ranking to the winners: what is added to their scores, what they must be, diversity.
 
 Ranking gives its best; what is added to a score is bounded, and a condition leaves out. So candidates are
-taken in growing numbers, until those that were not looked at cannot be among the winners: the answer is that
-of looking at all.
+taken in growing numbers, until enough pass and those that were not looked at cannot overtake them. What
+passes is exact. Where very many match about equally well, overtaking ends: how well a memory is held counts
+among the best 200 (or 4 for each result), the time that the query names among the best 3,200.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from mnemoduck.recall.records import Candidate, RecallRequest
 from mnemoduck.recall.signals import Bonuses, add_prior, add_time, hold
 
 _LEAST_POOL = 50
+_MOST_POOL = 200
+_LEAST_TIMED_POOL = 200
+_MOST_TIMED_POOL = 3200
 _GROWTH = 4
 
 
@@ -54,13 +58,16 @@ class Selector:
         """
         limit = self._request.limit
         pool = self._first_pool()
+        most = max(pool, _MOST_TIMED_POOL if self._bonuses.ranges else _MOST_POOL)
         while True:
             ranked = rank(pool)
             judged = self._judge(ranked)
             if len(ranked) < pool:
                 break
             unseen = ranked[-1].score + self._bonuses.most * ranked[0].score
-            if len(judged) >= limit and judged[limit - 1].score >= unseen:
+            if len(judged) >= limit and (
+                not self._bonuses.most or pool >= most or judged[limit - 1].score > unseen
+            ):
                 break
             pool *= _GROWTH
         chosen = self._diversify(judged) if self._request.diversity else judged[:limit]
@@ -70,7 +77,8 @@ class Selector:
     def _first_pool(self) -> int:
         request = self._request
         is_plain = not (self._bonuses.most or request.diversity or request.filters.judges_rows)
-        return request.limit if is_plain else max(_LEAST_POOL, _GROWTH * request.limit)
+        least = _LEAST_TIMED_POOL if self._bonuses.ranges else _LEAST_POOL
+        return request.limit if is_plain else max(least, _GROWTH * request.limit)
 
     def _judge(self, ranked: list[Candidate]) -> list[Candidate]:
         """Return the candidates that pass, with all that is added to their scores, best first."""

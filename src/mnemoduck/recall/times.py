@@ -82,7 +82,7 @@ _TIME = re.compile(
     | (?:(?:in|over|during|within)\ the\ last|past)\ (?P<past_one>hour|day|week|month|year)
     | (?P<which>last|this)\ (?P<unit>{_UNIT})(?!\ before|\ after)
     | (?P<which_day>on|last|this|past)\ (?P<weekday>{_WEEKDAY})(?:\ (?P<weekday_part>{_PART}))?
-    )(?!\w)""",
+    )(?![\w-]\w)(?!\w)""",
     re.VERBOSE,
 )
 
@@ -114,6 +114,9 @@ def parse_times(query: str, as_of: datetime) -> list[TimeRange]:
 
     Returns:
         Ranges that are not empty, in UTC; what would leave the calendar is left out.
+
+    Raises:
+        OverflowError: the moment is outside of the calendar in UTC.
     """
     moment = as_of.replace(tzinfo=UTC) if as_of.tzinfo is None else as_of.astimezone(UTC)
     return list(_find(" ".join(query[:_LONGEST_READ].split()), moment.replace(tzinfo=None)))
