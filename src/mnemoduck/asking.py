@@ -87,11 +87,20 @@ class Asker:
 
 
 def with_fresh(
-    columns: Sequence[str], published: str | None, fresh: FreshTables, condition: str = "true"
+    columns: Sequence[str],
+    published: str | None,
+    fresh: FreshTables,
+    condition: str = "true",
+    fresh_values: Mapping[str, str] | None = None,
 ) -> str:
-    """Return a query for published memories, and for the fresh ones that meet a condition."""
+    """Return a query for published memories, and for the fresh ones that meet a condition.
+
+    `fresh_values` are expressions for columns that only published memories have.
+    """
     names = ", ".join(columns)
-    fresh_rows = f"select {names}, true as is_fresh from {fresh.memories}"
+    values = fresh_values or {}
+    fresh_names = ", ".join(f"{values[name]} as {name}" if name in values else name for name in columns)
+    fresh_rows = f"select {fresh_names}, true as is_fresh from {fresh.memories}"
     if published is None:
         return f"{fresh_rows} where {condition}"
     if not fresh.memory_count:
@@ -123,19 +132,23 @@ def rows_at(
         return None
     partitions = snapshot.partitions(model)
     if partitions is None:
-        return f"(select * from main.{model} where {columns[0]} in ({_literals(places)}))"
+        return f"(select * from main.{model} where {columns[0]} in ({literals(places)}))"
     return partitions.rows_at(places, columns=columns)
 
 
 def at_places(
-    columns: Sequence[str], snapshot: Snapshot, fresh: FreshTables, places: Sequence[tuple[UUID, datetime]]
+    columns: Sequence[str],
+    snapshot: Snapshot,
+    fresh: FreshTables,
+    places: Sequence[tuple[UUID, datetime]],
+    fresh_values: Mapping[str, str] | None = None,
 ) -> str:
     """Return a query for the memories of some ids, fresh ones included; the first column is the id."""
     published = rows_at(snapshot, MEMORIES, columns, places)
-    return with_fresh(columns, published, fresh, f"memory_id in ({_literals(places)})")
+    return with_fresh(columns, published, fresh, f"memory_id in ({literals(places)})", fresh_values)
 
 
-def _literals(places: Sequence[tuple[UUID, datetime]]) -> str:
+def literals(places: Sequence[tuple[UUID, datetime]]) -> str:
     return ", ".join(f"'{UUID(str(key))}'" for key, _ in places)
 
 

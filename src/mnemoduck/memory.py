@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -31,11 +31,15 @@ from mnemoduck.fresh import FreshReader
 from mnemoduck.home import Home, open_home
 from mnemoduck.inbox import VISIBLE_EVENT_TYPES, InboxWriter
 from mnemoduck.news import News
-from mnemoduck.project import find_project
+from mnemoduck.project import find_project, variables
 from mnemoduck.reader import LongTermMemory, MemoryReader, StoredMemory, WorkingMemorySlot
 from mnemoduck.recall import Recaller, RecallRequest, Recollection
 from mnemoduck.recall.cache import DEFAULT_CACHE_BYTES, DEFAULT_CACHE_SECONDS, RecallCache
+from mnemoduck.recall.context import ContextBlock, estimate_tokens, pack
+from mnemoduck.recall.filters import make_filters
 from mnemoduck.recall.levels import LevelStatistics
+from mnemoduck.recall.recording import Recorder
+from mnemoduck.recall.signals import check_weights
 from mnemoduck.recall.statistics import StatisticsFile
 from mnemoduck.scope import Scope, check_unicode
 from mnemoduck.warehouse import SnapshotReader
@@ -53,6 +57,7 @@ class Memory:
     Args:
         home: the home folder; default MNEMODUCK_HOME, else `.mnemoduck` in the working folder. It is
             made if it is missing.
+        record_recalls: whether `recall` records what it answers with, which reinforces it; see there.
         cache_bytes: memory for what recall was asked before, in this process; 0 for none. What is used
             least makes room.
         cache_seconds: how long an answer of recall is good for if nothing changes (strength fades with
@@ -67,6 +72,7 @@ class Memory:
         self,
         home: str | Path | None = None,
         *,
+        record_recalls: bool = True,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         cache_seconds: float = DEFAULT_CACHE_SECONDS,
     ) -> None:
@@ -75,6 +81,7 @@ class Memory:
                 f"cache_bytes is {cache_bytes} and cache_seconds {cache_seconds}; neither can be less than 0."
             )
         self._home = open_home(home)
+        self._records_recalls = record_recalls
         self._news = News(self._home)
         self._writer = InboxWriter(self._home, news=self._news)
         self._cache_size = (cache_bytes, cache_seconds)
@@ -249,14 +256,125 @@ class Memory:
         session_id: str | None = None,
         limit: int = 10,
         as_of: datetime | None = None,
+        memory_type: str | Sequence[str] | None = None,
+        tags: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        min_strength: float | None = None,
+        min_importance: float | None = None,
+        fates: str | Sequence[str] | None = None,
+        times: Literal["boost", "filter", "off"] = "boost",
+        diversity: float = 0.0,
+        explain: bool = False,
+        record: bool | None = None,
+        weights: Mapping[str, float] | Iterable[tuple[str, float]] = (),
     ) -> list[Recollection]:
-        """Return the memories that match the query best, best first; see `Recaller.recall`.
+        """Return the memories that answer the query best, best first; docs/recall.md tells how.
 
-        Reads the last build whose tests passed and what arrived since. A part of the scope that is
-        not given means any.
+        Reads the last build whose tests passed and what arrived since. What was ordered forgotten is never
+        among the answers.
+
+        Args:
+            query: words or a question, at most 100,000 characters.
+            user_id, agent_id, session_id: whose memories; a part that is not given means any.
+            limit: how many at most, 0 to 10,000.
+            as_of: the moment that is asked about (naive means UTC): what happened later is not known, and
+                "yesterday" is told from it. Default now.
+            memory_type: only of this type, or of one of these: episodic, semantic, procedural.
+            tags: only what has all of these.
+            metadata: only what has all of these values; a key can be a path ("source.page").
+            since, until: only what happened then, since <= occurred_at < until (naive means UTC).
+            min_strength: only what is retrieved with at least this probability (0..1) at the moment.
+            min_importance: only what is at least so important (0..1).
+            fates: only what has this fate, or one of these: retained (so is what is not consolidated yet),
+                reinforced, superseded, forgotten (faded: not used for too long).
+            times: what a time in the query does ("last week", "on 7 May"): "boost" lifts what is of it,
+                "filter" leaves out what is not, unless nothing would be left, "off" does nothing.
+            diversity: 0 (off) to 1: how much an answer loses that repeats one before it (MMR).
+            explain: fill in `explanation` of each result; costs two more statements.
+            record: record that the results were recalled, at most the first 10, which reinforces them with
+                the next run; None is as the variable `record_recalls` and `Memory(record_recalls=…)` say.
+                With `as_of` nothing is recorded.
+            weights: variables `recall_…` with other values, for this question only.
+
+        Raises:
+            UsageError: a value is none that it can have; says which, and what it takes.
+
+        Warns:
+            RecallNotRecordedWarning: the disk refused to record it; the answer is given all the same.
         """
-        scope = Scope(user_id, agent_id, session_id)
-        return self._readers.recaller.recall(RecallRequest(query, scope, limit=limit, as_of=_as_utc(as_of)))
+        recaller = self._readers.recaller
+        request = RecallRequest(
+            query,
+            Scope(user_id, agent_id, session_id),
+            limit=limit,
+            as_of=_as_utc(as_of),
+            weights=check_weights(self._readers.asker.project, dict(weights)) if weights else (),
+            filters=make_filters(
+                memory_type=memory_type,
+                tags=tags,
+                metadata=metadata,
+                since=since,
+                until=until,
+                min_strength=min_strength,
+                min_importance=min_importance,
+                fates=fates,
+            ),
+            times=times,
+            diversity=diversity,
+            explain=explain,
+        )
+        return recaller.recall(request, record=self._is_recorded(record))
+
+    def context(
+        self,
+        query: str,
+        *,
+        budget: int = 800,
+        limit: int = 50,
+        count_tokens: Callable[[str], int] = estimate_tokens,
+        **arguments: Any,
+    ) -> str:
+        """Return the best memories for a query as a block of text to paste into a prompt, "" if none matches.
+
+        It is fenced, in order of time, each memory on a line with its date and who said it, and never has
+        more tokens than the budget by the counter; what was left out is counted in its last line.
+
+        Args:
+            query: as `recall` takes it.
+            budget: tokens, 1 to 1,000,000.
+            limit: how many memories are considered.
+            count_tokens: what counts the tokens of a text; by default an estimate, see `estimate_tokens`.
+            arguments: the other arguments of `recall`.
+        """
+        return self.context_block(
+            query, budget=budget, limit=limit, count_tokens=count_tokens, **arguments
+        ).text
+
+    def context_block(
+        self,
+        query: str,
+        *,
+        budget: int = 800,
+        limit: int = 50,
+        count_tokens: Callable[[str], int] = estimate_tokens,
+        **arguments: Any,
+    ) -> ContextBlock:
+        """Return what `context` does, with the memories that are in it: only these count as recalled."""
+        record = self._is_recorded(arguments.pop("record", None))
+        found = self.recall(query, limit=limit, record=False, **arguments)
+        block = pack(found, budget, count_tokens)
+        if record:
+            scope = Scope(*(arguments.get(name) for name in ("user_id", "agent_id", "session_id")))
+            request = RecallRequest(query, scope, as_of=arguments.get("as_of"))
+            self._readers.recorder.record(request, block.memories)
+        return block
+
+    def _is_recorded(self, record: bool | None) -> bool:
+        if record is not None:
+            return record
+        return self._records_recalls and bool(variables(self._readers.asker.project)["record_recalls"])
 
     def get(self, memory_id: UUID | str) -> StoredMemory | None:
         """Return a memory by its id, also one that was remembered a moment ago.
@@ -439,14 +557,17 @@ class Memory:
         return self._opened
 
     def _open_readers(self) -> _Readers:
-        return _Readers(self._home, self._news, *self._cache_size)
+        return _Readers(self._home, self._news, self._writer, *self._cache_size)
 
 
 class _Readers:
     """What one process has opened to read. Safe between threads; a forked child needs its own."""
 
-    def __init__(self, home: Home, news: News, cache_bytes: int, cache_seconds: float) -> None:
+    def __init__(
+        self, home: Home, news: News, writer: InboxWriter, cache_bytes: int, cache_seconds: float
+    ) -> None:
         self.pid = os.getpid()
+        self.recorder = Recorder(writer)
         self._news = news
         self._cache_size = (cache_bytes, cache_seconds)
         self.snapshots = SnapshotReader(home)
@@ -505,7 +626,7 @@ class _Readers:
             return self._recaller
         with self._mutex:
             if self._recaller is None:
-                self._recaller = Recaller(self.asker, self.memory, self.cache)
+                self._recaller = Recaller(self.asker, self.memory, self.cache, self.recorder)
             return self._recaller
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from mnemoduck.asking import Asker, at_places, months, rows_at, with_fresh
+from mnemoduck.asking import Asker, at_places, literals, months, rows_at, with_fresh
 from mnemoduck.errors import UsageError
 from mnemoduck.fresh import FreshTables
 from mnemoduck.project import render, variables
@@ -35,6 +35,12 @@ _SHOWN = (
     "memory_id", "user_id", "agent_id", "session_id", "content", "role", "memory_type", "tags", "metadata",
     "importance", "occurred_at", "recorded_at",
 )  # fmt: skip
+_USED = ("recall_count", "spaced_reinforcements", "recent_use_times")
+_USED_ONCE = {
+    "recall_count": "0",
+    "spaced_reinforcements": "0",
+    "recent_use_times": "[occurred_at]",
+}
 _MINDED = (
     *_RANKED, "content", "role", "memory_type", "importance", "urgency", "emotional_salience",
 )  # fmt: skip
@@ -43,14 +49,14 @@ _LONG_TERM_RANKED = (
     "importance", "interference", "stability_days", "first_seen_at", "last_seen_at", "last_used_at",
     "recent_use_times", "consolidated_at", "forgotten_at", "superseded_at", "settled_at",
 )  # fmt: skip
-_LONG_TERM_EVALUATED = (
+LONG_TERM_COLUMNS = (
     *_LONG_TERM_RANKED, "memory_ids", "content", "gist", "gist_method", "role", "memory_type", "tags",
     "run_id",
 )  # fmt: skip
 _LONG_TERM_UNSETTLED = (
     "consolidated_id", "user_id", "agent_id", "memory_ids", "run_id", "consolidated_at", "settled_at",
 )  # fmt: skip
-_MEMBERS = (
+MEMBER_COLUMNS = (
     "memory_id", "user_id", "agent_id", "session_id", "content", "content_hash", "role", "memory_type",
     "tags", "importance", "interference", "occurred_at", "ready_at", "forgotten_at", "changed_batch_seq",
 )  # fmt: skip
@@ -58,6 +64,10 @@ _MEMBERS = (
 _OF_OWNER = "($user_id is null or user_id = $user_id) and ($agent_id is null or agent_id = $agent_id)"
 _IN_LONG_TERM_SCOPE = f"{_OF_OWNER} and ($session_id is null or list_contains(session_ids, $session_id))"
 _IS_HELD = "fate in ('retained', 'reinforced')"
+_USES_NOW = """
+    select *, recall_count + 1 as use_count, spaced_reinforcements as spaced, recent_use_times as uses
+    from stored
+"""
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,19 @@ class StoredMemory:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Signals:
+    """How well a memory is held at a moment, by its uses until then.
+
+    `strength` is the probability that it is retrieved (0..1) at its `activation`, `retention` exp(-t / S)
+    since its last use (0..1); see docs/science.md.
+    """
+
+    activation: float
+    strength: float
+    retention: float
 
 
 @dataclass(frozen=True)
@@ -201,6 +224,72 @@ class MemoryReader:
         )
         return {row["memory_id"]: _to_memory(row) for row in rows}
 
+    def read_signals(
+        self, places: Sequence[tuple[UUID, datetime]], as_of: datetime | None = None
+    ) -> dict[UUID, tuple[StoredMemory, Signals]]:
+        """Return what `read` does, and how well each of them was held at `as_of` (default: now).
+
+        Uses after that moment do not count: of the past they are read again from the recalls. A fresh memory
+        was used once.
+        """
+        if not places:
+            return {}
+        activation = render(self._project, "activation", "use_count", "occurred_at", "uses", "$as_of")
+        stability = render(self._project, "stability_days", "spaced")
+        statement = f"""
+            with
+            stored as materialized ({{memories}}),
+            used as ({_USES_NOW if as_of is None else self._uses_by_then(places)})
+            select
+                *,
+                {activation} as activation,
+                {render(self._project, "retention", "uses[1]", stability, "$as_of")} as retention
+            from used
+        """
+        threshold = variables(self._project)["retrieval_threshold"]
+        rows = self._asker.ask(
+            f"""
+            select *, {render(self._project, "retrieval_probability", "activation", threshold)} as strength
+            from ({statement})
+            """,
+            {},
+            Scope(),
+            as_of,
+            lambda snapshot, fresh, _: at_places((*_SHOWN, *_USED), snapshot, fresh, places, _USED_ONCE),
+        )
+        return {
+            row["memory_id"]: (
+                _to_memory(row),
+                Signals(row["activation"], row["strength"], row["retention"]),
+            )
+            for row in rows
+        }
+
+    def _uses_by_then(self, places: Sequence[tuple[UUID, datetime]]) -> str:
+        """Return the query for the uses of stored memories that there had been by a moment."""
+        if self._asker.view()[0].path is None:
+            return _USES_NOW
+        project = self._project
+        times = render(project, "use_times", "stored.occurred_at", "recalled.recall_times")
+        recalled = render(project, "recalls_of", "stored", "recalls_by_then")
+        return f"""
+            with recalls_by_then as (
+                select * from staging.stg_recalls
+                where occurred_at <= $as_of and memory_id in ({literals(places)})
+            )
+            select
+                * exclude (use_times), len(use_times) as use_count,
+                {render(project, "spaced_uses", "use_times")} as spaced,
+                {render(project, "recent_uses", "use_times")} as uses
+            from (
+                select
+                    stored.*,
+                    {times} as use_times
+                from stored
+                left join ({recalled}) as recalled on stored.memory_id = recalled.memory_id
+            )
+        """
+
     def working_memory(self, scope: Scope, *, as_of: datetime | None = None) -> list[WorkingMemorySlot]:
         """Return what is in mind in the scope at `as_of` (default: now), slot 1 first.
 
@@ -302,7 +391,7 @@ class MemoryReader:
             {},
             Scope(),
             as_of,
-            lambda snapshot, _, __: rows_at(snapshot, _LONG_TERM, _LONG_TERM_EVALUATED, places) or "",
+            lambda snapshot, _, __: rows_at(snapshot, _LONG_TERM, LONG_TERM_COLUMNS, places) or "",
         )
 
     def _evaluate_anew(
@@ -332,7 +421,7 @@ class MemoryReader:
         def fill_in(snapshot: Snapshot, _: FreshTables, moment: datetime) -> str:
             end = moment + _TICK if moment < datetime.max else None
             consolidated = months(snapshot, _LONG_TERM, _LONG_TERM_UNSETTLED, since, end) or ""
-            members = months(snapshot, _MEMORIES, _MEMBERS, since, end) or ""
+            members = months(snapshot, _MEMORIES, MEMBER_COLUMNS, since, end) or ""
             of_owner = f"(select * from {consolidated} where {_OF_OWNER})"
             return statement.replace("{consolidated}", of_owner).replace("{members}", members)
 

@@ -32,7 +32,9 @@ def test_what_was_remembered_a_moment_ago_is_found_before_the_next_run(bench: Wo
 
 
 def test_recall_working_memory_long_term_and_status_show_the_sample(read_only_sample: Workbench) -> None:
-    recalled = read_only_sample.mnemoduck("recall", "hazelnut allergy", "--user", "maya", "--limit", "3")
+    recalled = read_only_sample.mnemoduck(
+        "recall", "hazelnut allergy", "--user", "maya", "--limit", "3", "--no-record"
+    )
     assert recalled.code == 0
     assert "hazelnut" in recalled.out
     mind = read_only_sample.mnemoduck("working-memory", "--user", "maya", "--as-of", SAMPLE_END)
@@ -45,6 +47,32 @@ def test_recall_working_memory_long_term_and_status_show_the_sample(read_only_sa
     status = json.loads(read_only_sample.mnemoduck("status", "--json").out)
     assert status["memories"] == 256
     assert status["waiting_events"] == 0
+
+
+def test_recall_explains_itself_filters_and_packs_a_context_block(read_only_sample: Workbench) -> None:
+    def recall(*arguments: str) -> str:
+        done = read_only_sample.mnemoduck("recall", *arguments, "--user", "maya", "--as-of", SAMPLE_END)
+        assert done.code == 0, done.err
+        return done.out
+
+    explained = recall("flight to Lisbon on 2 March", "--explain", "--limit", "2")
+    assert 'time "2 March": from 2026-03-02 00:00 and before 2026-03-03 00:00' in explained
+    for part in ("own words", "found by  words", "source  event", "line 16", "strength", "Consolidated as"):
+        assert part in explained
+    (found,) = json.loads(recall("flight to Lisbon", "--explain", "--limit", "1", "--json"))
+    parts = found["parts"]
+    assert found["score"] == pytest.approx(sum(parts.values()) - parts["speaker"])
+    assert found["explanation"]["is_consolidated"] is True
+    assert found["explanation"]["fate"] in ("retained", "reinforced")
+    superseded = json.loads(recall("flight to Lisbon", "--fate", "superseded", "--json"))
+    assert ["Saturday 28 March" in item["content"] for item in superseded] == [True]
+    before = json.loads(recall("flight", "--until", "2026-03-04", "--type", "episodic", "--json"))
+    assert before
+    assert all(item["occurred_at"] < "2026-03-04" for item in before)
+    block = recall("flight to Lisbon", "--budget", "200")
+    assert "```text\n- 2026-03-" in block
+    assert "more that match are left out." in block
+    assert "Nothing in memory matches" in recall("flight", "--min-importance", "1", "--tag", "no such tag")
 
 
 def test_facts_show_what_held_then_as_it_was_known_then(read_only_sample: Workbench) -> None:
@@ -113,6 +141,9 @@ def test_output_into_a_closed_pipe_is_no_error(read_only_sample: Workbench) -> N
         (["recall", "x", "--limit", "-1"], "-1 is not in the range"),
         (["recall", "x", "--limit", "many"], "'many' is not a valid integer"),
         (["recall", "x", "--as-of", "yesterday"], "write it like 2026-03-15"),
+        (["recall", "x", "--metadata", "page"], "'page' is not KEY=VALUE"),
+        (["recall", "x", "--since", "2026-03-02", "--until", "2026-03-01"], "No time lies between"),
+        (["recall", "x", "--fate", "gone"], "'gone' is not one of 'retained'"),
         (["recall", "x", "--user", ""], "user_id must be a text that is not empty"),
         (["remember", "   "], "content: must not be empty"),
         (["remember", "x", "--importance", "7"], "7.0 is not in the range"),

@@ -36,7 +36,7 @@ def answers(bench: Workbench) -> list[Any]:
     """What people get to see of the sample, by every way that reads months."""
     end = datetime.fromisoformat(SAMPLE_END)
     with Memory(bench.home) as memory:
-        recalled = memory.recall("flight to Lisbon", user_id="maya")
+        recalled = memory.recall("flight to Lisbon", user_id="maya", record=False)
         in_mind = memory.working_memory(user_id="maya", as_of=end)
         long_term = memory.long_term(as_of=end)
         first = memory.get(recalled[0].memory_id)

@@ -354,11 +354,11 @@ def test_sql_and_python_agree_on_working_memory(read_only_sample: Workbench) -> 
 def test_a_memory_is_ranked_the_same_before_and_after_it_is_built(bench: Workbench) -> None:
     write(bench.home, sample_events())
     with Memory(bench.home) as memory:
-        before = memory.recall("flight to Lisbon", user_id="maya", limit=20)
+        before = memory.recall("flight to Lisbon", user_id="maya", limit=20, record=False)
         assert before
         assert all(item.is_fresh for item in before)
         bench.build()
-        after = memory.recall("flight to Lisbon", user_id="maya", limit=20)
+        after = memory.recall("flight to Lisbon", user_id="maya", limit=20, record=False)
     assert not any(item.is_fresh for item in after)
     assert [item.memory_id for item in after] == [item.memory_id for item in before]
     assert [item.score for item in after] == pytest.approx([item.score for item in before])
@@ -386,14 +386,37 @@ def test_a_late_memory_joins_two_sessions_and_leaves_the_others_alone(bench: Wor
     assert second["three"] == first["three"]
 
 
-def test_forgetting_takes_effect_at_once_and_after_the_next_run(sample: Workbench) -> None:
+def test_forgetting_takes_effect_at_once_and_a_recall_reinforces_with_the_next_run(
+    sample: Workbench,
+) -> None:
     with Memory(sample.home) as memory:
         found = memory.recall("hazelnuts allergic", user_id="maya", limit=1)[0]
         memory.forget([found.memory_id], reason="asked to")
         gone = memory.recall("hazelnuts allergic", user_id="maya", limit=100)
         assert found.memory_id not in {item.memory_id for item in gone}
+        assert len(gone) > 10
+        unrecorded = memory.recall("farewell party", user_id="maya", limit=1, record=False)
+        (before,) = memory.recall("flight to Lisbon", user_id="maya", limit=1, explain=True)
     sample.build()
-    with Memory(sample.home) as memory:
+    with Memory(sample.home, record_recalls=False) as memory:
+        counts = memory.sql("select memory_id, recall_count from short_term_memories where recall_count > 0")
+        recalled = dict(zip(counts["memory_id"].astype(str), counts["recall_count"], strict=True))
+        for item in gone[:10]:
+            assert recalled[str(item.memory_id)] >= 1, "the first ten count as used"
+        assert recalled[str(before.memory_id)] >= 1
+        assert str(unrecorded[0].memory_id) not in recalled
+        (after,) = memory.recall("flight to Lisbon", user_id="maya", limit=1, explain=True)
+        assert before.explanation is not None
+        assert after.explanation is not None
+        assert after.memory_id == before.memory_id
+        assert after.explanation.strength > before.explanation.strength
+        assert after.explanation.fate == "reinforced"
+        assert after.parts.prior > before.parts.prior
+        (past,) = memory.recall(
+            "flight to Lisbon", user_id="maya", limit=1, explain=True, as_of=datetime(2026, 3, 15, tzinfo=UTC)
+        )
+        assert past.explanation is not None
+        assert past.explanation.fate == "retained", "the past does not know of it"
         gone = memory.recall("hazelnuts allergic", user_id="maya", limit=100)
         assert found.memory_id not in {item.memory_id for item in gone}
         rows = memory.sql(

@@ -42,7 +42,7 @@ def test_what_is_remembered_comes_back_with_everything_that_was_said(memory: Mem
         metadata={"source": {"page": 3}, "none": None, "π": [1.5]},
         facts=[{"subject": "Maya", "predicate": "is allergic to", "object": "hazelnuts"}],
     )
-    (item,) = memory.recall("hazelnuts")
+    (item,) = memory.recall("hazelnuts", record=False)
     assert item.memory_id == memory_id
     assert (item.user_id, item.agent_id, item.session_id, item.role) == ("maya", "coach", "s1", "user")
     assert (item.memory_type, item.tags, item.importance) == ("semantic", ["health", "food"], 0.9)

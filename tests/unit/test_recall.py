@@ -321,10 +321,10 @@ def test_a_retry_under_another_id_is_one_memory_and_another_moment_is_another_us
     assert item.support_count == 4
 
 
-def test_recall_leaves_no_trace(memory: Memory) -> None:
+def test_a_recall_that_is_not_recorded_leaves_no_trace(memory: Memory) -> None:
     memory.remember("duck")
     before = {path: path.read_bytes() for path in Path(memory.home).rglob("*") if path.is_file()}
-    memory.recall("duck")
+    memory.recall("duck", record=False)
     memory.working_memory()
     memory.long_term()
     assert {path: path.read_bytes() for path in Path(memory.home).rglob("*") if path.is_file()} == before

@@ -17,12 +17,12 @@ from mnemoduck.cli.output import escape_controls
 from mnemoduck.cli.partitions import partitions_group
 from mnemoduck.cli.read import (
     long_term_command,
-    recall_command,
     show_command,
     sql_command,
     status_command,
     working_memory_command,
 )
+from mnemoduck.cli.recall import recall_command
 from mnemoduck.cli.write import forget_command, ingest_command, reinforce_command, remember_command
 from mnemoduck.errors import MnemoduckError
 

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the home that they name."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from mnemoduck.home import open_home
+from mnemoduck.memory import Memory
 from mnemoduck.project import PROJECT_VARIABLE
 from mnemoduck.reader import MAX_LIMIT
 
@@ -70,3 +72,8 @@ def limit_option(command: Command) -> Command:
 
 def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")(command)
+
+
+def existing(home: Path | None) -> Memory:
+    """Open a home to read from; a mistyped path is an error, not a new home."""
+    return Memory(open_home(home, create=False).path)

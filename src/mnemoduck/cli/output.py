@@ -36,6 +36,10 @@ def one_line(text: str) -> str:
     return escape_controls(" ".join(text.split()))
 
 
+def with_role(role: str | None, content: str) -> str:
+    return f"{one_line(role)}: {one_line(content)}" if role else one_line(content)
+
+
 def format_time(moment: datetime | None) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M") if moment else "-"
 

@@ -1,4 +1,4 @@
-"""Commands that read: recall, working memory, long-term memory, SQL, status."""
+"""Commands that read: a memory, working memory, long-term memory, SQL, status. Recall has its own module."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from typing import Any
 
 import click
 
-from mnemoduck.cli.options import as_of_option, home_option, json_option, limit_option, scope_options
+from mnemoduck.cli.options import (
+    as_of_option,
+    existing,
+    home_option,
+    json_option,
+    limit_option,
+    scope_options,
+)
 from mnemoduck.cli.output import (
     escape_controls,
     format_bytes,
@@ -19,54 +26,11 @@ from mnemoduck.cli.output import (
     print_json,
     print_rows,
     print_table,
+    with_role,
 )
 from mnemoduck.errors import UsageError
 from mnemoduck.home import open_home
-from mnemoduck.memory import Memory
 from mnemoduck.status import read_status
-
-
-@click.command("recall")
-@click.argument("query")
-@home_option
-@scope_options
-@limit_option
-@as_of_option
-@json_option
-def recall_command(
-    query: str,
-    home: Path | None,
-    user_id: str | None,
-    agent_id: str | None,
-    session_id: str | None,
-    limit: int,
-    as_of: datetime | None,
-    as_json: bool,
-) -> None:
-    """Find the memories that answer QUERY best, what arrived a moment ago included."""
-    with _existing(home) as memory:
-        found = memory.recall(
-            query, user_id=user_id, agent_id=agent_id, session_id=session_id, limit=limit, as_of=as_of
-        )
-    if as_json:
-        print_json(found)
-    elif not found:
-        click.echo("Nothing in memory matches.")
-    else:
-        print_table(
-            f'Recall: "{one_line(query)}"',
-            [("score", "right"), ("when", "left"), ("whose", "left"), ("seen", "right"), ("memory", "left")],
-            [
-                (
-                    f"{item.score:.2f}",
-                    format_time(item.occurred_at),
-                    format_scope(item.user_id, item.agent_id),
-                    f"{item.support_count}x" + (" new" if item.is_fresh else ""),
-                    _with_role(item.role, item.content),
-                )
-                for item in found
-            ],
-        )
 
 
 @click.command("show")
@@ -75,7 +39,7 @@ def recall_command(
 @json_option
 def show_command(memory_id: str, home: Path | None, as_json: bool) -> None:
     """Show one memory by its id, as it was remembered."""
-    with _existing(home) as memory:
+    with existing(home) as memory:
         found = memory.get(memory_id)
     if found is None:
         raise UsageError(f"There is no memory {one_line(memory_id)}, or it was forgotten.")
@@ -111,7 +75,7 @@ def working_memory_command(
     as_json: bool,
 ) -> None:
     """Show what is in mind: 5 to 9 memories of the last minutes, the most pressing first."""
-    with _existing(home) as memory:
+    with existing(home) as memory:
         slots = memory.working_memory(user_id=user_id, agent_id=agent_id, session_id=session_id, as_of=as_of)
     if as_json:
         print_json(slots)
@@ -139,7 +103,7 @@ def working_memory_command(
                     f"{slot.activation_term:.2f}",
                     f"{slot.importance_term:.2f}",
                     slot.occurred_at.strftime("%H:%M:%S"),
-                    _with_role(slot.role, slot.content),
+                    with_role(slot.role, slot.content),
                 )
                 for slot in slots
             ],
@@ -166,7 +130,7 @@ def long_term_command(
 
     What is forgotten or superseded is left out; the table consolidated has it, with its fate.
     """
-    with _existing(home) as memory:
+    with existing(home) as memory:
         memories = memory.long_term(
             user_id=user_id, agent_id=agent_id, session_id=session_id, limit=limit, as_of=as_of
         )
@@ -198,7 +162,7 @@ def long_term_command(
                     *([f"{item.recall_count}x"] if has_recalls else []),
                     format_time(item.last_used_at),
                     format_scope(item.user_id, item.agent_id),
-                    _with_role(item.role, min(item.content, item.gist, key=len)),
+                    with_role(item.role, min(item.content, item.gist, key=len)),
                 )
                 for item in memories
             ],
@@ -215,7 +179,7 @@ def sql_command(query: str, home: Path | None, as_json: bool) -> None:
     Tables to begin with: working_memory, short_term, consolidated. `show tables` lists the rest of them,
     `describe consolidated` the columns of one.
     """
-    with _existing(home) as memory:
+    with existing(home) as memory:
         cursor = memory.cursor_for(query)
         names = [column[0] for column in cursor.description or ()]
         rows = cursor.fetchall()
@@ -251,15 +215,6 @@ def status_command(home: Path | None, as_json: bool) -> None:
     }
     for name, text in lines.items():
         click.echo(f"{name:>10}  {one_line(text)}")
-
-
-def _existing(home: Path | None) -> Memory:
-    """Open a home to read from; a mistyped path is an error, not a new home."""
-    return Memory(open_home(home, create=False).path)
-
-
-def _with_role(role: str | None, content: str) -> str:
-    return f"{one_line(role)}: {one_line(content)}" if role else one_line(content)
 
 
 def _describe_cache(levels: dict[str, dict[str, Any]]) -> str:

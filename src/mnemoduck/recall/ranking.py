@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 from mnemoduck.asking import Asker
 from mnemoduck.fresh import FreshTables
 from mnemoduck.project import render, variables
+from mnemoduck.recall.filters import Filters
 from mnemoduck.recall.phrases import find_phrases
 from mnemoduck.recall.query import Phrase, Query
 from mnemoduck.recall.records import Candidate, ScoreParts
@@ -37,6 +38,7 @@ def rank(
     limit: int,
     as_of: datetime | None = None,
     weights: tuple[tuple[str, float], ...] = (),
+    filters: Filters = Filters(),  # noqa: B008 - immutable
 ) -> list[Candidate]:
     """Return the memories of the scope that match the terms of a query best, best first.
 
@@ -46,6 +48,7 @@ def rank(
     """
     if not query.terms:
         return []
+    condition, values = filters.in_index()
     sessions = max(variables(asker.project)["recall_sessions"], limit)
     only = None
     if query.phrases:
@@ -68,7 +71,7 @@ def rank(
             "ranked_memories",
             postings,
             documents,
-            _left_out(snapshot, fresh, documents, scope, as_of is None),
+            _left_out(snapshot, fresh, documents, scope, condition, as_of is None),
             "$names",
             sessions,
             "$limit",
@@ -77,8 +80,8 @@ def rank(
         )
 
     while True:
-        values = {"names": query.names, "limit": limit, "only": only}
-        rows = asker.ask("{memories}", values, scope, as_of, fill_in)
+        asked = {"names": query.names, "limit": limit, "only": only, **values}
+        rows = asker.ask("{memories}", asked, scope, as_of, fill_in)
         # Equal texts are one answer, so the sessions that were looked into may hold fewer than are asked for.
         if len(rows) >= limit or not rows or rows[0]["session_count"] < sessions:
             break
@@ -93,7 +96,7 @@ def rank(
                 words=row["own_score"],
                 context=row["context_score"],
                 session=row["session_score"],
-                speaker=row["speaker_factor"],
+                speaker=float(row["speaker_factor"]),  # a decimal in SQL
             ),
             matched_terms=tuple(sorted(query.terms[key] for key in row["term_keys"] or ())),
             support_count=row["support_count"],
@@ -130,7 +133,12 @@ def _with_fresh(
 
 
 def _left_out(
-    snapshot: Snapshot, fresh: FreshTables, documents: str, scope: Scope, is_about_now: bool
+    snapshot: Snapshot,
+    fresh: FreshTables,
+    documents: str,
+    scope: Scope,
+    condition: str,
+    is_about_now: bool,
 ) -> str:
     """Return a relation of the keys of what is not to be found: not yet, not any more, not in the scope.
 
@@ -144,6 +152,8 @@ def _left_out(
         conditions.append("{forgotten_since}")
     if scope.agent_id is not None or scope.session_id is not None:
         conditions.append(_OUT_OF_SCOPE)
+    if condition:
+        conditions.append(f"not ({condition})")
     branches = []
     if conditions:
         branches.append(f"select memory_key from {documents} where {' or '.join(conditions)}")
