@@ -224,14 +224,17 @@ class Memory:
         session_id: str | None = None,
         limit: int = 10,
         as_of: datetime | None = None,
+        weights: tuple[tuple[str, float], ...] = (),
     ) -> list[Recollection]:
         """Return the memories that match the query best, best first; see `Recaller.recall`.
 
         Reads the last build whose tests passed and what arrived since. A part of the scope that is
-        not given means any.
+        not given means any. `weights` are values that variables `recall_…` have for this question only.
         """
         scope = Scope(user_id, agent_id, session_id)
-        return self._readers.recaller.recall(RecallRequest(query, scope, limit=limit, as_of=_as_utc(as_of)))
+        return self._readers.recaller.recall(
+            RecallRequest(query, scope, limit=limit, as_of=_as_utc(as_of), weights=weights)
+        )
 
     def get(self, memory_id: UUID | str) -> StoredMemory | None:
         """Return a memory by its id, also one that was remembered a moment ago.
