@@ -71,6 +71,7 @@
         ('recall_answer_weight', 0, none, 1, none, 'from 0 to 1'),
         ('recall_question_weight', 0, none, 1, none, 'from 0 to 1'),
         ('recall_speaker_weight', 1, none, 10, none, 'from 1 to 10'),
+        ('recall_names', 0, none, 1, none, 'of 0 or 1'),
         ('recall_session_weight', 0, none, 10, none, 'from 0 to 10'),
         ('recall_sessions', 1, none, 100000, none, 'of sessions from 1 to 100000'),
         ('partition_months_ahead', 0, none, 120, none, 'of months from 0 to 120'),

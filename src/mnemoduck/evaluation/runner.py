@@ -41,6 +41,7 @@ class Ablation:
 _NO_NEIGHBOURS = {"recall_neighbour_weight": 0.0, "recall_second_neighbour_weight": 0.0}
 _NO_QUESTIONS = {"recall_answer_weight": 0.0, "recall_question_weight": 1.0}
 _NO_SPEAKER = {"recall_speaker_weight": 1.0}
+_NAMES = {"recall_names": 1.0}
 _NO_SESSION = {"recall_session_weight": 0.0}
 
 ABLATION = (
@@ -52,6 +53,7 @@ ABLATION = (
             **_NO_NEIGHBOURS,
             **_NO_QUESTIONS,
             **_NO_SPEAKER,
+            **_NAMES,
             **_NO_SESSION,
         },
     ),
@@ -59,6 +61,7 @@ ABLATION = (
     Ablation("without second neighbours", {"recall_second_neighbour_weight": 0.0}),
     Ablation("without questions and answers", _NO_QUESTIONS),
     Ablation("without the speaker", _NO_SPEAKER),
+    Ablation("names of speakers searched for", _NAMES),
     Ablation("without the session", _NO_SESSION),
     Ablation("with the length weight of plain BM25", {"recall_length_weight": 0.75}),
 )

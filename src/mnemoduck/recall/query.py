@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mnemoduck.asking import Asker
 from mnemoduck.errors import UsageError
@@ -14,10 +14,21 @@ MAX_QUERY_CHARACTERS = 100_000
 
 @dataclass(frozen=True)
 class Query:
-    """A question that was read: its terms by their numbers, and the names that may be roles."""
+    """A question that was read: its terms by their numbers, and the names that may be roles.
+
+    `words` are those of the question that the terms stand for.
+    """
 
     terms: dict[int, str]
     names: list[str]
+    words: dict[str, int]
+
+    def without(self, names: frozenset[str]) -> Query:
+        """Return the question without terms that are only names; one of nothing else is taken at its words."""
+        kept = {term for word, term in self.words.items() if word not in names}
+        if not kept:
+            return self
+        return replace(self, terms={key: term for key, term in self.terms.items() if key in kept})
 
 
 def check_query(query: str) -> None:
@@ -51,4 +62,5 @@ def read_query(asker: Asker, query: str) -> Query:
     return Query(
         terms={row["term_key"]: row["term"] for row in telling},
         names=sorted({row["word"] for row in telling}.union(spoken)),
+        words={row["word"]: row["term_key"] for row in telling},
     )

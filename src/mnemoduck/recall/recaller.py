@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from mnemoduck.asking import Asker
+from mnemoduck.project import variables
 from mnemoduck.reader import MemoryReader, check_limit
 from mnemoduck.recall.query import check_query, read_query
 from mnemoduck.recall.ranking import rank
 from mnemoduck.recall.records import RecallRequest, Recollection
+from mnemoduck.recall.speakers import Speakers
 
 
 class Recaller:
@@ -17,6 +19,7 @@ class Recaller:
     def __init__(self, asker: Asker, reader: MemoryReader) -> None:
         self._asker = asker
         self._reader = reader
+        self._speakers = Speakers(asker)
 
     def recall(self, request: RecallRequest) -> list[Recollection]:
         """Return the memories of the scope that answer the query best, best first.
@@ -30,6 +33,8 @@ class Recaller:
         check_limit(request.limit)
         check_query(request.query)
         query = read_query(self._asker, request.query)
+        if not dict(request.weights).get("recall_names", variables(self._asker.project)["recall_names"]):
+            query = query.without(self._speakers.names(request.scope))
         found = rank(
             self._asker,
             query,
