@@ -31,7 +31,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Conversation:
-    """The turns of one user in the order in which they were said, and the questions to them."""
+    """The turns of one user, session by session, and the questions to them."""
 
     user_id: str
     turns: list[Turn]
@@ -60,8 +60,10 @@ def read_corpus(path: Path) -> Corpus:
     asked = read_locomo_questions(path) if is_locomo else read_longmemeval_questions(path)
     read = read_locomo if is_locomo else read_longmemeval
     turns: dict[str, list[Turn]] = defaultdict(list)
-    events = [event for event in read(Source(path, size=path.stat().st_size), Scope()) if isinstance(event, Event)]
-    for event in sorted(events, key=lambda one: one.occurred_at):
+    # In the order of the file, session by session: some sessions were at the same time.
+    for event in read(Source(path, size=path.stat().st_size), Scope()):
+        if not isinstance(event, Event):
+            raise ValueError(f"{path}: {event.reason}")
         payload: dict[str, Any] = event.payload
         names = {unit: name(payload.get("metadata") or {}) for unit, name in asked.units.items()}
         session = f"{event.session_id} {event.occurred_at.date()}"

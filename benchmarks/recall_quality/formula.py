@@ -1,7 +1,7 @@
 """Recall by words as a formula in numpy: what the macro `ranked_memories` does, fast enough to try a weight.
 
-Words are told apart, brought to one form and numbered by the project's own macros in DuckDB. `run` asks the same
-questions through the API; a test holds the two together.
+Words are told apart, brought to one form and numbered by the project's own macros in DuckDB. `run` asks the
+same questions through the API; a test holds the two together.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class Words:
             f"select {render(self._project, 'search_words', 'content')}, "
             f"{render(self._project, 'is_question', 'content')} from given order by place"
         ).fetchall()
-        self._connection.register("vocabulary", pa.table({"word": sorted({w for ws, _ in rows for w in ws})}))
+        vocabulary = sorted({word for words, _ in rows for word in words})
+        self._connection.register("vocabulary", pa.table({"word": vocabulary}))
         terms = self._connection.execute(
             f"select word, term from ({render(self._project, 'search_terms', 'vocabulary')})"
         ).fetchall()
@@ -73,7 +74,7 @@ class Asked:
 
 
 class Index:
-    """A conversation to be searched with any weights. `rewrite` changes terms, to try other forms of words."""
+    """A conversation to be searched with any weights; `rewrite` changes terms, to try other forms."""
 
     def __init__(
         self, words: Words, conversation: Conversation, rewrite: Callable[[str], str] = lambda term: term
