@@ -105,8 +105,9 @@ def _results(result: dict[str, Any]) -> Iterator[str]:
         yield f"### {TITLES[name]}"
         yield ""
         skipped = sum(found["skipped"].values())
+        is_built = "" if found["is_built"] else " (not built: asked of what had just arrived)"
         yield (
-            f"{found['memories']:,} memories, {found['questions']:,} questions, {skipped} not asked"
+            f"{found['memories']:,} memories{is_built}, {found['questions']:,} questions, {skipped} not asked"
             + (f" ({', '.join(found['skipped'])})" if skipped else "")
             + f". {' '.join(found['notes'])}".rstrip()
         )
@@ -137,17 +138,24 @@ def _ablations(result: dict[str, Any]) -> Iterator[str]:
     yield "## Plain BM25, and each part switched off"
     yield ""
     yield (
-        "Through the API. Plain BM25 is k1 = 1.2, b = 0.75 over the same terms (stems, irregular "
-        "forms, no stop words) "
-        "with names searched for and nothing else. In brackets the interval of the difference, paired."
+        "Plain BM25 is k1 = 1.2, b = 0.75 over the same terms (stems, irregular forms, no stop "
+        "words) with names "
+        "searched for and nothing else. What changes, in brackets the interval of the difference, "
+        "paired. `--compare` "
+        "does the same through the API; this and what follows are of the formula of recall by words in numpy "
+        "(benchmarks/recall_quality/formula.py), which gives what the API gives: LoCoMo "
+        + ", ".join(f"{value:.4f}" for value in result["formula"]["locomo"])
+        + "; LongMemEval "
+        + ", ".join(f"{value:.4f}" for value in result["formula"]["longmemeval"])
+        + "."
     )
     yield ""
-    for name, found in result["ablations"].items():
-        measures = list(found["measures"])
-        yield f"{TITLES[name]}, {found['questions']:,} questions:"
+    for name, variants in result["ablations"].items():
+        measures = list(result["evaluations"][name]["measures"])
+        yield f"{TITLES[name]}:"
         yield ""
-        rows = [["as it is", *(f"{found['measures'][measure][ALL]['value']:.3f}" for measure in measures)]]
-        for variant in found["variants"]:
+        rows = [["as it is", *(f"{value:.3f}" for value in result["formula"][name])]]
+        for variant in variants:
             changes = [variant["differences"][measure] for measure in measures]
             rows.append([variant["name"], *(_with_interval(change, "+") for change in changes)])
         yield from table(["recall", *measures], rows)
@@ -158,13 +166,8 @@ def _sweep(result: dict[str, Any]) -> Iterator[str]:
     yield "## What each weight is worth"
     yield ""
     yield (
-        "Each weight moved alone, in the formula of recall by words in numpy "
-        "(benchmarks/recall_quality/formula.py), "
-        "which gives what the API gives: LoCoMo "
-        + ", ".join(f"{value:.4f}" for value in result["formula"]["locomo"])
-        + ", LongMemEval "
-        + ", ".join(f"{value:.4f}" for value in result["formula"]["longmemeval"])
-        + ". Most moves change less than the interval is wide: the weights lie on a plateau, and are round "
+        "Each weight moved alone. Most moves change less than the interval is wide: the weights lie "
+        "on a plateau, and are round "
         "numbers of it. LongMemEval's 30 questions move in steps of 0.033."
     )
     yield ""

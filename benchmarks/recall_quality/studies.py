@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from benchmarks.recall_quality.conversations import Corpus
-from benchmarks.recall_quality.formula import Asked, Index, Numbers, Weights, Words, values_of
+from benchmarks.recall_quality.formula import Asked, Index, Numbers, Weights, Words, values_of, weights_of
+from mnemoduck.evaluation import ABLATION
+from mnemoduck.evaluation.result import Answers
+from mnemoduck.memory import Memory
+from mnemoduck.project import find_project
 
 SWEPT: dict[str, tuple[float, ...]] = {
     "recall_saturation": (0.9, 1.6),
@@ -24,6 +28,10 @@ SWEPT: dict[str, tuple[float, ...]] = {
     "recall_session_weight": (0.0, 0.2, 0.6),
 }
 """Each weight moved alone, the others as they are: few steps, since more would find what is chance."""
+
+
+Expansions: TypeAlias = dict[str, list[tuple[str, float]]]
+"""For a user and a question, concepts that come to mind with its words, and their activation."""
 
 
 @dataclass
@@ -49,6 +57,46 @@ def open_bench(corpora: dict[str, Corpus], weights: dict[str, float]) -> Bench:
         for name, corpus in corpora.items()
     }
     return Bench(words, weights, corpora, indexes)
+
+
+def study(corpora: dict[str, Corpus], expansions: Expansions) -> dict[str, Any]:
+    """Return everything that is tried in the formula."""
+    bench = open_bench(corpora, weights_of(find_project()))
+    return {
+        "weights": bench.weights,
+        "formula": bench.means(),
+        "ablations": {name: ablate(bench, name) for name in corpora},
+        "sweep": sweep(bench),
+        "leave_one_out": leave_one_out(bench, "locomo"),
+        "tried": tried(bench, expansions),
+    }
+
+
+def ablate(bench: Bench, name: str) -> list[dict[str, Any]]:
+    """Switch each part off, as `mnemoduck eval --compare` does through the API; differences are paired."""
+    asked = bench.corpora[name].asked
+    as_it_is = Answers(bench.values(name), [])
+    rows = []
+    for way in ABLATION:
+        answers = Answers(bench.values(name, {**bench.weights, **way.weights}), [])
+        changes = {measure: asdict(one) for measure, one in answers.differences(as_it_is, asked).items()}
+        rows.append({"name": way.name, "means": mean_of(answers.values), "differences": changes})
+    return rows
+
+
+def expand(memory: Memory, corpus: Corpus) -> Expansions:
+    """Return what comes to mind with the words of each question."""
+    found = {}
+    for conversation in corpus.conversations:
+        for question in conversation.questions:
+            words = sorted(
+                {word for word in question.text.lower().replace("?", " ").split() if len(word) > 3}
+            )
+            near = (
+                memory.associations(words, user_id=conversation.user_id, depth=1, limit=10) if words else []
+            )
+            found[f"{conversation.user_id}/{question.text}"] = [(one.concept, one.activation) for one in near]
+    return found
 
 
 def mean_of(values: Numbers) -> list[float]:
@@ -96,7 +144,7 @@ def leave_one_out(bench: Bench, name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def tried(bench: Bench, expansions: dict[str, list[tuple[str, float]]] | None) -> list[dict[str, Any]]:
+def tried(bench: Bench, expansions: Expansions) -> list[dict[str, Any]]:
     """What else was tried, each beside recall as it is."""
     rows = [{"name": "as it is", "means": bench.means()}]
     for name, scores in _other_scores(expansions):
@@ -143,7 +191,7 @@ _OTHER_TERMS: dict[str, Callable[[str], str]] = {
 }
 
 
-def _other_scores(expansions: dict[str, list[tuple[str, float]]] | None) -> Iterator[tuple[str, Any]]:
+def _other_scores(expansions: Expansions) -> Iterator[tuple[str, Any]]:
     for documents, terms, weight in ((5, 10, 0.1), (5, 10, 0.2), (10, 20, 0.1), (10, 20, 0.3)):
         yield (
             f"pseudo-relevance feedback: {terms} terms of the best {documents}, weight {weight:g}",
@@ -176,9 +224,7 @@ def _feedback(documents: int, count: int, weight: float) -> Callable[[Index, str
     return scores
 
 
-def _through_concepts(
-    expansions: dict[str, list[tuple[str, float]]], weight: float
-) -> Callable[[Index, str, Weights], Numbers]:
+def _through_concepts(expansions: Expansions, weight: float) -> Callable[[Index, str, Weights], Numbers]:
     """What comes to mind with the words of the question, by spreading activation, is searched for as well."""
 
     def scores(index: Index, text: str, weights: Weights) -> Numbers:
