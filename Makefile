@@ -83,6 +83,11 @@ bench-science: $(READY) ## Run the studies of memory anew and write docs/science
 	$(BIN)/python -m benchmarks.science run
 	$(BIN)/python -m benchmarks.science report
 
+.PHONY: bench-recall-quality
+bench-recall-quality: $(READY) ## Measure what recall finds on LoCoMo and LongMemEval (../shared/data; ten minutes)
+	$(BIN)/python -m benchmarks.recall_quality run
+	$(BIN)/python -m benchmarks.recall_quality report
+
 .PHONY: lock
 lock: ## Pin the dependencies anew (needs uv)
 	uv pip compile pyproject.toml $(LOCK_OPTIONS) --output-file requirements.lock

@@ -71,6 +71,7 @@
         ('recall_answer_weight', 0, none, 1, none, 'from 0 to 1'),
         ('recall_question_weight', 0, none, 1, none, 'from 0 to 1'),
         ('recall_speaker_weight', 1, none, 10, none, 'from 1 to 10'),
+        ('recall_names', 0, none, 1, none, 'of 0 or 1'),
         ('recall_session_weight', 0, none, 10, none, 'from 0 to 10'),
         ('recall_time_weight', 0, none, 10, none, 'from 0 to 10'),
         ('recall_time_slack_days', 0, none, 365, none, 'of days from 0 to 365'),

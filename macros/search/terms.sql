@@ -76,6 +76,15 @@
 {% endmacro %}
 
 
+{#- Roles that say what somebody or something is, and are nobody's name: who asks about a tool means a tool. -#}
+{% macro impersonal_roles() %}
+    {{ return(
+        "user assistant system tool function developer human ai agent bot model note event customer speaker other "
+        ~ "unknown"
+    ) }}
+{% endmacro %}
+
+
 {#- Words that name a role without its name, after it: who asks is the user, who is asked the assistant. -#}
 {% macro spoken_roles() %}
     {{ return('user i me my mine myself we us our ours; assistant you your yours yourself') }}

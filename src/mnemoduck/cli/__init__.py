@@ -11,6 +11,7 @@ import click
 from mnemoduck import __version__
 from mnemoduck.cli.associations import associations_command
 from mnemoduck.cli.build import init_command, run_command
+from mnemoduck.cli.evaluation import eval_group
 from mnemoduck.cli.facts import facts_command
 from mnemoduck.cli.llm_cache import cache_group
 from mnemoduck.cli.output import escape_controls
@@ -57,6 +58,7 @@ for _command in (
     sql_command,
     partitions_group,
     cache_group,
+    eval_group,
     status_command,
 ):
     cli.add_command(_command)

@@ -6,7 +6,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -33,11 +33,26 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Query:
-    """A question that was read: its terms by their numbers, the names that may be roles, its phrases."""
+    """A question that was read: its terms by their numbers, the names that may be roles, its phrases.
+
+    `words` are those of the question that the terms stand for.
+    """
 
     terms: dict[int, str]
     names: list[str]
+    words: dict[str, int]
     phrases: tuple[Phrase, ...] = ()
+
+    def without(self, names: frozenset[str]) -> Query:
+        """Return the question without terms that are only names; one of nothing else is taken at its words.
+
+        What stands in quotes is searched for, a name or not.
+        """
+        quoted = {key for phrase in self.phrases for key in phrase.term_keys}
+        kept = quoted.union(key for word, key in self.words.items() if word not in names)
+        if not kept:
+            return self
+        return replace(self, terms={key: term for key, term in self.terms.items() if key in kept})
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,7 @@ def read_query(asker: Asker, query: str) -> Query:
     return Query(
         terms={one.term_key: one.term for one in sorted(telling, key=lambda one: one.term)},
         names=sorted({one.word for one in telling}.union(spoken)),
+        words={one.word: one.term_key for one in telling},
         phrases=phrases,
     )
 

@@ -1,0 +1,321 @@
+"""The page in docs/, made from a result file and from nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.page import table
+
+PAGE = "recall-quality.md"
+TITLES = {"locomo": "LoCoMo", "longmemeval": "LongMemEval"}
+ALL = "all"
+
+TARGETS = {
+    ("locomo", "recall@5", ALL): 0.71,
+    ("locomo", "recall@10", ALL): 0.80,
+    ("locomo", "recall@20", ALL): 0.85,
+    ("locomo", "recall@10", "multi-hop"): 0.47,
+    ("longmemeval", "sessions recall_all@5", ALL): 0.88,
+}
+"""What recall without a model and without a network is to reach on the development files."""
+
+
+def write_report(result: dict[str, Any], docs: Path) -> None:
+    """Write the page of a result."""
+    (docs / PAGE).write_text("\n".join(_page(result)) + "\n", "utf-8")
+
+
+def _page(result: dict[str, Any]) -> Iterator[str]:
+    run = result["run"]
+    yield "# How well recall finds what answers"
+    yield ""
+    yield (
+        "Made by `python -m benchmarks.recall_quality report` from benchmarks/recall_quality/result.json. "
+        f"Measured {run['measured_at'][:10]} at commit {run['commit']}, without a model and without a "
+        f"network. "
+        "Repeat it with `make bench-recall-quality` where locomo_dev.json and "
+        "longmemeval_s_dev.json.gz are in "
+        "../shared/data, or any file in either format with"
+    )
+    yield ""
+    yield from (
+        "```console",
+        "$ mnemoduck eval locomo FILE --compare",
+        "$ mnemoduck eval longmemeval FILE",
+        "```",
+    )
+    yield ""
+    yield from _what_is_measured()
+    yield from _results(result)
+    yield from _ablations(result)
+    yield from _sweep(result)
+    yield from _leave_one_out(result)
+    yield from _tried(result)
+    yield from _peers(result)
+
+
+def _what_is_measured() -> Iterator[str]:
+    yield "## What is measured"
+    yield ""
+    yield (
+        "The file is imported into a home of its own and built, each question is asked with "
+        "`Memory.recall` of the "
+        "memories of its own conversation, and what comes back is compared with what the benchmark says "
+        "answers it. Questions are not recorded as uses of memories."
+    )
+    yield ""
+    yield (
+        "- LoCoMo (Maharana et al. 2024): a list of samples with `sample_id`, `conversation` and "
+        "`qa`. The fraction of "
+        "a question's evidence turns among the first 5, 10 and 20, averaged over questions. Evidence "
+        "is split "
+        "on blanks, commas and semicolons; what is no turn of the conversation is dropped; questions left "
+        "without any are not asked, and counted. A question is asked after the last turn."
+    )
+    yield (
+        "- LongMemEval (Wu et al. 2024): a list of questions with `question_date`, "
+        "`answer_session_ids` and the "
+        "three lists of the haystack. recall_all@k: 1 if all sessions that answer are among the "
+        "first k, and the "
+        "same for turns with `has_answer`. Sessions come in the order of their first recalled turn, "
+        "as in the "
+        "official code. Abstention questions (`_abs` in the id) are left out of the averages, as "
+        "there. The official "
+        "retrievers search only what the user said; recall searches the turns of both. A question is "
+        "asked at "
+        "its date, or after its haystack where that ends later: the official measure searches all of it."
+    )
+    yield (
+        "- Intervals are 95 % percentile bootstrap intervals over questions (2,000 resamples, a "
+        "fixed seed); those of "
+        "differences are paired. Questions of one conversation are not independent, so a "
+        "conversation that is "
+        "not in the file may be further off: see below how far conversations differ."
+    )
+    yield ""
+
+
+def _results(result: dict[str, Any]) -> Iterator[str]:
+    yield "## Results"
+    yield ""
+    for name, found in result["evaluations"].items():
+        measures = list(found["measures"])
+        yield f"### {TITLES[name]}"
+        yield ""
+        skipped = sum(found["skipped"].values())
+        is_built = "" if found["is_built"] else " (not built: asked of what had just arrived)"
+        yield (
+            f"{found['memories']:,} memories{is_built}, {found['questions']:,} questions, {skipped} not asked"
+            + (f" ({', '.join(found['skipped'])})" if skipped else "")
+            + f". {' '.join(found['notes'])}".rstrip()
+        )
+        yield ""
+        kinds = list(found["measures"][measures[0]])
+        rows = []
+        for kind in kinds:
+            figures = [found["measures"][measure].get(kind) for measure in measures]
+            count = max(figure["questions"] for figure in figures if figure)
+            rows.append([kind, str(count), *map(_with_interval, figures)])
+        yield from table(["questions", "", *measures], rows)
+        yield ""
+    yield from table(
+        ["target", "wanted", "found"],
+        [
+            [
+                f"{TITLES[name]} {measure}" + ("" if kind == ALL else f", {kind}"),
+                f"{target:.2f}",
+                f"{result['evaluations'][name]['measures'][measure][kind]['value']:.3f}",
+            ]
+            for (name, measure, kind), target in TARGETS.items()
+        ],
+    )
+    yield ""
+
+
+def _ablations(result: dict[str, Any]) -> Iterator[str]:
+    yield "## Plain BM25, and each part switched off"
+    yield ""
+    yield (
+        "Plain BM25 is k1 = 1.2, b = 0.75 over the same terms (stems, irregular forms, no stop "
+        "words) with names "
+        "searched for and nothing else. What changes, in brackets the interval of the difference, "
+        "paired. `--compare` "
+        "does the same through the API; this and what follows are of the formula of recall by words in numpy "
+        "(benchmarks/recall_quality/formula.py), which gives what the API gives: LoCoMo "
+        + ", ".join(f"{value:.4f}" for value in result["formula"]["locomo"])
+        + "; LongMemEval "
+        + ", ".join(f"{value:.4f}" for value in result["formula"]["longmemeval"])
+        + "."
+    )
+    yield ""
+    for name, variants in result["ablations"].items():
+        measures = list(result["evaluations"][name]["measures"])
+        yield f"{TITLES[name]}:"
+        yield ""
+        rows = [["as it is", *(f"{value:.3f}" for value in result["formula"][name])]]
+        for variant in variants:
+            changes = [variant["differences"][measure] for measure in measures]
+            rows.append([variant["name"], *(_with_interval(change, "+") for change in changes)])
+        yield from table(["recall", *measures], rows)
+        yield ""
+
+
+def _sweep(result: dict[str, Any]) -> Iterator[str]:
+    yield "## What each weight is worth"
+    yield ""
+    yield (
+        "Each weight moved alone. Most moves change less than the interval is wide: the weights lie "
+        "on a plateau, and are round "
+        "numbers of it. LongMemEval's 30 questions move in steps of 0.033."
+    )
+    yield ""
+    yield from table(
+        ["weight", "value", *_heads(result)],
+        [
+            [
+                row["weight"] or "as it is",
+                ""
+                if row["weight"] is None
+                else f"{row['value']:g} instead of {result['weights'][row['weight']]:g}",
+                *_means(result, row["means"]),
+            ]
+            for row in result["sweep"]
+        ],
+    )
+    yield ""
+
+
+def _leave_one_out(result: dict[str, Any]) -> Iterator[str]:
+    rows = result["leave_one_out"]
+    measures = list(result["evaluations"]["locomo"]["measures"])
+    yield "## One conversation left out"
+    yield ""
+    yield (
+        "For each conversation of LoCoMo, the best of the moves above was chosen on the other four "
+        "(by the average of "
+        "the three measures) and judged on this one. If choosing did better on what it has not seen, "
+        "the weights as they "
+        "are would be worth changing."
+    )
+    yield ""
+    yield from table(
+        ["left out", "questions", "chosen on the others", *measures, *(f"{m}, chosen" for m in measures)],
+        [
+            [
+                row["conversation"],
+                str(row["questions"]),
+                row["chosen"],
+                *(f"{value:.3f}" for value in row["as_it_is"]),
+                *(f"{value:.3f}" for value in row["with_the_choice"]),
+            ]
+            for row in rows
+        ],
+    )
+    yield ""
+    total = sum(row["questions"] for row in rows)
+    means = {
+        key: [
+            sum(row[key][place] * row["questions"] for row in rows) / total for place in range(len(measures))
+        ]
+        for key in ("as_it_is", "with_the_choice")
+    }
+    yield (
+        "Over all questions: as it is "
+        + ", ".join(f"{value:.3f}" for value in means["as_it_is"])
+        + "; with what the other four would choose "
+        + ", ".join(f"{value:.3f}" for value in means["with_the_choice"])
+        + "."
+    )
+    yield ""
+
+
+def _tried(result: dict[str, Any]) -> Iterator[str]:
+    yield "## What did not help enough"
+    yield ""
+    yield (
+        "In the same formula. Pseudo-relevance feedback adds words that the best answers share (as "
+        "RM3, Lavrenko & Croft "
+        "2001); the concept graph adds what spreading activation reaches from the words of the question; "
+        "shorter stems bring more forms of a word together. None of them is part of recall."
+    )
+    yield ""
+    yield from table(
+        ["tried", *_heads(result)],
+        [[row["name"], *_means(result, row["means"])] for row in result["tried"]],
+    )
+    yield ""
+
+
+def _peers(result: dict[str, Any]) -> Iterator[str]:
+    yield "## Beside others"
+    yield ""
+    yield (
+        "The same turns and questions, each peer as its documentation begins, searching only the "
+        "question's own "
+        "conversation. Vectors are of all-MiniLM-L6-v2, of the same texts. mnemoduck is as above, "
+        "without vectors."
+    )
+    yield ""
+    own = result["sweep"][0]["means"]
+    yield from table(
+        ["", "version", "settings", *_heads(result)],
+        [
+            ["mnemoduck", "", "", *_means(result, own)],
+            *(
+                [row["peer"], row["version"], row["settings"], *_means(result, row["means"])]
+                for row in result["peers"]
+            ),
+        ],
+    )
+    yield ""
+    better = [
+        f"{row['peer']} on {TITLES[name]} {measure} ({value:.3f} against {own[name][place]:.3f})"
+        for row in result["peers"]
+        for name, values in row["means"].items()
+        if _is_whole(result, row, name)
+        for place, (measure, value) in enumerate(
+            zip(result["evaluations"][name]["measures"], values, strict=True)
+        )
+        if value > own[name][place]
+    ]
+    yield (
+        f"Better than mnemoduck: {'; '.join(better)}." if better else "None of them is better on any measure."
+    )
+    parts = [
+        f"{row['peer']} was asked {row['questions'][name]} of {result['evaluations'][name]['questions']} "
+        f"questions of {TITLES[name]}"
+        for row in result["peers"]
+        for name in row["means"]
+        if not _is_whole(result, row, name)
+    ]
+    if parts:
+        yield ""
+        yield f"{'; '.join(parts)}: not comparable with the other rows."
+
+
+def _is_whole(result: dict[str, Any], row: dict[str, Any], name: str) -> bool:
+    return bool(row["questions"][name] == result["evaluations"][name]["questions"])
+
+
+def _heads(result: dict[str, Any]) -> list[str]:
+    return [
+        f"{TITLES[name]} {measure}"
+        for name, found in result["evaluations"].items()
+        for measure in found["measures"]
+    ]
+
+
+def _means(result: dict[str, Any], means: dict[str, list[float]]) -> list[str]:
+    return [
+        f"{means[name][place]:.3f}" if name in means else "-"
+        for name, found in result["evaluations"].items()
+        for place in range(len(found["measures"]))
+    ]
+
+
+def _with_interval(figure: dict[str, Any] | None, sign: str = "") -> str:
+    if figure is None or figure["value"] is None:
+        return "-"
+    return f"{figure['value']:{sign}.3f} [{figure['low']:{sign}.3f}, {figure['high']:{sign}.3f}]"

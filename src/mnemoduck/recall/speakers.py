@@ -1,0 +1,79 @@
+"""Who speaks in a user's memories: their names say who is asked about, not what.
+
+A name is in every other turn of a conversation of two, mostly where the other one is addressed, and what the one
+who is named said is found by its role. So names of speakers are not searched for (see `recall_names`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import TypeAlias
+
+from mnemoduck.asking import Asker
+from mnemoduck.fresh import FreshTables
+from mnemoduck.project import render
+from mnemoduck.scope import Scope
+from mnemoduck.warehouse import Snapshot
+
+MAX_ROLES = 1_000
+"""Of each user; those that said the most. Who has more speakers than that has no conversations."""
+
+MAX_USERS = 10_000
+
+_Place: TypeAlias = tuple[Path | None, str, int, str | None]
+
+
+class Speakers:
+    """The words of the names of those who speak to each user. Safe between threads.
+
+    What is published is read once for each snapshot and user, at the cost of one column of the user's
+    documents; what is fresh, once for each arrival.
+    """
+
+    def __init__(self, asker: Asker) -> None:
+        self._asker = asker
+        self._mutex = threading.Lock()
+        self._words: OrderedDict[_Place, frozenset[str]] = OrderedDict()
+
+    def names(self, scope: Scope) -> frozenset[str]:
+        """Return the words of the roles of the user's memories, but for roles that are nobody's name."""
+        snapshot, fresh = self._asker.view()
+        words: frozenset[str] = frozenset()
+        if snapshot.path is not None:
+            words |= self._look_up((snapshot.path, "", 0, scope.user_id), scope)
+        if fresh.memory_count:
+            words |= self._look_up((snapshot.path, fresh.documents, fresh.memory_count, scope.user_id), scope)
+        return words
+
+    def _look_up(self, place: _Place, scope: Scope) -> frozenset[str]:
+        with self._mutex:
+            if place in self._words:
+                self._words.move_to_end(place)
+                return self._words[place]
+        words = self._read(scope, is_fresh=bool(place[1]))
+        with self._mutex:
+            self._words[place] = words
+            while len(self._words) > MAX_USERS:
+                self._words.popitem(last=False)
+        return words
+
+    def _read(self, scope: Scope, *, is_fresh: bool) -> frozenset[str]:
+        project = self._asker.project
+        of_user = (
+            "true"
+            if scope.user_id is None
+            else f"user_key = {render(project, 'search_user_key', '$user_id')}"
+        )
+
+        def fill_in(snapshot: Snapshot, fresh: FreshTables, _: object) -> str:
+            published = "retrieval.search_documents" if snapshot.path is not None else fresh.documents
+            return f"(select role from {fresh.documents if is_fresh else published} where {of_user})"
+
+        statement = f"""
+            select distinct unnest({render(project, "search_words", "role")}) as word
+            from (select role from {{memories}} group by role order by count(*) desc, role limit {MAX_ROLES})
+        """
+        rows = self._asker.ask(statement, {}, scope, None, fill_in)
+        return frozenset(row["word"] for row in rows).difference(render(project, "impersonal_roles").split())
