@@ -99,9 +99,16 @@ def rank(
             ),
             matched_terms=tuple(sorted(query.terms[key] for key in row["term_keys"] or ())),
             support_count=row["support_count"],
+            equals=(row["user_id"], row["agent_id"], row["content_hash"]),
         )
         for row in rows
     ]
+
+
+def findable(asker: Asker, snapshot: Snapshot, fresh: FreshTables, scope: Scope) -> tuple[str, str]:
+    """Return two relations: the user's documents, and the keys of those that are not to be found."""
+    documents = _with_fresh("documents", _DOCUMENT_COLUMNS, snapshot, fresh, _of_user(asker, scope))
+    return documents, _left_out(snapshot, documents, scope)
 
 
 def _of_user(asker: Asker, scope: Scope) -> str:

@@ -31,18 +31,23 @@ class ScoreParts:
 
     `words` is the BM25 of the memory's own words, `context` what its neighbours in the session add,
     `session` what the session as a whole adds. `speaker` is the factor that `words` and `context` include
-    because the query names who said it, 1 if it does not.
+    because the query names who said it, 1 if it does not. `meaning` is what its nearness in meaning adds,
+    where there are vectors.
     """
 
     words: float
     context: float
     session: float
     speaker: float
+    meaning: float = 0.0
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A memory that may answer, before it is read: what ranking knows of it."""
+    """A memory that may answer, before it is read: what ranking knows of it.
+
+    `equals` is the same for equal texts of one user and agent.
+    """
 
     memory_id: UUID
     occurred_at: datetime
@@ -51,6 +56,7 @@ class Candidate:
     parts: ScoreParts
     matched_terms: tuple[str, ...]
     support_count: int
+    equals: tuple[object, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,12 +65,14 @@ class Recollection(StoredMemory):
 
     `matched_terms` are the terms of the query that are in it: none, if it is found by its neighbours.
     `support_count` tells how often the same words were remembered in the scope of the query.
+    `embedding_model` made the vectors that this answer used, None if it used none.
     """
 
     score: float
     parts: ScoreParts
     matched_terms: list[str]
     support_count: int
+    embedding_model: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
