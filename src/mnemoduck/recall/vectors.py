@@ -17,13 +17,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID
 
 import duckdb
 
 from mnemoduck.asking import Asker
-from mnemoduck.embeddings import Embedder, MiniLmEmbedder, embed_query, minilm_digest
 from mnemoduck.errors import ModelError, UsageError
 from mnemoduck.fresh import FreshTables
 from mnemoduck.llm.settings import EMBEDDINGS_VARIABLE, MINILM, TemplateSettings
@@ -33,6 +32,9 @@ from mnemoduck.recall.query import Query
 from mnemoduck.recall.ranking import findable
 from mnemoduck.scope import Scope
 from mnemoduck.warehouse import Snapshot
+
+if TYPE_CHECKING:
+    from mnemoduck.embeddings import Embedder
 
 _log = logging.getLogger("mnemoduck.recall")
 
@@ -45,8 +47,8 @@ CACHED_QUERIES = 1000
 NEAREST_AT_LEAST = 200
 """So many of the nearest are looked at, or twice as many as are asked for (measured: docs/vectors.md)."""
 
-MakeEmbedder = Callable[[TemplateSettings, str | None], Embedder]
-"""Opens who makes vectors under some settings; the other argument is the server's URL, if the build knew it."""
+MakeEmbedder: TypeAlias = "Callable[[TemplateSettings, str | None], Embedder]"
+"""Opens who makes vectors under some settings; the other argument is the server's URL, if it is known."""
 
 
 @dataclass(frozen=True)
@@ -258,6 +260,8 @@ class MeaningSearch:
         return int(row[0])
 
     def _embed(self, source: _Source, text: str) -> list[float]:
+        from mnemoduck.embeddings import embed_query  # it takes long to import, and few homes have vectors
+
         with self._mutex:
             if self._failed_at is not None and self._clock() - self._failed_at < RETRY_SECONDS:
                 raise ModelError(self._trouble or "the model failed a moment ago")
@@ -289,6 +293,8 @@ def make_embedder(settings: TemplateSettings, host: str | None) -> Embedder:
         UsageError: the extra is not installed, or an address is none.
         ModelError: the server is away, has no such model, or has other weights under its name.
     """
+    from mnemoduck.embeddings import MiniLmEmbedder, minilm_digest
+
     if settings.model == MINILM:
         digest = minilm_digest()
         if digest != settings.model_digest:
