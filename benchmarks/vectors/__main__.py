@@ -276,7 +276,7 @@ def _bits_section() -> list[str]:
     return [
         "## One large scope: exactly, and by bits first",
         "",
-        "The ten nearest as recall finds them (macro `similar_memories`), on one thread: exactly, and by the signs",
+        "The ten nearest as recall finds them, on one thread: exactly, and by the signs",
         "of the numbers first, with the vectors of so many candidates compared after that. Milliseconds, the",
         f"fastest, and the share of the ten that is found; measured {found['run']['measured_at'][:10]}.",
         "",
