@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import product
 from pathlib import Path
@@ -18,10 +19,12 @@ from numpy.typing import NDArray
 
 from benchmarks.machine import describe_run
 from benchmarks.page import table
+from mnemoduck.project import find_project, render
 
 Vectors: TypeAlias = NDArray[np.float32]
 
 RESULT = Path(__file__).with_name("result.json")
+BITS = Path(__file__).with_name("bits.json")
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 MEMORIES_OF_A_USER = 1000
 NEAREST = 10
@@ -87,6 +90,44 @@ def run(rows: int, dimension: int, rounds: int, folder: Path, out: Path) -> None
 
 
 @main.command()
+@click.option(
+    "--rows", default=[20_000, 100_000], show_default=True, multiple=True, help="Vectors of one user."
+)
+@click.option(
+    "--real", type=click.Path(path_type=Path, exists=True), help="An .npz of `vectors`, `questions`."
+)
+@click.option("--candidates", default=[100, 200, 400, 800], show_default=True, multiple=True)
+@click.option("--questions", default=40, show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("target/benchmarks/vectors"))
+@click.option("--out", type=click.Path(path_type=Path), default=BITS, show_default=True)
+def bits(
+    rows: Sequence[int], real: Path | None, candidates: Sequence[int], questions: int, folder: Path, out: Path
+) -> None:
+    """Search one large scope exactly and by bits: how many of the ten nearest are found, and how fast."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = [("in topics", *_topics(count, questions)) for count in rows]
+    if real is not None:
+        file = np.load(real)
+        picked = np.random.default_rng(1).permutation(len(file["questions"]))[:questions]
+        made.insert(0, ("MiniLM's, of conversations", file["vectors"], file["questions"][picked]))
+    searches = []
+    for content, vectors, asked in made:
+        path = folder / "bits.duckdb"
+        _store_with_bits(path, vectors)
+        with duckdb.connect(str(path), read_only=True) as connection:
+            connection.execute("set threads = 1")
+            searches.append(
+                {
+                    "content": content,
+                    "rows": len(vectors),
+                    "questions": len(asked),
+                    **_compare(connection, asked.tolist(), candidates),
+                }
+            )
+    out.write_text(json.dumps({"run": describe_run(), "searches": searches}, indent=1) + "\n", "utf-8")
+
+
+@main.command()
 @click.option("--result", type=click.Path(path_type=Path, exists=True), default=RESULT, show_default=True)
 @click.option("--docs", type=click.Path(path_type=Path, exists=True), default=DOCS, show_default=True)
 def report(result: Path, docs: Path) -> None:
@@ -136,7 +177,8 @@ def report(result: Path, docs: Path) -> None:
             ],
         ),
         "",
-        "Made by `python -m benchmarks.vectors run` and `… report`.",
+        *_bits_section(),
+        "Made by `python -m benchmarks.vectors run`, `… bits` and `… report`.",
         "",
     ]
     (docs / "vectors-benchmark.md").write_text("\n".join(lines), "utf-8")
@@ -147,6 +189,110 @@ def _vectors(rows: int, dimension: int) -> Vectors:
     lengths = np.linalg.norm(numbers, axis=1, keepdims=True).astype(np.float32)
     unit: Vectors = numbers / lengths
     return unit
+
+
+def _topics(rows: int, questions: int) -> tuple[Vectors, Vectors]:
+    """Return vectors that come in topics as texts do, 50 to a topic, and questions near some of them."""
+    random = np.random.default_rng(6)
+    centres = random.standard_normal((max(1, rows // 50), 384), dtype=np.float32)
+    vectors = centres[random.integers(0, len(centres), rows)]
+    vectors = vectors + 1.2 * random.standard_normal((rows, 384), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    asked = vectors[:questions] + 0.04 * random.standard_normal((questions, 384), dtype=np.float32)
+    asked /= np.linalg.norm(asked, axis=1, keepdims=True)
+    return vectors.astype(np.float32), asked.astype(np.float32)
+
+
+def _store_with_bits(path: Path, vectors: Vectors) -> None:
+    """Store vectors and their signs as memory_embeddings has them, and documents of one user."""
+    arrays = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+    given = pa.table({"number": np.arange(len(vectors)), "v": arrays})
+    with _connect(path, "ALPRD") as connection:
+        connection.register("given", given)
+        connection.execute(
+            f"""
+            create table vectors as
+            select
+                md5(number::varchar)::uuid as memory_id,
+                v::float[] as vector,
+                {render(find_project(), "sign_bits", "v::float[]")} as sign_bits
+            from given order by number
+            """
+        )
+        connection.execute(
+            """
+            create table documents as
+            select
+                memory_id, hash(memory_id) as memory_key, 'u' as user_id, null::varchar as agent_id,
+                memory_id as content_hash, null::varchar as role, timestamp '2026-01-01' as occurred_at
+            from vectors
+            """
+        )
+        connection.execute("force checkpoint")
+
+
+def _compare(
+    connection: duckdb.DuckDBPyConnection, asked: list[list[float]], candidates: Sequence[int]
+) -> dict[str, Any]:
+    """Return times and, of the ten nearest, the share that is found by bits; searches take turns."""
+    ways = {"exact": _search_sql(200, by_bits=False)}
+    ways |= {str(count): _search_sql(count, by_bits=True) for count in candidates}
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    shares: dict[str, list[float]] = {way: [] for way in ways}
+    for query in asked:
+        nearest: set[Any] = set()
+        for way, sql in ways.items():
+            started = time.perf_counter()
+            found = {row[0] for row in connection.execute(sql, {"query": query}).fetchall()}
+            times[way].append((time.perf_counter() - started) * 1e3)
+            nearest = nearest or found
+            shares[way].append(len(found & nearest) / NEAREST)
+    return {
+        "fastest_ms": {way: round(min(taken), 3) for way, taken in times.items()},
+        "recall_at_10": {way: round(statistics.mean(found), 4) for way, found in shares.items()},
+    }
+
+
+def _search_sql(candidates: int, *, by_bits: bool) -> str:
+    project = find_project()
+    sql = render(
+        project,
+        "similar_memories",
+        "vectors",
+        "documents",
+        "(select 0::ubigint as memory_key where false)",
+        "[]::varchar[]",
+        "$query::float[]",
+        render(project, "sign_bits", "$query::float[]") if by_bits else "",
+        "[]::uuid[]",
+        candidates,
+    )
+    return f"select memory_id from ({sql}) limit {NEAREST}"
+
+
+def _bits_section() -> list[str]:
+    found = json.loads(BITS.read_text("utf-8"))
+    ways = list(found["searches"][0]["fastest_ms"])
+    return [
+        "## One large scope: exactly, and by bits first",
+        "",
+        "The ten nearest as recall finds them, on one thread: exactly, and by the signs",
+        "of the numbers first, with the vectors of so many candidates compared after that. Milliseconds, the",
+        f"fastest, and the share of the ten that is found; measured {found['run']['measured_at'][:10]}.",
+        "",
+        *table(
+            ["vectors", "number", *(way if way == "exact" else f"{way} candidates" for way in ways)],
+            [
+                [
+                    one["content"],
+                    f"{one['rows']:,}",
+                    *(f"{one['fastest_ms'][way]:.1f} ms, {one['recall_at_10'][way]:.3f}" for way in ways),
+                ]
+                for one in found["searches"]
+            ],
+        ),
+        "",
+    ]
 
 
 def _connect(path: Path, disabled: str) -> duckdb.DuckDBPyConnection:

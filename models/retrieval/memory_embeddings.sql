@@ -148,6 +148,9 @@ final as (
         answered.dimension,
         answered.vector,
 
+        -- bits
+        {{ sign_bits('answered.vector') }} as sign_bits,
+
         -- timestamps
         memories.occurred_at,
 

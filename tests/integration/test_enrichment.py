@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import time
@@ -14,8 +15,9 @@ from typing import Any
 import duckdb
 import pytest
 
+from mnemoduck import Memory
 from tests.integration.workbench import Done, Workbench, checksums
-from tests.ollama_server import OllamaDouble
+from tests.ollama_server import DIGEST, OllamaDouble
 
 WARM = {
     "llm_attempts": 2,
@@ -210,7 +212,7 @@ def test_a_kill_in_the_middle_of_the_calls_loses_no_answer_that_was_committed(
 
 
 def test_without_the_model_or_when_the_server_dies_the_run_completes(
-    bench: Workbench, server: OllamaDouble
+    bench: Workbench, server: OllamaDouble, caplog: pytest.LogCaptureFixture
 ) -> None:
     remember(bench, [f"Ada decided on plan {number}." for number in range(20)])
     models, server.models = server.models, {}
@@ -240,3 +242,20 @@ def test_without_the_model_or_when_the_server_dies_the_run_completes(
     assert bench.query(
         "select count(*), min(dimension), any_value(model) from retrieval.memory_embeddings"
     ) == [(20, 32, "nomic-embed-text")]
+
+    # Recall asks the same model for the question's vector, and goes on without it when it is away.
+    with Memory(bench.home) as memory:
+        found = memory.recall("which plans are there?", user_id="ada", limit=20)
+        assert {item.embedding_model for item in found} == {"nomic-embed-text"}
+        assert any(item.parts.meaning > 0 for item in found)
+        assert server.requests[-1][1]["input"] == ["search_query: which plans are there?"]
+        server.models["nomic-embed-text:latest"] = DIGEST
+    with Memory(bench.home) as memory, caplog.at_level(logging.WARNING, "mnemoduck.recall"):
+        assert {item.embedding_model for item in memory.recall("plan", user_id="ada")} == {None}
+    assert "has other weights now than those that made the stored vectors" in caplog.text
+    server.stop()
+    with Memory(bench.home) as memory, caplog.at_level(logging.WARNING, "mnemoduck.recall"):
+        by_words = memory.recall("plan", user_id="ada")
+        assert by_words
+        assert all(item.embedding_model is None and item.parts.meaning == 0 for item in by_words)
+    assert "Recall goes on by words alone: no Ollama server answers" in caplog.text

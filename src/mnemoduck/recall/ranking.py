@@ -58,15 +58,9 @@ def rank(
 
     def fill_in(snapshot: Snapshot, fresh: FreshTables, _: datetime) -> str:
         documents = _with_fresh("documents", _DOCUMENT_COLUMNS, snapshot, fresh, _of_user(asker, scope))
-        terms = ", ".join(map(str, sorted(query.terms)))
-        postings = _with_fresh(
-            "postings",
-            _POSTING_COLUMNS,
-            snapshot,
-            fresh,
-            f"{_of_user(asker, scope)} and term_key in ({terms})",
-        )
-        return render(
+        in_terms = f"{_of_user(asker, scope)} and term_key in ({{term_keys}})"
+        postings = _with_fresh("postings", _POSTING_COLUMNS, snapshot, fresh, in_terms)
+        statement = render(  # it is kept for the next question, so the terms come in afterwards
             asker.project,
             "ranked_memories",
             postings,
@@ -78,6 +72,7 @@ def rank(
             weights,
             "" if only is None else "(select unnest($only) as memory_key)",
         )
+        return statement.replace("{term_keys}", ", ".join(map(str, sorted(query.terms))))
 
     while True:
         asked = {"names": query.names, "limit": limit, "only": only, **values}
@@ -100,9 +95,29 @@ def rank(
             ),
             matched_terms=tuple(sorted(query.terms[key] for key in row["term_keys"] or ())),
             support_count=row["support_count"],
+            equals=(row["user_id"], row["agent_id"], row["content_hash"]),
         )
         for row in rows
     ]
+
+
+def findable(
+    asker: Asker,
+    snapshot: Snapshot,
+    fresh: FreshTables,
+    scope: Scope,
+    condition: str,
+    *,
+    is_about_now: bool,
+) -> tuple[str, str]:
+    """Return two relations: the user's documents, and the keys of those that are not to be found.
+
+    Args:
+        condition: on columns of search_documents, that of the filters; "" for none.
+    """
+    documents = _with_fresh("documents", _DOCUMENT_COLUMNS, snapshot, fresh, _of_user(asker, scope))
+    left_out = _left_out(snapshot, fresh, documents, scope, condition, is_about_now)
+    return documents, left_out or "(select 0 as memory_key where false)"
 
 
 def _of_user(asker: Asker, scope: Scope) -> str:

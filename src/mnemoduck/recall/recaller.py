@@ -11,10 +11,10 @@ from mnemoduck.reader import MemoryReader, Signals, StoredMemory, check_limit
 from mnemoduck.recall.cache import RecallCache
 from mnemoduck.recall.diversity import check_diversity
 from mnemoduck.recall.filters import Filters
+from mnemoduck.recall.finding import Finder, Search
 from mnemoduck.recall.frozen import FrozenList, freeze
 from mnemoduck.recall.provenance import Provenance
-from mnemoduck.recall.query import Query, check_query, read_query
-from mnemoduck.recall.ranking import rank
+from mnemoduck.recall.query import check_query, read_query
 from mnemoduck.recall.recording import Recorder
 from mnemoduck.recall.records import TIME_MODES, Candidate, Explanation, RecallRequest, Recollection
 from mnemoduck.recall.selection import Selector
@@ -33,6 +33,7 @@ class Recaller:
         self._asker = asker
         self._reader = reader
         self._cache = cache
+        self._finder = Finder(asker, cache.vectors)
         self._provenance = Provenance(asker)
         self._recorder = recorder
 
@@ -59,7 +60,8 @@ class Recaller:
             return []
         query = self._cache.queries.get_or_make(request.query, lambda: read_query(self._asker, request.query))
         ranges = self._read_times(request)
-        winners, notes = self._answer(request, query, ranges)
+        search = self._finder.open(request, query)
+        winners, notes = self._answer(request, search, ranges)
         explanations = self._explain(request, winners, ranges, notes) if request.explain else {}
         found = [
             Recollection(
@@ -87,36 +89,29 @@ class Recaller:
             raise UsageError(f"as_of is {request.as_of}, which is out of range in UTC.") from error
 
     def _answer(
-        self, request: RecallRequest, query: Query, ranges: list[TimeRange]
+        self, request: RecallRequest, search: Search, ranges: list[TimeRange]
     ) -> tuple[_Winners, list[str]]:
         """Return the winners, and what was done otherwise than asked: a filter by time hides no answer."""
         if request.times == "filter" and ranges:
-            winners = self._select(request, query, ranges, request.filters.within(ranges))
+            winners = self._select(request, search, ranges, request.filters.within(ranges))
             if winners:
-                return winners, []
+                return winners, search.notes
             named = ", ".join(one.text for one in ranges)
             note = (
                 f"No memory that matches is of the time that the query names ({named}), so all times count."
             )
-            return self._select(replace(request, times="off"), query, [], request.filters), [note]
-        return self._select(request, query, ranges, request.filters), []
+            return self._select(replace(request, times="off"), search, [], request.filters), [
+                *search.notes,
+                note,
+            ]
+        return self._select(request, search, ranges, request.filters), search.notes
 
     def _select(
-        self, request: RecallRequest, query: Query, ranges: list[TimeRange], filters: Filters
+        self, request: RecallRequest, search: Search, ranges: list[TimeRange], filters: Filters
     ) -> _Winners:
         bonuses = bonuses_of(self._asker.project, request, ranges)
         selector = Selector(self._reader, self._provenance, request, bonuses)
-        return selector.select(
-            lambda limit: rank(
-                self._asker,
-                query,
-                request.scope,
-                limit=limit,
-                as_of=request.as_of,
-                weights=request.weights,
-                filters=filters,
-            )
-        )
+        return selector.select(lambda limit: search.find(limit, filters))
 
     def _explain(
         self, request: RecallRequest, winners: _Winners, ranges: list[TimeRange], notes: list[str]

@@ -8,8 +8,8 @@ from typing import Any
 from uuid import UUID
 
 from mnemoduck.reader import StoredMemory
-from mnemoduck.recall.frozen import thaw
 from mnemoduck.recall.filters import Filters
+from mnemoduck.recall.frozen import thaw
 from mnemoduck.scope import Scope
 
 TIME_MODES = ("boost", "filter", "off")
@@ -61,7 +61,10 @@ class ScoreParts:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A memory that may answer, before it is read: what ranking knows of it."""
+    """A memory that may answer, before it is read: what ranking knows of it.
+
+    `equals` is the same for equal texts of one user and agent.
+    """
 
     memory_id: UUID
     occurred_at: datetime
@@ -70,6 +73,7 @@ class Candidate:
     parts: ScoreParts
     matched_terms: tuple[str, ...]
     support_count: int
+    equals: tuple[object, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,8 +109,8 @@ class Recollection(StoredMemory):
     `matched_terms` are the terms of the query that are in it: none, if it is found by its neighbours.
     `found_by` tells what found it: words, neighbours, meaning. `support_count` tells how often the same words
     were remembered in the scope of the query. `explanation` is there where it was asked for.
-    `support_count` tells how often the same words were remembered in the scope of the query. Lists and dicts
-    in it refuse to be changed: take `list(…)` or `dict(…)` of them, or `as_dict()`.
+    `embedding_model` made the vectors that this answer used, None if it used none. Lists and dicts in it
+    refuse to be changed: take `list(…)` or `dict(…)` of them, or `as_dict()`.
     """
 
     score: float
@@ -115,6 +119,7 @@ class Recollection(StoredMemory):
     found_by: list[str]
     support_count: int
     explanation: Explanation | None = None
+    embedding_model: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return a dict of the caller's own, in which lists and dicts are plain ones."""

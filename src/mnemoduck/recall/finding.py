@@ -1,0 +1,99 @@
+"""Finding: the candidates for an answer, by words and, where there are vectors, by meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mnemoduck.asking import Asker
+from mnemoduck.project import variables
+from mnemoduck.recall.filters import Filters
+from mnemoduck.recall.fusion import fuse
+from mnemoduck.recall.levels import Level
+from mnemoduck.recall.query import Query
+from mnemoduck.recall.ranking import rank
+from mnemoduck.recall.records import Candidate, RecallRequest
+from mnemoduck.recall.speakers import Speakers
+from mnemoduck.recall.vectors import Meaning, MeaningSearch, QueryVector, weight
+
+_LEAST_TO_FUSE = 100
+"""So many candidates by words are fused with those by meaning, or twice as many as are asked for."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How one request finds: `find` gives the best candidates, at most so many, that pass filters.
+
+    `model` made the vectors that it uses, None if it uses none; `notes` say what is otherwise than usual.
+    """
+
+    find: Callable[[int, Filters], list[Candidate]]
+    model: str | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+class Finder:
+    """Finds in one home. Safe between threads.
+
+    Args:
+        query_vectors: where the vectors of questions are kept.
+    """
+
+    def __init__(self, asker: Asker, query_vectors: Level[QueryVector]) -> None:
+        self._asker = asker
+        self._speakers = Speakers(asker)
+        self._meanings = MeaningSearch(asker, query_vectors=query_vectors)
+
+    def open(self, request: RecallRequest, query: Query) -> Search:
+        """Return the search for a request, whose query was read."""
+        meaning = self._meanings.understand(request.query, query, request.scope, request.weights)
+        trouble = self._meanings.trouble if meaning is None else None
+        if not dict(request.weights).get("recall_names", variables(self._asker.project)["recall_names"]):
+            query = query.without(self._speakers.names(request.scope))
+
+        def find(limit: int, filters: Filters) -> list[Candidate]:
+            # What stands in quotes is looked for in words: nothing else is near enough.
+            if meaning is None or query.phrases:
+                return self._by_words(request, query, limit, filters)
+            found = self._by_words(request, query, max(_LEAST_TO_FUSE, 2 * limit), filters)
+            return self._fuse(request, query, meaning, found, limit, filters)
+
+        return Search(
+            find,
+            model=None if meaning is None or query.phrases else meaning.model,
+            notes=[f"Vectors were not used: {trouble}."] if trouble else [],
+        )
+
+    def _by_words(
+        self, request: RecallRequest, query: Query, limit: int, filters: Filters
+    ) -> list[Candidate]:
+        return rank(
+            self._asker,
+            query,
+            request.scope,
+            limit=limit,
+            as_of=request.as_of,
+            weights=request.weights,
+            filters=filters,
+        )
+
+    def _fuse(
+        self,
+        request: RecallRequest,
+        query: Query,
+        meaning: Meaning,
+        found: list[Candidate],
+        limit: int,
+        filters: Filters,
+    ) -> list[Candidate]:
+        similar = self._meanings.search(
+            meaning,
+            query,
+            request.scope,
+            limit=limit,
+            known=[one.memory_id for one in found],
+            as_of=request.as_of,
+            weights=request.weights,
+            filters=filters,
+        )
+        return fuse(found, similar, weight=weight(self._asker, request.weights), limit=limit)
