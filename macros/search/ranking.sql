@@ -217,8 +217,8 @@ parts as (
         + {{ weight.recall_answer_weight }}
         * case when surrounded.before.is_question then {{ near('before') }} else 0 end as context_part,
         case
-            when list_has_any({{ role_names('surrounded.role') }}, {{ names }}) then {{ weight.recall_speaker_weight }}
-            else 1
+            when list_has_any({{ role_names('surrounded.role') }}, {{ names }}) then {{ weight.recall_speaker_weight }}::double
+            else 1e0
         end as speaker_factor
 
     from surrounded

@@ -26,7 +26,7 @@
                 create or replace table {{ relation }} as
                 select * from {{ relation }} order by {{ columns | join(', ') }}
             {%- endcall -%}
-            {%- do persist_docs(relation, model) -%}
+            {%- do persist_docs(relation.incorporate(type='table'), model) -%}
             {%- do log('mnemoduck: ' ~ name ~ ' was written anew in its order, ' ~ row_count ~ ' rows', info=true) -%}
             {%- do record_index_layout(name, row_count, 0, arrived[1] or known[0][2]) -%}
         {%- elif arrived_rows or is_anew -%}

@@ -1,5 +1,6 @@
 {{
     config(
+        schema='main',
         materialized='table_function',
         persist_docs={'relation': false, 'columns': false},
         parameters=[

@@ -16,7 +16,9 @@ placed as (
     select
         {{ short_key('cast(memory_id as varchar)') }} as memory_key,
         {{ search_user_key('user_id') }} as user_key,
-        {{ search_session_key('user_id', 'agent_id', 'session_id', 'occurred_at', 'memory_id') }} as session_key,
+        {{
+            search_session_key('user_id', 'agent_id', 'session_id', 'occurred_at', 'memory_id')
+        }} as session_key,
         {{ search_words('content') }} as words,
         batch_seq
 
@@ -68,4 +70,4 @@ select
 from occurrences
 inner join terms on occurrences.word = terms.word
 group by all
-order by user_key, term_key, session_key, memory_key
+order by occurrences.user_key, terms.term_key, occurrences.session_key, occurrences.memory_key

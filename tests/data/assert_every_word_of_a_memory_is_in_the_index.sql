@@ -53,7 +53,10 @@ postings as (
 
 wrong_memories as (
 
-    select coalesce(cast(coalesce(newest.memory_id, documents.memory_id) as varchar), 'key ' || postings.memory_key) as what
+    select
+        coalesce(
+            cast(coalesce(newest.memory_id, documents.memory_id) as varchar), 'key ' || postings.memory_key
+        ) as what
 
     from newest
     full outer join documents on newest.memory_id = documents.memory_id

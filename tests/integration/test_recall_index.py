@@ -1,0 +1,64 @@
+"""The index in a warehouse: recall without anything of ours, and a tail that is clustered anew."""
+
+from __future__ import annotations
+
+import duckdb
+
+from mnemoduck import Memory
+from tests.integration.workbench import Workbench
+
+INDEX = ("raw_batches", "stg_events", "stg_memories", "search_documents", "search_postings")
+ORDERS = {
+    "search_documents": "user_key, session_key, occurred_at, memory_id",
+    "search_postings": "user_key, term_key, session_key, memory_key",
+}
+
+
+def test_a_plain_client_recalls_as_the_package_does(read_only_sample: Workbench) -> None:
+    with Memory(read_only_sample.home) as memory:
+        for question in ("when is the flight to Lisbon", "What did I say about Hamburg", "went", "the", "?"):
+            found = [
+                (item.content, item.score, item.matched_terms, item.support_count)
+                for item in memory.recall(question, user_id="maya", limit=5)
+            ]
+            assert found == read_only_sample.query(
+                "select content, score, matched_terms, support_count "
+                f"from recall('{question}', for_user := 'maya', most := 5) order by rank"
+            )
+        assert memory.recall("flight Lisbon", user_id="maya"), "else the above compares nothing"
+
+
+def _layout(bench: Workbench) -> dict[str, tuple[object, ...]]:
+    """Return for each table its rows in order of place, whether that is its own order, and what is noted of it."""
+    found: dict[str, tuple[object, ...]] = {}
+    with duckdb.connect(str(bench.home / "warehouse.duckdb"), read_only=True) as connection:
+        for table, order in ORDERS.items():
+            rows = connection.execute(f"select * from retrieval.{table} order by rowid").fetchall()
+            sorted_rows = connection.execute(f"select * from retrieval.{table} order by {order}").fetchall()
+            comments = connection.execute(
+                f"select count(*) from duckdb_columns() where table_name = '{table}' and comment is null"
+            ).fetchall()
+            noted = connection.execute(
+                f"select row_count, tail_rows from meta.index_layout where relation = 'retrieval.{table}'"
+            ).fetchone()
+            found[table] = (sorted(map(repr, rows)), rows == sorted_rows, comments, noted)
+    return found
+
+
+def test_a_small_load_lies_in_a_tail_and_a_tail_that_is_too_long_is_clustered_anew(sample: Workbench) -> None:
+    with Memory(sample.home) as memory:
+        for number in range(60):  # more than a tenth of the documents
+            memory.remember(f"later duck {number}", user_id="maya", session_id=f"s{number % 3}")
+    assert sample.dbt("run", "--select", *INDEX).code == 0
+    before = _layout(sample)
+    for changes, tail in (("{recall_tail_rows: 0}", 0), ("{recall_tail_rows: 0}", 0)):
+        done = sample.dbt("run", "--select", *INDEX[-2:], "--vars", changes)
+        assert done.code == 0, done.out
+        after = _layout(sample)
+        for table, (rows, is_in_order, comments, noted) in after.items():
+            assert not before[table][1], "the small load lay behind"
+            assert rows == before[table][0]
+            assert is_in_order
+            assert comments == [(0,)]
+            assert noted == (len(before[table][0]), tail)  # type: ignore[arg-type]
+    assert "written anew" not in done.out, "nothing arrived, so nothing is rewritten"
