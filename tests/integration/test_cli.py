@@ -51,7 +51,7 @@ def test_recall_working_memory_long_term_and_status_show_the_sample(read_only_sa
 
 def test_recall_explains_itself_filters_and_packs_a_context_block(read_only_sample: Workbench) -> None:
     def recall(*arguments: str) -> str:
-        done = read_only_sample.mnemoduck("recall", *arguments, "--user", "maya", "--as-of", SAMPLE_END)
+        done = read_only_sample.mnemoduck("recall", "--user", "maya", "--as-of", SAMPLE_END, *arguments)
         assert done.code == 0, done.err
         return done.out
 
@@ -64,8 +64,16 @@ def test_recall_explains_itself_filters_and_packs_a_context_block(read_only_samp
     assert found["score"] == pytest.approx(sum(parts.values()) - parts["speaker"])
     assert found["explanation"]["is_consolidated"] is True
     assert found["explanation"]["fate"] in ("retained", "reinforced")
-    superseded = json.loads(recall("flight to Lisbon", "--fate", "superseded", "--json"))
-    assert ["Saturday 28 March" in item["content"] for item in superseded] == [True]
+    for fate in ("forgotten", "retained"):
+        later = ("--as-of", "2026-11-01", "--fate", fate, "--explain", "--json")
+        fates = [item["explanation"]["fate"] for item in json.loads(recall("flight to Lisbon", *later))]
+        assert set(fates) == {fate}
+    ordered = json.loads(
+        recall("blue heron lantern", "--as-of", "2026-11-01", "--fate", "forgotten", "--json")
+    )
+    assert not any("heron" in item["content"] for item in ordered), (
+        "what was ordered forgotten is never shown"
+    )
     before = json.loads(recall("flight", "--until", "2026-03-04", "--type", "episodic", "--json"))
     assert before
     assert all(item["occurred_at"] < "2026-03-04" for item in before)
