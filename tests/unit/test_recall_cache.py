@@ -91,7 +91,9 @@ class Process:
         return event.event_id
 
     def forget(self, user_id: str | None = None, memory_ids: tuple[UUID, ...] = ()) -> None:
-        payload = {"memory_ids": [str(one) for one in memory_ids]} if memory_ids else {"is_whole_scope": True}
+        payload: dict[str, Any] = (
+            {"memory_ids": [str(one) for one in memory_ids]} if memory_ids else {"is_whole_scope": True}
+        )
         self.writer.append([new_event("forget", payload, user_id=user_id).to_line()])
 
 
@@ -188,7 +190,7 @@ def test_what_happens_while_an_answer_is_computed_is_not_missed_later(process: P
         process.fresh.get()  # and another thread has already looked
         return cast("list[Recollection]", found)
 
-    first = process.cache.answer(request, compute)
+    first = cast("list[str]", process.cache.answer(request, compute))
     assert process.recall("a") == process.look("a") != first
 
 
