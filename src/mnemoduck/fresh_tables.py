@@ -1,8 +1,8 @@
 """The tables of what is fresh: filled by the definitions that the models have, by as much as has arrived.
 
-Most of the cost of one memory is planning these statements, which hold a list of words. They are not prepared:
-DuckDB 1.5.5 keeps the statistics of a table in the plan, and one that was made while the staging table was
-empty takes `session_id is null` for false ever after.
+Most of the cost of one memory is planning these statements, which hold a list of words. They are not
+prepared: DuckDB 1.5.5 keeps the statistics of a table in the plan, and one that was made while the staging
+table was empty takes `session_id is null` for false ever after.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import signal
 import subprocess
@@ -28,6 +29,8 @@ settings.register_profile(
     "unit", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("unit")
+
+_snapshots = itertools.count()
 
 StartPython = Callable[..., "subprocess.Popen[bytes]"]
 
@@ -117,10 +120,10 @@ def write_search_snapshot(
 ) -> Path:
     """Put a snapshot in place that has the index of memories, as far as fresh tables ask for it."""
     project = find_project()
-    path = home.published / f"20260101T00000{batch_seq}000000Z-{len(memory_ids):012x}.duckdb"
-    times = [moment.replace(tzinfo=None) for moment in occurred_at] or [datetime(2026, 1, 1)] * len(
-        memory_ids
-    )
+    path = home.published / f"20260101T000000{next(_snapshots):06d}Z-{batch_seq:012x}.duckdb"
+    times = [
+        moment.replace(tzinfo=None) for moment in occurred_at or [datetime(2026, 1, 1)] * len(memory_ids)
+    ]
     with duckdb.connect(str(path)) as connection:
         connection.execute("create schema staging; create schema retrieval")
         connection.execute(f"create table staging.raw_batches as select {batch_seq}::bigint as batch_seq")

@@ -59,7 +59,7 @@ arrivals = st.tuples(
 )
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(arrived=st.lists(arrivals, min_size=2, max_size=6))
 def test_tables_that_grew_are_those_of_who_comes_later(
     tmp_path: Path, impatient_disk: None, arrived: list[tuple[int, Event]]

@@ -1,8 +1,8 @@
 """How often recall was answered from its caches, over all processes: one small file of the home.
 
-Each process adds what it has counted since it added last: at the end, and every few seconds while it is in
-use. So the file has one row a level however many processes there were, and a process that is killed takes a few
-seconds of counting with it.
+Each process adds what it has counted since it added last: at the end, and every few seconds of use. So the
+file has one row a level however many processes there were, and a process that is killed takes a few seconds
+of counting with it.
 """
 
 from __future__ import annotations
