@@ -192,12 +192,13 @@ def _measure_peers(
             found["peers"][engine] = {"skipped": f"given at most {limit:,} memories"}
             continue
         tell(f"{engine} ...")
-        found["peers"][engine] = _measure_peer(engine, work, seconds / 2, python)
+        found["peers"][engine] = measure_apart(engine, work, seconds / 2, python)
         tell(f"{engine}: {found['peers'][engine]}")
         save()
 
 
-def _measure_peer(engine: str, work: Path, seconds: float, python: str) -> dict[str, Any]:
+def measure_apart(engine: str, work: Path, seconds: float, python: str) -> dict[str, Any]:
+    """Return what a peer took in a process of its own, or why it was skipped."""
     out = work / f"{engine}.json"
     out.unlink(missing_ok=True)
     command = [python, "-m", "benchmarks.recall.peers", engine, str(work), str(seconds)]

@@ -78,6 +78,12 @@ def user_name(number: int, users: int) -> str:
     return f"user-{number // RUN_OF_A_USER % users}"
 
 
+def _lines(paths: list[Path]) -> Iterator[bytes]:
+    for path in paths:
+        with path.open("rb") as file:
+            yield from file
+
+
 def _divided(lines: Iterator[bytes], users: int, first: int) -> Iterator[bytes]:
     """Yield lines of events with the users of a layout. What is no memory belongs to the one before it."""
     number = first - 1
@@ -96,8 +102,8 @@ def build_home(corpus: Corpus, layout: str, folder: Path) -> tuple[Home, dict[st
     """
     shutil.rmtree(folder, ignore_errors=True)
     home = open_home(folder)
-    lines = (line for path in corpus.base for line in path.open("rb"))
-    found: dict[str, Any] = {"load_seconds": _load(home, "base", _divided(lines, LAYOUTS[layout], 0))}
+    lines = _divided(_lines(corpus.base), LAYOUTS[layout], 0)
+    found: dict[str, Any] = {"load_seconds": _load(home, "base", lines)}
     started = time.perf_counter()
     times = _run_dbt(home, SELECTED)
     found["dbt_seconds"] = round(time.perf_counter() - started, 3)

@@ -13,8 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks.recall.homes import ADD_ROUNDS, ADDED, LAYOUTS, MANY, ONE, make_corpus, user_name
-from benchmarks.recall.measure import Latencies
+from benchmarks.recall.__main__ import measure_apart
+from benchmarks.recall.homes import (
+    ADD_ROUNDS,
+    ADDED,
+    LAYOUTS,
+    MANY,
+    ONE,
+    make_corpus,
+    user_name,
+)
+from benchmarks.recall.measure import Latencies, ask_fts5, measure_recall, measure_scans
 from benchmarks.recall.peers import DIMENSION, Fts5, measure_peer, vectors
 from benchmarks.recall.queries import Question
 from benchmarks.recall.report import (
@@ -31,6 +40,9 @@ from benchmarks.recall.report import (
     slowest_cached,
     write_report,
 )
+
+from mnemoduck import Memory
+from mnemoduck.home import open_home
 
 PROJECT = Path(__file__).resolve().parents[2]
 RESULT = PROJECT / "benchmarks" / "recall" / "result.json"
@@ -121,29 +133,30 @@ def test_a_peer_is_filled_and_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (found["one_user"]["calls"], found["one_user"]["unanswered"]) == (4, 2)
 
 
-def test_recall_is_timed_through_the_public_interface_on_a_home_of_the_benchmark(tmp_path: Path) -> None:
-    """The whole harness at its smallest, with the real dbt and with no peer to be had."""
-    out = tmp_path / "result.json"
-    _benchmark(
-        *("run", "--rows", "1000", "--questions", "60", "--seconds", "0.2", "--no-adding"),
-        *("--peers-python", str(tmp_path / "no-python"), "--layout", MANY),
-        *("--folder", str(tmp_path), "--out", str(out)),
-    )
-    (size,) = json.loads(out.read_text())["sizes"]
-    own = size["layouts"][MANY]
-    assert size["failures"] == []
-    assert count_errors([size]) == 0
+def test_recall_is_timed_cold_and_cached_by_one_thread_and_by_eight(tmp_path: Path) -> None:
+    """Of what was not built yet, so that dbt need not be started."""
+    index = Fts5(tmp_path / "index.sqlite", with_users=True)
+    with Memory(tmp_path / "home") as memory:
+        for number in range(30):
+            memory.remember(f"flight {number} to Lisbon", user_id="user-1")
+        index.add([("user-1", f"flight {number} to Lisbon") for number in range(30)])
+    index.finish()
+    asked = [Question(f"flight {number}", ("flight", str(number)), "user-1") for number in range(29)]
+    nobody = Question("flight", ("flight",), "user-2")
+    home = open_home(tmp_path / "home")
+    found = measure_recall(home, [*asked, nobody], ask_fts5(index, is_shared=True), seconds=0.1)
+    index.close()
     for kind in ("cold", "cold_threads", "cached", "cached_threads", "fts5"):
-        assert own["recall"][kind]["calls"] > 0
-        assert own["recall"][kind]["p50_ratio"] > 0
-    assert own["build"]["rows"] == 1000
-    scanned = own["scans"]["rows_scanned"]
-    assert scanned["retrieval.search_postings"] > 0
-    assert all("could not be started" in peer["skipped"] for peer in size["peers"].values())
-    write_report({"sizes": [size]}, tmp_path)
-    page = (tmp_path / PAGE).read_text()
-    assert "| recalls that failed or had no answer | 0 | 0 | met |" in page
-    assert "Not measured: Chroma" in page
+        assert found[kind]["calls"] > 0
+        assert found[kind]["p50_ratio"] > 0
+        assert found[kind]["errors"] == (kind == "cold_threads"), "nobody has no answer, and is asked last"
+    scans = measure_scans(home, asked[:2])
+    assert sum(scans["rows_scanned"].values()) > 0
+
+
+def test_a_peer_that_is_not_there_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    missing = measure_apart("Chroma", tmp_path, 0.1, str(tmp_path / "no-python"))
+    assert "could not be started" in missing["skipped"]
 
 
 def _size(rows: int, one: float, many: float, fts5: float, cached: float) -> dict[str, Any]:
