@@ -31,7 +31,8 @@ import sys
 from mnemoduck import Memory
 memory = Memory()
 for number in itertools.count():
-    print(memory.remember(f"before the end {sys.argv[1]}: {number} " + "x" * 2000, user_id="doomed"), flush=True)
+    content = f"before the end {sys.argv[1]}: {number} " + "x" * 2000
+    print(memory.remember(content, user_id="doomed"), flush=True)
 """
 
 
