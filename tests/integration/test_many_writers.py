@@ -27,10 +27,12 @@ with Memory() as memory:
 
 REMEMBER_UNTIL_KILLED = """
 import itertools
+import sys
 from mnemoduck import Memory
 memory = Memory()
 for number in itertools.count():
-    print(memory.remember(f"before the end: {number} " + "x" * 2000, user_id="doomed"), flush=True)
+    content = f"before the end {sys.argv[1]}: {number} " + "x" * 2000
+    print(memory.remember(content, user_id="doomed"), flush=True)
 """
 
 
@@ -85,7 +87,7 @@ def test_a_writer_killed_in_the_middle_loses_nothing_acknowledged(bench: Workben
 
 
 def remember_until_killed(bench: Workbench, attempt: int) -> set[UUID]:
-    with bench.start_python(REMEMBER_UNTIL_KILLED) as writer:
+    with bench.start_python(REMEMBER_UNTIL_KILLED, f"of writer {attempt}") as writer:
         assert writer.stdout is not None
         acknowledged = [UUID(writer.stdout.readline().strip()) for _ in range(200 + 50 * attempt)]
         time.sleep(random.Random(attempt).random() / 100)

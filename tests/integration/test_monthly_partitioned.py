@@ -13,7 +13,6 @@ import pickle
 import random
 import shutil
 import signal
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable

@@ -157,9 +157,7 @@ def test_dropping_says_what_is_lost_and_a_full_refresh_brings_it_back(sample: Wo
     assert "Nothing in memory matches" in done_well(sample.mnemoduck("recall", "Lisbon"))
     assert "left to drop" in done_well(partitions(sample, "drop", MODELS[0], "--before", "2026-05", "--yes"))
     arguments = json.dumps({"model": MODELS[1], "months": [MONTH], "yes": True})
-    done_well(
-        sample.dbt("run-operation", "partitions_drop", "--args", arguments)
-    )  # no run, unlike the command
+    done_well(sample.dbt("run-operation", "partitions_drop", "--args", arguments))
     done_well(sample.mnemoduck("run", "--full-refresh"))
     assert answers(sample) == before
 
