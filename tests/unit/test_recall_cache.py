@@ -24,6 +24,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from tests.unit.conftest import StartPython, in_child, write_search_snapshot
 
 from mnemoduck import Memory
 from mnemoduck.errors import StorageError, UsageError
@@ -42,7 +43,6 @@ from mnemoduck.recall.statistics import SAVE_SECONDS, StatisticsFile, read_stati
 from mnemoduck.scope import Scope
 from mnemoduck.status import read_status
 from mnemoduck.warehouse import SnapshotReader
-from tests.unit.conftest import StartPython, in_child, write_search_snapshot
 
 
 class Clock:
