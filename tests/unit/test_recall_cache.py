@@ -341,18 +341,18 @@ def test_a_child_has_caches_of_its_own(memory: Memory) -> None:
 
 def test_what_is_returned_cannot_change_what_is_returned_next(memory: Memory) -> None:
     memory.remember("a duck", tags=["bird"], metadata={"seen": {"where": ["pond"]}})
+    changes: list[Callable[[Recollection], object]] = [
+        lambda item: item.tags.append("x"),
+        lambda item: item.matched_terms.clear(),
+        lambda item: item.metadata.update(a=1),
+        lambda item: item.metadata["seen"]["where"].__setitem__(0, "x"),
+        lambda item: item.metadata.pop("seen"),
+    ]
     for _ in range(2):  # computed, then cached
         found = memory.recall("duck")
-        (item,) = found
-        for change in (
-            lambda: item.tags.append("x"),
-            lambda: item.matched_terms.clear(),
-            lambda: item.metadata.update(a=1),
-            lambda: item.metadata["seen"]["where"].__setitem__(0, "x"),
-            lambda: item.metadata.pop("seen"),
-        ):
+        for change in changes:
             with pytest.raises(TypeError, match="cannot be changed"):
-                change()
+                change(found[0])
         found.clear()
     (item,) = memory.recall("duck")
     plain = item.as_dict()
@@ -379,7 +379,7 @@ def test_less_than_no_cache_is_refused(home: Home, options: dict[str, Any]) -> N
 
 
 def test_a_cached_recall_is_a_twentieth_of_the_smallest_query(memory: Memory) -> None:
-    """100,000 a second where `select 1` takes 0.2 ms; medians of interleaved runs, as the machine is shared."""
+    """100,000 a second where `select 1` takes 0.2 ms. Medians of interleaved runs: the machine is busy."""
     memory.remember_many([new_event("memory", {"content": f"duck {n}"}, user_id="u") for n in range(12)])
     assert len(memory.recall("duck", user_id="u")) == 10
     cursor = memory._readers.snapshots.get().cursor()
@@ -532,7 +532,7 @@ def test_an_object_is_counted_once() -> None:
     assert size_of([text, text]) < 1000 + 300
 
 
-# --- statistics of all processes ------------------------------------------------------------------------------
+# --- statistics of all processes -----------------------------------------------------------------------
 
 
 def test_counts_of_processes_add_up(home: Home) -> None:
