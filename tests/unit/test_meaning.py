@@ -26,7 +26,7 @@ from mnemoduck.project import find_project, render, variables
 from mnemoduck.recall.fusion import Similar, fuse
 from mnemoduck.recall.query import read_query
 from mnemoduck.recall.records import Candidate, ScoreParts
-from mnemoduck.recall.vectors import RETRY_SECONDS, Meaning, MeaningSearch, QueryVectors, nameless
+from mnemoduck.recall.vectors import RETRY_SECONDS, Meaning, MeaningSearch, nameless
 from mnemoduck.scope import Scope
 from mnemoduck.warehouse import SnapshotReader
 
@@ -258,18 +258,6 @@ def test_without_a_build_or_with_vectors_switched_off_nobody_is_asked(desk: Desk
         fresh = MeaningSearch(asker, lambda *_: desk.toy, environment={})
         assert fresh.understand("teapot", read_query(asker, "teapot"), MADA) is None
     assert desk.toy.asked == []
-
-
-def test_of_the_vectors_of_questions_the_least_used_go_first() -> None:
-    kept = QueryVectors(most=2)
-    made: list[str] = []
-
-    def ask(text: str) -> None:
-        kept.get_or_make(SETTINGS, text, lambda: made.append(text) or [1.0])
-
-    for text in ("a", "b", "a", "c", "a", "b"):
-        ask(text)
-    assert made == ["a", "b", "c", "b"]
 
 
 @pytest.mark.parametrize(
