@@ -265,7 +265,11 @@ def test_of_the_vectors_of_questions_the_least_used_go_first() -> None:
     made: list[str] = []
 
     def ask(text: str) -> None:
-        kept.get_or_make(SETTINGS, text, lambda: made.append(text) or [1.0])
+        def make() -> list[float]:
+            made.append(text)
+            return [1.0]
+
+        kept.get_or_make(SETTINGS, text, make)
 
     for text in ("a", "b", "a", "c", "a", "b"):
         ask(text)
