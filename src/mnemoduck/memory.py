@@ -13,8 +13,9 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,13 +32,20 @@ from mnemoduck.fresh import FreshReader
 from mnemoduck.home import Home, open_home
 from mnemoduck.inbox import VISIBLE_EVENT_TYPES, InboxWriter
 from mnemoduck.news import News
-from mnemoduck.project import find_project, variables
-from mnemoduck.reader import LongTermMemory, MemoryReader, StoredMemory, WorkingMemorySlot
+from mnemoduck.project import find_project
+from mnemoduck.reader import (
+    LongTermMemory,
+    MemoryReader,
+    StoredMemory,
+    WorkingMemorySlot,
+    check_limit,
+)
 from mnemoduck.recall import Recaller, RecallRequest, Recollection
 from mnemoduck.recall.cache import DEFAULT_CACHE_BYTES, DEFAULT_CACHE_SECONDS, RecallCache
 from mnemoduck.recall.context import ContextBlock, estimate_tokens, pack
 from mnemoduck.recall.filters import make_filters
 from mnemoduck.recall.levels import LevelStatistics
+from mnemoduck.recall.query import check_query
 from mnemoduck.recall.recording import Recorder
 from mnemoduck.recall.signals import check_weights
 from mnemoduck.recall.statistics import StatisticsFile
@@ -305,26 +313,23 @@ class Memory:
             RecallNotRecordedWarning: the disk refused to record it; the answer is given all the same.
         """
         recaller = self._readers.recaller
-        request = RecallRequest(
-            query,
-            Scope(user_id, agent_id, session_id),
-            limit=limit,
-            as_of=_as_utc(as_of),
-            weights=check_weights(self._readers.asker.project, dict(weights)) if weights else (),
-            filters=make_filters(
-                memory_type=memory_type,
-                tags=tags,
-                metadata=metadata,
-                since=since,
-                until=until,
-                min_strength=min_strength,
-                min_importance=min_importance,
-                fates=fates,
-            ),
-            times=times,
-            diversity=diversity,
-            explain=explain,
-        )
+        request = _make_request(query, user_id, agent_id, session_id, limit, as_of, times, diversity, explain)
+        conditions = (memory_type, tags, metadata, since, until, min_strength, min_importance, fates)
+        if weights or conditions != _NO_CONDITIONS:
+            request = replace(
+                request,
+                weights=check_weights(self._readers.asker.project, dict(weights)) if weights else (),
+                filters=make_filters(
+                    memory_type=memory_type,
+                    tags=tags,
+                    metadata=metadata,
+                    since=since,
+                    until=until,
+                    min_strength=min_strength,
+                    min_importance=min_importance,
+                    fates=fates,
+                ),
+            )
         return recaller.recall(request, record=self._is_recorded(record))
 
     def context(
@@ -365,16 +370,15 @@ class Memory:
         record = self._is_recorded(arguments.pop("record", None))
         found = self.recall(query, limit=limit, record=False, **arguments)
         block = pack(found, budget, count_tokens)
-        if record:
+        if self._readers.recaller.is_recorded(record):
             scope = Scope(*(arguments.get(name) for name in ("user_id", "agent_id", "session_id")))
             request = RecallRequest(query, scope, as_of=arguments.get("as_of"))
             self._readers.recorder.record(request, block.memories)
         return block
 
-    def _is_recorded(self, record: bool | None) -> bool:
-        if record is not None:
-            return record
-        return self._records_recalls and bool(variables(self._readers.asker.project)["record_recalls"])
+    def _is_recorded(self, record: bool | None) -> bool | None:
+        """Return whether to record; None if the variable of the project is to tell."""
+        return False if record is None and not self._records_recalls else record
 
     def get(self, memory_id: UUID | str) -> StoredMemory | None:
         """Return a memory by its id, also one that was remembered a moment ago.
@@ -634,6 +638,51 @@ class _Readers:
             self._cache.close()
         self.snapshots.close()
         self.sql_snapshots.close()
+
+
+_NO_CONDITIONS: tuple[Any, ...] = (None, (), None, None, None, None, None, None)
+
+
+def _make_request(
+    query: str,
+    user_id: str | None,
+    agent_id: str | None,
+    session_id: str | None,
+    limit: int,
+    as_of: datetime | None,
+    *rest: Any,
+) -> RecallRequest:
+    try:
+        return _known_request(query, user_id, agent_id, session_id, limit, as_of, *rest)
+    except TypeError:  # something in it has no hash, so it is none of its kind
+        check_query(query)
+        check_limit(limit)
+        return _known_request.__wrapped__(query, user_id, agent_id, session_id, limit, as_of, *rest)
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _known_request(
+    query: str,
+    user_id: str | None,
+    agent_id: str | None,
+    session_id: str | None,
+    limit: int,
+    as_of: datetime | None,
+    times: str,
+    diversity: float,
+    explain: bool,
+) -> RecallRequest:
+    """Return the request of the arguments that most have: made once, since a cached answer takes no longer."""
+    scope = Scope(user_id, agent_id, session_id)
+    return RecallRequest(
+        query,
+        scope,
+        limit=limit,
+        as_of=_as_utc(as_of),
+        times=times,
+        diversity=diversity,
+        explain=explain,
+    )
 
 
 _EXPLAIN = re.compile(

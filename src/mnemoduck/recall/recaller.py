@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from mnemoduck.asking import Asker
 from mnemoduck.errors import UsageError
+from mnemoduck.project import variables
 from mnemoduck.reader import MemoryReader, Signals, StoredMemory, check_limit
 from mnemoduck.recall.cache import RecallCache
 from mnemoduck.recall.diversity import check_diversity
@@ -37,7 +38,7 @@ class Recaller:
         self._provenance = Provenance(asker)
         self._recorder = recorder
 
-    def recall(self, request: RecallRequest, *, record: bool = False) -> list[Recollection]:
+    def recall(self, request: RecallRequest, *, record: bool | None = False) -> list[Recollection]:
         """Return the memories of the scope that answer the query best, best first.
 
         An empty query, or one without any letter or digit, matches nothing. The list is the caller's, what
@@ -51,7 +52,7 @@ class Recaller:
         check_limit(request.limit)  # before the cache, to which True is 1
         return self._cache.answer(request, lambda asked: self._compute(asked, record=record))
 
-    def _compute(self, request: RecallRequest, *, record: bool) -> list[Recollection]:
+    def _compute(self, request: RecallRequest, *, record: bool | None) -> list[Recollection]:
         check_query(request.query)
         check_diversity(request.diversity)
         if request.times not in TIME_MODES:
@@ -76,9 +77,13 @@ class Recaller:
             )
             for one, memory, _ in winners
         ]
-        if record and self._recorder is not None:
+        if self._recorder is not None and self.is_recorded(record):
             self._recorder.record(request, found)
         return found
+
+    def is_recorded(self, record: bool | None) -> bool:
+        """Return what is asked for; of None what the variable of the project says."""
+        return bool(variables(self._asker.project)["record_recalls"]) if record is None else record
 
     def _read_times(self, request: RecallRequest) -> list[TimeRange]:
         if request.times == "off":

@@ -34,6 +34,13 @@ class RecallRequest:
     diversity: float = 0.0
     explain: bool = False
 
+    def __post_init__(self) -> None:
+        fields = (self.query, self.scope, self.limit, self.as_of, self.weights, self.filters)
+        object.__setattr__(self, "_hash", hash((*fields, self.times, self.diversity, self.explain)))
+
+    def __hash__(self) -> int:
+        return self._hash  # type: ignore[attr-defined,no-any-return] # once: each use of the cache asks for it
+
 
 @dataclass(frozen=True)
 class ScoreParts:
