@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from mnemoduck import Memory
 from mnemoduck.extensions import load_extension
 from mnemoduck.project import find_project, render
+from mnemoduck.recall.query import _ASCII_WORD
 
 PROJECT = find_project()
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,3 +126,12 @@ def test_the_table_function_ranks_as_recall_does(
                     )
                     for item in memory.recall(question, user_id="u", session_id=session, limit=7)
                 ]  # fmt: skip
+
+
+@settings(max_examples=50)
+@given(text=st.text(st.characters(max_codepoint=127)))
+def test_words_of_ascii_are_told_apart_in_python_as_in_sql(text: str) -> None:
+    words = render(find_project(), "search_words", "$text")
+    row = duckdb.execute(f"select {words}", {"text": text}).fetchone()
+    assert row is not None
+    assert _ASCII_WORD.findall(text.lower()) == row[0]
