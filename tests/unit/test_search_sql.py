@@ -114,8 +114,8 @@ def test_the_table_function_ranks_as_recall_does(
             f"for_session := null, most := 10, at_time := null) as table ({sql})"
         )
         questions = (
-            "where did the duck go", "what did I say about ponds", "Did Goose see the pond or ponds?", "goose",
-            "CAFE", "user ponds", "the", "zebra", "",
+            "where did the duck go", "what did I say about ponds", "Did Goose see the pond or ponds?",
+            "goose", "CAFE", "user ponds", "the", "zebra", "",
         )  # fmt: skip
         for question in questions:
             for session in (None, "s"):
