@@ -1,5 +1,6 @@
 {#- What the table function `recall` answers with: the words of a question, ranked as everywhere, with the rows of the
-    winners. No extension is needed. A part of the scope that is null means any. -#}
+    winners. No extension is needed. A part of the scope that is null means any. Names of the user's speakers are
+    not searched for, as in recall/speakers.py. -#}
 {% macro recalled(documents, postings, forgotten, memories, now) %}
 {%- set moment = 'coalesce(at_time, ' ~ now ~ ')' -%}
 {%- set of_user = '(for_user is null or user_key = ' ~ search_user_key('for_user') ~ ')' -%}
@@ -44,9 +45,41 @@ names as materialized (
 
 ),
 
+{% if not parameter('recall_names') -%}
+-- Whoever has more speakers than that has no conversations.
+speakers as materialized (
+
+    select distinct unnest({{ search_words('role') }}) as word
+    from (select role from {{ of_documents }} group by role order by count(*) desc, role limit 1000)
+
+),
+
+not_only_names as materialized (
+
+    select word from telling
+    where
+        list_contains(string_split('{{ impersonal_roles() }}', ' '), word)
+        or word not in (select speakers.word from speakers)
+
+),
+
+{% endif -%}
+searched as materialized (
+
+    {% if parameter('recall_names') -%}
+    select word from telling
+    {%- else -%}
+    select word from not_only_names
+    union all
+    select word from telling
+    where not exists (from not_only_names)
+    {%- endif %}
+
+),
+
 regular as materialized (
 
-    {{ regular_words('telling') }}
+    {{ regular_words('searched') }}
 
 ),
 

@@ -27,6 +27,9 @@ SAYINGS = [
     ("Bo", "Did the violin get repaired?"),
     ("Ann", "The luthier kept the violin for a week, and the bow for two."),
 ]
+BY_WORDS_ALONE = {"recall_time_weight": 0.0, "recall_prior_weight": 0.0}
+"""The formula is that of the words: what a memory's time and strength add takes more than its text."""
+
 QUESTIONS = (
     "What does Ann's greyhound eat?",
     "Who cooks for the dog?",
@@ -75,7 +78,7 @@ def test_the_formula_scores_as_recall_does(tmp_path: Path) -> None:
         weights = weights_of(find_project(), changes)
         with Memory(home.path) as memory:
             for text in QUESTIONS:
-                recalled = memory.recall(text, user_id="talk", weights=tuple(changes.items()))
+                recalled = memory.recall(text, user_id="talk", weights=changes | BY_WORDS_ALONE)
                 scores = {
                     turn.names["turns"]: score
                     for turn, score in zip(index.turns, index.scores(text, weights), strict=True)

@@ -32,6 +32,7 @@ from mnemoduck.llm.keys import prompt_hash, prompt_key
 from mnemoduck.llm.records import Embedding
 from mnemoduck.llm.server import OllamaServer
 from mnemoduck.llm.settings import MINILM, TemplateSettings, embedding_options
+from mnemoduck.project import render
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -512,6 +513,7 @@ class Model:
                 source=lambda _, name: name,
                 this="memory_embeddings",
                 is_incremental=lambda: is_incremental,
+                sign_bits=lambda vector: render(PROJECT, "sign_bits", vector),
                 invocation_id="00000000-0000-0000-0000-000000000000",
             )
         )

@@ -735,6 +735,11 @@ def locomo_sample() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def with_caption(turn: dict[str, str]) -> str:
+    image = f"[shared an image: {turn['blip_caption']}]" if "blip_caption" in turn else ""
+    return " ".join(part for part in (turn["text"], image) if part)
+
+
 class TestLocomo:
     def test_every_turn_is_a_memory_in_order_with_its_place(
         self, warehouse: Warehouse, tmp_path: Path
@@ -744,7 +749,7 @@ class TestLocomo:
         events = warehouse.events()
         assert [event.payload["content"] for event in events] == [
             " Hey Mel! ",
-            "See",
+            "See [shared an image: duck]",
             "[shared an image: a pond]",
             "Merry Christmas",
         ]
@@ -798,7 +803,7 @@ class TestLocomo:
         assert summary.files[0].format == "locomo"
         assert (summary.accepted, summary.duplicated, summary.quarantined) == (2760, 0, 0)
         turns = [
-            (sample["sample_id"], turn["dia_id"], turn["text"])
+            (sample["sample_id"], turn["dia_id"], with_caption(turn))
             for sample in json.loads(path.read_bytes())
             for key, session in sample["conversation"].items()
             if isinstance(session, list)

@@ -75,7 +75,10 @@ def test_the_score_is_bm25_of_the_words_and_a_share_of_the_best_for_the_session(
     assert item.parts.words == pytest.approx(words)
     assert item.parts.session == pytest.approx(0.4 * words)
     assert (item.parts.context, item.parts.speaker) == (0, 1)
-    assert item.score == pytest.approx(item.parts.words + item.parts.context + item.parts.session)
+    assert (item.parts.time, item.parts.meaning) == (0, 0)
+    assert item.score == pytest.approx(1.4 * words + item.parts.prior)
+    (item,) = memory.recall("duck", weights={"recall_prior_weight": 0})
+    assert item.score == pytest.approx(1.4 * words)
 
 
 def test_irregular_forms_and_accents_are_the_same_word(memory: Memory) -> None:
@@ -215,6 +218,9 @@ scopes = st.tuples(part, part, part)
 def test_a_recall_finds_all_of_its_scope_and_nothing_of_another(
     shared: Memory, remembered: list[tuple[str | None, ...]], asked: list[tuple[str | None, ...]]
 ) -> None:
+    # What stands beside it in a session is found too, and the examples share their sessions.
+    neighbours = ("recall_neighbour_weight", "recall_second_neighbour_weight", "recall_answer_weight")
+    without_neighbours = dict.fromkeys(neighbours, 0.0)
     word = next(fresh_words)
     events: list[Event] = []
     for number, (user, agent, session) in enumerate(remembered):
@@ -222,7 +228,9 @@ def test_a_recall_finds_all_of_its_scope_and_nothing_of_another(
         events.append(new_event("memory", payload, user_id=user, agent_id=agent, session_id=session))
     shared.remember_many(events)
     for user, agent, session in asked:
-        found = shared.recall(word, user_id=user, agent_id=agent, session_id=session, limit=100)
+        found = shared.recall(
+            word, user_id=user, agent_id=agent, session_id=session, limit=100, weights=without_neighbours
+        )
         expected = [
             event.event_id
             for event in events
@@ -340,6 +348,7 @@ def test_what_stands_behind_a_nul_character_counts(memory: Memory) -> None:
 # --- conversations -------------------------------------------------------------------------------------
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+LATER = NOON + timedelta(days=1)
 
 
 def tell(memory: Memory, session: str | None, *turns: tuple[str, str], minutes: float = 1) -> None:
@@ -402,10 +411,10 @@ def test_what_another_user_says_changes_no_answer(shared: Memory, others: list[s
     user = next(fresh_words)
     for number in range(4):
         shared.remember(f"duck {'pond ' * number}", user_id=user, session_id="s", occurred_at=NOON)
-    before = shared.recall("duck pond", user_id=user)
+    before = shared.recall("duck pond", user_id=user, as_of=LATER)
     for text in others:
         shared.remember(text, user_id=f"{user}!", session_id="s", occurred_at=NOON)
-    assert shared.recall("duck pond", user_id=user) == before
+    assert shared.recall("duck pond", user_id=user, as_of=LATER) == before
 
 
 # --- quotes --------------------------------------------------------------------------------------------

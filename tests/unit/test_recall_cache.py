@@ -497,6 +497,7 @@ def make_recollection(number: int) -> Recollection:
             words=1.0 + number, context=0.25 + number, session=0.5 + number, speaker=1.0 + number
         ),
         matched_terms=[f"term {number}"],
+        found_by=["words"],
         support_count=1,
     )
 
@@ -508,7 +509,8 @@ def test_the_bytes_are_those_that_python_takes() -> None:
 
     def put_query(level: Level[Any], number: int) -> None:
         terms = {number * 100 + 2**60 + one: f"term {number} {one}" for one in range(8)}
-        level.put(f"query of words {number}", Query(terms=terms, names=[f"word {number}"]))
+        words = {f"word {number} {key}": key for key in terms}
+        level.put(f"query of words {number}", Query(terms=terms, names=sorted(words), words=words))
 
     def put_vector(level: Level[Any], number: int) -> None:
         level.put(("model", f"text {number}"), [float(number + one) for one in range(384)])

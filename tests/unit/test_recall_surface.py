@@ -420,6 +420,9 @@ def test_what_is_not_recorded(memory: Memory) -> None:
         other.recall("duck")
         assert recalls(memory) == []
         other.recall("duck", record=True)
+        assert recalls(memory) == [], "a cache gave it"
+        other.recall("ducks", record=True)
+        other.recall("ducks", record=True)
     assert len(recalls(memory)) == 1
 
 

@@ -29,6 +29,9 @@ SUFFIXES = [
     "ic", "ou", "e", "l", "ll", "s", "ss", "sses", "ies",
     "eed", "ed", "ing", "y",
 ]  # fmt: skip
+BY_WORDS_ALONE = {"recall_time_weight": 0.0, "recall_prior_weight": 0.0}
+"""What the table function tells: memories' times and strengths add to the score in Python only."""
+
 words = st.builds(
     lambda stem, suffixes: stem + "".join(suffixes),
     st.text("aeiouywxbdlnstéж1", min_size=0, max_size=6),
@@ -77,7 +80,7 @@ def test_stems_in_sql_are_those_of_the_extension_for_any_word(
     turns=st.lists(
         st.tuples(
             st.sampled_from(["duck pond", "Where is the pond?", "It went to the café", "goose", "ducks!"]),
-            st.sampled_from(["user", "assistant", None]),
+            st.sampled_from(["user", "assistant", "Dr. Goose", "ponds", None]),
             st.sampled_from(["s", "t", None]),
             st.integers(0, 50),
         ),
@@ -111,7 +114,11 @@ def test_the_table_function_ranks_as_recall_does(
             "create function memory.main.recall(question, for_user := null, for_agent := null, "
             f"for_session := null, most := 10, at_time := null) as table ({sql})"
         )
-        for question in ("where did the duck go", "what did I say about ponds", "CAFE", "the", "zebra", ""):
+        questions = (
+            "where did the duck go", "what did I say about ponds", "Did Goose see the pond or ponds?",
+            "goose", "CAFE", "user ponds", "the", "zebra", "",
+        )  # fmt: skip
+        for question in questions:
             for session in (None, "s"):
                 rows = cursor.execute(
                     "select memory_id, score, words_score, context_score, session_score, matched_terms, "
@@ -124,7 +131,9 @@ def test_the_table_function_ranks_as_recall_does(
                         item.memory_id, item.score, item.parts.words, item.parts.context, item.parts.session,
                         item.matched_terms, item.support_count,
                     )
-                    for item in memory.recall(question, user_id="u", session_id=session, limit=7)
+                    for item in memory.recall(
+                        question, user_id="u", session_id=session, limit=7, weights=BY_WORDS_ALONE
+                    )
                 ]  # fmt: skip
 
 

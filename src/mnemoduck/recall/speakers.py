@@ -1,7 +1,7 @@
 """Who speaks in a user's memories: their names say who is asked about, not what.
 
-A name is in every other turn of a conversation of two, mostly where the other one is addressed, and what the one
-who is named said is found by its role. So names of speakers are not searched for (see `recall_names`).
+A name is in every other turn of a conversation of two, mostly where the other one is addressed, and what the
+one who is named said is found by its role. So names of speakers are not searched for (see `recall_names`).
 """
 
 from __future__ import annotations
