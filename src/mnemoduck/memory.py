@@ -313,7 +313,10 @@ class Memory:
             RecallNotRecordedWarning: the disk refused to record it; the answer is given all the same.
         """
         recaller = self._readers.recaller
-        request = _make_request(query, user_id, agent_id, session_id, limit, as_of, times, diversity, explain)
+        is_recorded = self._is_recorded(record)
+        request = _make_request(
+            query, user_id, agent_id, session_id, limit, as_of, times, diversity, explain, is_recorded
+        )
         conditions = (memory_type, tags, metadata, since, until, min_strength, min_importance, fates)
         if weights or conditions != _NO_CONDITIONS:
             request = replace(
@@ -330,7 +333,7 @@ class Memory:
                     fates=fates,
                 ),
             )
-        return recaller.recall(request, record=self._is_recorded(record))
+        return recaller.recall(request)
 
     def context(
         self,
@@ -671,8 +674,9 @@ def _known_request(
     times: str,
     diversity: float,
     explain: bool,
+    record: bool | None,
 ) -> RecallRequest:
-    """Return the request of the arguments that most have: made once, since a cached answer takes no longer."""
+    """Return the request of the arguments that most have: made once: a cached answer takes no longer."""
     scope = Scope(user_id, agent_id, session_id)
     return RecallRequest(
         query,
@@ -682,6 +686,7 @@ def _known_request(
         times=times,
         diversity=diversity,
         explain=explain,
+        record=record,
     )
 
 

@@ -22,7 +22,7 @@ KNOWN_PIECES = 50_000
 _LONGEST_KNOWN_PIECE = 60
 _QUOTED = re.compile('"([^"]*)"')
 _ASCII_WORD = re.compile("[a-z0-9]+")
-"""What the macro `search_words` finds in small letters of ASCII, where there are no accents and no other forms."""
+"""What the macro `search_words` finds in small letters of ASCII, where nothing has accents or other forms."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class _Vocabulary:
 def _ask_words(asker: Asker, pieces: list[str]) -> dict[str, list[str]]:
     """Return the words of each piece, as the macro tells them apart.
 
-    DuckDB takes 7 ms to make ready for all letters there are, so what is ASCII is told apart by `_ASCII_WORD`.
+    DuckDB takes 7 ms to make ready for all letters there are, so `_ASCII_WORD` tells ASCII apart.
     """
     words = render(asker.project, "search_words", "piece")
     statement = f"select piece, {words} as words from (select unnest($pieces) as piece)"

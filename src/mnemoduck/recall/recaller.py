@@ -38,7 +38,7 @@ class Recaller:
         self._provenance = Provenance(asker)
         self._recorder = recorder
 
-    def recall(self, request: RecallRequest, *, record: bool | None = False) -> list[Recollection]:
+    def recall(self, request: RecallRequest) -> list[Recollection]:
         """Return the memories of the scope that answer the query best, best first.
 
         An empty query, or one without any letter or digit, matches nothing. The list is the caller's, what
@@ -50,9 +50,9 @@ class Recaller:
                 characters; or another value of the request is none that it can have.
         """
         check_limit(request.limit)  # before the cache, to which True is 1
-        return self._cache.answer(request, lambda asked: self._compute(asked, record=record))
+        return self._cache.answer(request, self._compute)
 
-    def _compute(self, request: RecallRequest, *, record: bool | None) -> list[Recollection]:
+    def _compute(self, request: RecallRequest) -> list[Recollection]:
         check_query(request.query)
         check_diversity(request.diversity)
         if request.times not in TIME_MODES:
@@ -77,7 +77,7 @@ class Recaller:
             )
             for one, memory, _ in winners
         ]
-        if self._recorder is not None and self.is_recorded(record):
+        if self._recorder is not None and self.is_recorded(request.record):
             self._recorder.record(request, found)
         return found
 

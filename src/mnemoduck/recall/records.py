@@ -21,7 +21,9 @@ class RecallRequest:
 
     `weights` are pairs of a variable `recall_…` and the value that it has for this question only. `times`
     tells what a time that the query names does: it lifts what is of it ("boost"), leaves out what is not
-    ("filter"), or nothing ("off"). `explain` asks for the explanation of each result.
+    ("filter"), or nothing ("off"). `explain` asks for the explanation of each result. `record` asks for the
+    answer to be recorded, None leaves that to the variable `record_recalls`; who only looks has a cached
+    answer of their own, so that looking never takes the place of a recall.
     """
 
     query: str
@@ -33,10 +35,13 @@ class RecallRequest:
     times: str = "boost"
     diversity: float = 0.0
     explain: bool = False
+    record: bool | None = False
 
     def __post_init__(self) -> None:
         fields = (self.query, self.scope, self.limit, self.as_of, self.weights, self.filters)
-        object.__setattr__(self, "_hash", hash((*fields, self.times, self.diversity, self.explain)))
+        object.__setattr__(
+            self, "_hash", hash((*fields, self.times, self.diversity, self.explain, self.record))
+        )
 
     def __hash__(self) -> int:
         return self._hash  # type: ignore[attr-defined,no-any-return] # once: each use of the cache asks for it
