@@ -15,7 +15,7 @@ ORDERS = {
 
 
 def test_a_plain_client_recalls_as_the_package_does(read_only_sample: Workbench) -> None:
-    with Memory(read_only_sample.home) as memory:
+    with Memory(read_only_sample.home, record_recalls=False) as memory:
         for question in ("when is the flight to Lisbon", "What did I say about Hamburg", "went", "the", "?"):
             found = [
                 (item.content, item.score, item.matched_terms, item.support_count)
