@@ -72,6 +72,7 @@ class Recaller:
                 matched_terms=FrozenList(one.matched_terms),
                 found_by=FrozenList(one.parts.found_by()),
                 support_count=one.support_count,
+                embedding_model=search.model,
                 explanation=explanations.get(one.memory_id),
             )
             for one, memory, _ in winners
