@@ -85,7 +85,9 @@ def test_recall_explains_itself_filters_and_packs_a_context_block(read_only_samp
 
 def test_facts_show_what_held_then_as_it_was_known_then(read_only_sample: Workbench) -> None:
     def objects(*arguments: str) -> list[str]:
-        done = read_only_sample.mnemoduck_here("facts", "--predicate", "Flies_to Lisbon on", "--json", *arguments)
+        done = read_only_sample.mnemoduck_here(
+            "facts", "--predicate", "Flies_to Lisbon on", "--json", *arguments
+        )
         assert done.code == 0, done.err
         return [fact["object"] for fact in json.loads(done.out)]
 

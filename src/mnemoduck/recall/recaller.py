@@ -51,6 +51,10 @@ class Recaller:
         check_limit(request.limit)  # before the cache, to which True is 1
         return self._cache.answer(request, lambda asked: self._compute(asked, record=record))
 
+    def close(self) -> None:
+        """Close what was opened to understand questions; the next one opens it anew."""
+        self._finder.close()
+
     def _compute(self, request: RecallRequest, *, record: bool) -> list[Recollection]:
         check_query(request.query)
         check_diversity(request.diversity)
