@@ -637,6 +637,8 @@ class _Readers:
             return self._recaller
 
     def close(self) -> None:
+        if self._recaller is not None:
+            self._recaller.close()
         if self._cache is not None:
             self._cache.close()
         self.snapshots.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -53,8 +53,10 @@ def sample(built_home: Path, tmp_path: Path) -> Workbench:
 
 
 @pytest.fixture
-def read_only_sample(built_home: Path) -> Workbench:
-    return Workbench(built_home)
+def read_only_sample(built_home: Path) -> Iterator[Workbench]:
+    """The built sample home that all tests share: a recall there is one that is not recorded."""
+    yield Workbench(built_home)
+    assert not list((built_home / "inbox").glob("*.*")), "a test has written to the home that all share"
 
 
 @pytest.fixture

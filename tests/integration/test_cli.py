@@ -51,7 +51,7 @@ def test_recall_working_memory_long_term_and_status_show_the_sample(read_only_sa
 
 def test_recall_explains_itself_filters_and_packs_a_context_block(read_only_sample: Workbench) -> None:
     def recall(*arguments: str) -> str:
-        done = read_only_sample.mnemoduck("recall", "--user", "maya", "--as-of", SAMPLE_END, *arguments)
+        done = read_only_sample.mnemoduck_here("recall", "--user", "maya", "--as-of", SAMPLE_END, *arguments)
         assert done.code == 0, done.err
         return done.out
 
@@ -85,14 +85,16 @@ def test_recall_explains_itself_filters_and_packs_a_context_block(read_only_samp
 
 def test_facts_show_what_held_then_as_it_was_known_then(read_only_sample: Workbench) -> None:
     def objects(*arguments: str) -> list[str]:
-        done = read_only_sample.mnemoduck("facts", "--predicate", "Flies_to Lisbon on", "--json", *arguments)
+        done = read_only_sample.mnemoduck_here(
+            "facts", "--predicate", "Flies_to Lisbon on", "--json", *arguments
+        )
         assert done.code == 0, done.err
         return [fact["object"] for fact in json.loads(done.out)]
 
     assert objects("--history") == ["2026-03-28", "2026-03-25"]
     assert objects("--as-of", "2026-03-05") == ["2026-03-28"]
     assert objects("--as-of", SAMPLE_END, "--known-at", "2026-03-05") == ["2026-03-28"]
-    shown = read_only_sample.mnemoduck("facts", "--user", "maya", "--as-of", "2026-03-03")
+    shown = read_only_sample.mnemoduck_here("facts", "--user", "maya", "--as-of", "2026-03-03")
     assert "Facts at 2026-03-03 00:00 of maya / otter" in shown.out
     assert "Maya is allergic to hazelnuts" in shown.out
     # Whoever opens the file with DuckDB and nothing of ours can ask as well.
@@ -101,7 +103,7 @@ def test_facts_show_what_held_then_as_it_was_known_then(read_only_sample: Workbe
 
 
 def test_nothing_in_mind_says_how_to_look_from_another_moment(read_only_sample: Workbench) -> None:
-    done = read_only_sample.mnemoduck("working-memory", "--user", "maya", "--as-of", "2026-03-20")
+    done = read_only_sample.mnemoduck_here("working-memory", "--user", "maya", "--as-of", "2026-03-20")
     assert done.code == 0
     assert "--as-of" in done.out
 
@@ -222,13 +224,13 @@ def test_a_home_that_is_none_is_told_to_dbt_as_well(bench: Workbench) -> None:
 
 
 def test_before_the_first_run_recall_works_and_sql_says_what_to_do(bench: Workbench) -> None:
-    assert bench.mnemoduck("init").code == 0
-    assert "Nothing in memory matches" in bench.mnemoduck("recall", "anything").out
-    done = bench.mnemoduck("sql", "select * from short_term")
+    assert bench.mnemoduck_here("init").code == 0
+    assert "Nothing in memory matches" in bench.mnemoduck_here("recall", "anything").out
+    done = bench.mnemoduck_here("sql", "select * from short_term")
     assert done.code == 2
     assert "mnemoduck run" in done.err
-    assert bench.mnemoduck("status").code == 0
-    assert "Nothing is in long-term memory at this moment" in bench.mnemoduck("long-term").out
+    assert bench.mnemoduck_here("status").code == 0
+    assert "Nothing is in long-term memory at this moment" in bench.mnemoduck_here("long-term").out
 
 
 def test_a_run_on_an_empty_home_publishes_an_empty_memory(bench: Workbench) -> None:
@@ -274,9 +276,9 @@ def test_ingesting_says_what_was_accepted_duplicated_and_quarantined(
         json.dumps({"content": 7}),
     ]
     file.write_text("\n".join(lines) + "\n")
-    done = bench.mnemoduck("ingest", str(file))
+    done = bench.mnemoduck_here("ingest", str(file))
     assert done.code == 0, done.out + done.err
-    summary = json.loads(bench.mnemoduck("ingest", "--json", str(file)).out)
+    summary = json.loads(bench.mnemoduck_here("ingest", "--json", str(file)).out)
     assert summary["accepted"] == 0, "the second time adds nothing"
     assert summary["duplicated"] == 2
     assert summary["quarantined"] == 3

@@ -186,12 +186,13 @@ def test_a_kill_in_the_middle_of_the_calls_loses_no_answer_that_was_committed(
     bench: Workbench, server: OllamaDouble
 ) -> None:
     remember(bench, [f"Note {number}: the meeting is moved to room {number}." for number in range(300)])
-    server.delay = 0.02
+    server.delay = 0.05  # 8 at a time: some 30 answers between two commits
     variables = {**WARM, "llm_host": server.url, "llm_commit_seconds": 0.2}
     process = bench.start_dbt("build", "--vars", json.dumps(variables))
     deadline = time.monotonic() + 300
-    while server.count("/api/chat") < 250 and time.monotonic() < deadline:
+    while server.count("/api/chat") < 250:
         assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, f"asked {server.count('/api/chat')} prompts"
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()

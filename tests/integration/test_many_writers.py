@@ -59,7 +59,6 @@ def test_eight_processes_remember_during_a_run_and_after_it_and_every_memory_is_
     with Memory(sample.home) as memory:
         found = memory.recall(f"remembers thing {MEMORIES - 1}", user_id="during-7", limit=1)
         assert found[0].content == f"during-7 remembers thing {MEMORIES - 1}", "found before the next run"
-    sample.build()
     acknowledged |= remember_from_many_processes(sample, "after")
     sample.build()
     ids = [row[0] for row in sample.query("select memory_id from staging.stg_memories")]

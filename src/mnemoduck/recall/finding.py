@@ -64,6 +64,10 @@ class Finder:
             notes=[f"Vectors were not used: {trouble}."] if trouble else [],
         )
 
+    def close(self) -> None:
+        """Close what was opened to understand questions; the next one opens it anew."""
+        self._meanings.close()
+
     def _by_words(
         self, request: RecallRequest, query: Query, limit: int, filters: Filters
     ) -> list[Candidate]:

@@ -52,6 +52,10 @@ class Recaller:
         check_limit(request.limit)  # before the cache, to which True is 1
         return self._cache.answer(request, self._compute)
 
+    def close(self) -> None:
+        """Close what was opened to understand questions; the next one opens it anew."""
+        self._finder.close()
+
     def _compute(self, request: RecallRequest) -> list[Recollection]:
         check_query(request.query)
         check_diversity(request.diversity)
@@ -73,6 +77,7 @@ class Recaller:
                 matched_terms=FrozenList(one.matched_terms),
                 found_by=FrozenList(one.parts.found_by()),
                 support_count=one.support_count,
+                embedding_model=search.model,
                 explanation=explanations.get(one.memory_id),
             )
             for one, memory, _ in winners

@@ -98,6 +98,7 @@ class MeaningSearch:
         self._clock = clock
         self._environment = environment
         self._mutex = threading.Lock()
+        self._asking = threading.Lock()
         self._snapshot: Snapshot | None = None
         self._source: _Source | None = None
         self._embedder: tuple[TemplateSettings, Embedder] | None = None
@@ -208,6 +209,11 @@ class MeaningSearch:
             for row in rows
         ]
 
+    def close(self) -> None:
+        """Close the connections to whoever makes vectors; the next question opens new ones."""
+        with self._asking:
+            self._close_embedder()
+
     def _roles(self, query: Query, scope: Scope) -> list[str]:
         """Return the roles of the scope whose names have a word in common with the question."""
         condition = f"list_has_any({render(self._asker.project, 'search_words', 'role')}, $names)"
@@ -247,23 +253,27 @@ class MeaningSearch:
     def _embed(self, source: _Source, text: str) -> list[float]:
         from mnemoduck.embeddings import embed_query  # it takes long to import, and few homes have vectors
 
-        with self._mutex:
+        # One question at a time: an embedder is closed only when no call is under way.
+        with self._asking:
             if self._failed_at is not None and self._clock() - self._failed_at < RETRY_SECONDS:
                 raise ModelError(self._trouble or "the model failed a moment ago")
-        try:
-            with self._mutex:
+            try:
                 if self._embedder is None or self._embedder[0] != source.settings:
+                    self._close_embedder()
                     self._embedder = (source.settings, self._open_embedder(source.settings, source.host))
-                embedder = self._embedder[1]
-            vector = embed_query(embedder, source.settings, text)
-        except (ModelError, UsageError):
-            with self._mutex:
+                vector = embed_query(self._embedder[1], source.settings, text)
+            except (ModelError, UsageError):
                 self._failed_at = self._clock()
-                self._embedder = None
-            raise
-        with self._mutex:
+                self._close_embedder()
+                raise
             self._failed_at = self._trouble = None
         return vector
+
+    def _close_embedder(self) -> None:
+        opened, self._embedder = self._embedder, None
+        close = getattr(opened[1], "close", None) if opened else None  # a model in this process has none
+        if close is not None:
+            close()
 
     def _note(self, reason: str) -> None:
         if reason != self._trouble:
