@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -50,7 +50,7 @@ def find_project(path: str | Path | None = None) -> Path:
     )
 
 
-@cache
+@lru_cache(maxsize=1024)  # statements name the tables of what is fresh, of which there are ever new ones
 def render(project: Path, macro: str, *arguments: Any) -> str:
     """Return the SQL that a macro of macros/memory, llm, search or cross_db expands to for DuckDB.
 
