@@ -13,7 +13,7 @@ from uuid import UUID
 import duckdb
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mnemoduck.asking import Asker
@@ -387,11 +387,12 @@ def test_where_words_find_nothing_similarities_are_the_scores() -> None:
     assert [(one.memory_id.int, one.score) for one in found] == [(1, 0.8)]
 
 
+@example(words={0: 1.0}, meanings={0: 1.0, 1: 1.175494351e-38}, weight=2.225073858507203e-309, limit=2)
 @given(
-    st.dictionaries(st.integers(0, 9), st.floats(0.1, 50), max_size=8),
-    st.dictionaries(st.integers(0, 9), st.floats(-1, 1.5), max_size=8),
-    st.floats(0, 10),
-    st.integers(0, 12),
+    words=st.dictionaries(st.integers(0, 9), st.floats(0.1, 50), max_size=8),
+    meanings=st.dictionaries(st.integers(0, 9), st.floats(-1, 1.5), max_size=8),
+    weight=st.floats(0, 10),
+    limit=st.integers(0, 12),
 )
 def test_a_fused_answer_is_sorted_unique_positive_and_the_sum_of_its_parts(
     words: dict[int, float], meanings: dict[int, float], weight: float, limit: int

@@ -41,8 +41,7 @@ def fuse(
     nearest = max((one.similarity for one in by_meaning), default=0.0)
     if nearest <= 0 or weight <= 0:
         return list(by_words[:limit])
-    best = max((one.score for one in by_words), default=nearest / weight)
-    gain = weight * best / nearest
+    gain = weight * max(one.score for one in by_words) / nearest if by_words else 1.0
     meanings = {one.memory_id: gain * max(one.similarity, 0.0) for one in by_meaning}
     fused = [_add(one, meanings.get(one.memory_id, 0.0)) for one in by_words]
     found = {one.memory_id for one in by_words}
@@ -50,7 +49,7 @@ def fuse(
     fused.extend(
         _by_meaning_alone(one, meanings[one.memory_id])
         for one in by_meaning
-        if one.similarity > 0 and one.memory_id not in found and one.equals not in texts
+        if meanings[one.memory_id] > 0 and one.memory_id not in found and one.equals not in texts
     )
     fused.sort(key=lambda one: (one.score, one.occurred_at, one.memory_id), reverse=True)
     return fused[:limit]
