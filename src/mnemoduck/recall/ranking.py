@@ -129,21 +129,14 @@ def _of_user(asker: Asker, scope: Scope) -> str:
 def _with_fresh(
     kind: str, columns: Sequence[str], snapshot: Snapshot, fresh: FreshTables, condition: str
 ) -> str:
-    """Return a relation of the index: what is published, and what is fresh and not published yet."""
+    """Return a relation of the index: what is published, and what is fresh, which holds nothing of that."""
     names = ", ".join(columns)
     table = fresh.documents if kind == "documents" else fresh.postings
-    branches = [f"select {names}, true as is_fresh from {table} where {condition}"]
+    branches = []
     if snapshot.path is not None:
-        if fresh.memory_count:
-            branches[0] += (
-                " and memory_key not in (select memory_key from retrieval.search_documents"
-                f" where memory_key in (select memory_key from {fresh.documents}))"
-            )
-        else:
-            branches = []
-        branches.insert(
-            0, f"select {names}, false as is_fresh from retrieval.search_{kind} where {condition}"
-        )
+        branches.append(f"select {names}, false as is_fresh from retrieval.search_{kind} where {condition}")
+    if fresh.memory_count or not branches:
+        branches.append(f"select {names}, true as is_fresh from {table} where {condition}")
     return f"({' union all '.join(branches)})"
 
 

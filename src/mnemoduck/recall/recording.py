@@ -53,7 +53,7 @@ class Recorder:
             session_id=request.scope.session_id,
         )
         try:
-            self._writer.append([event.to_line()])
+            self._writer.append([event.to_line()], is_news=False)
         except (StorageError, OSError) as error:
             logger.warning(
                 "recall was not recorded",
