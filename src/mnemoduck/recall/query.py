@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+
+from cachetools import LRUCache
 
 from mnemoduck.asking import Asker
 from mnemoduck.errors import UsageError
@@ -113,7 +114,7 @@ class _Vocabulary:
     """
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, tuple[_Word, ...]] = OrderedDict()
+        self._known: LRUCache[str, tuple[_Word, ...]] = LRUCache(KNOWN_PIECES)
         self._mutex = threading.Lock()
 
     def read(self, asker: Asker, pieces: Iterable[str]) -> dict[str, tuple[_Word, ...]]:
@@ -123,7 +124,6 @@ class _Vocabulary:
         with self._mutex:
             for piece in dict.fromkeys(pieces):
                 if piece in self._known:
-                    self._known.move_to_end(piece)
                     found[piece] = self._known[piece]
                 else:
                     unknown.append(piece)
@@ -134,8 +134,6 @@ class _Vocabulary:
                 self._known.update(
                     {piece: words for piece, words in learnt.items() if len(piece) <= _LONGEST_KNOWN_PIECE}
                 )
-                while len(self._known) > KNOWN_PIECES:
-                    self._known.popitem(last=False)
         return found
 
     @staticmethod

@@ -7,9 +7,10 @@ one who is named said is found by its role. So names of speakers are not searche
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from pathlib import Path
 from typing import TypeAlias
+
+from cachetools import LRUCache
 
 from mnemoduck.asking import Asker
 from mnemoduck.fresh import FreshTables
@@ -35,7 +36,7 @@ class Speakers:
     def __init__(self, asker: Asker) -> None:
         self._asker = asker
         self._mutex = threading.Lock()
-        self._words: OrderedDict[_Place, frozenset[str]] = OrderedDict()
+        self._words: LRUCache[_Place, frozenset[str]] = LRUCache(MAX_USERS)
 
     def names(self, scope: Scope) -> frozenset[str]:
         """Return the words of the roles of the user's memories, but for roles that are nobody's name."""
@@ -50,13 +51,10 @@ class Speakers:
     def _look_up(self, place: _Place, scope: Scope) -> frozenset[str]:
         with self._mutex:
             if place in self._words:
-                self._words.move_to_end(place)
                 return self._words[place]
         words = self._read(scope, is_fresh=bool(place[1]))
         with self._mutex:
             self._words[place] = words
-            while len(self._words) > MAX_USERS:
-                self._words.popitem(last=False)
         return words
 
     def _read(self, scope: Scope, *, is_fresh: bool) -> frozenset[str]:
