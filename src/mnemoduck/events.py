@@ -163,15 +163,100 @@ class RecallPayload(BaseModel):
     query: str | None = None
 
 
+class EpisodeStartedPayload(BaseModel):
+    """What an `episode_started` event carries: the task, and in which circumstances it is done.
+
+    `episode_id` names the episode among those of the user. `domain` says what kind of tasks it belongs to:
+    patterns are found within one. Episodes of the same `task_id` are attempts at the same task. `context`
+    holds what may matter for success, such as the model, the channel, the customer's plan.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    episode_id: ScopeId
+    task: Content
+    domain: ScopeId | None = None
+    task_id: ScopeId | None = None
+    context: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class StepPayload(BaseModel):
+    """What a `step` event carries: a call of a tool with what came of it, or a message.
+
+    `step` is its number in the episode, from 0; steps of the same number lie in order of their time.
+    `observation` is what the tool gave back, `error` says why it failed (`is_error` alone: that it did).
+    `requestor` is who called: the agent if it is not said.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    episode_id: ScopeId
+    step: Annotated[int, Field(ge=0, le=1_000_000)]
+    step_type: Literal["tool", "message"] = "tool"
+    tool: ScopeId | None = None
+    args: dict[str, JsonValue] = Field(default_factory=dict)
+    observation: str | None = None
+    is_error: bool = False
+    error: str | None = None
+    latency_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    requestor: ScopeId | None = None
+    role: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
+    text: str | None = None
+
+    @model_validator(mode="after")
+    def _says_what_was_done(self) -> StepPayload:
+        if self.step_type == "tool" and self.tool is None:
+            raise ValueError("a step of type tool needs the name of its tool")
+        if self.step_type == "message" and self.text is None:
+            raise ValueError("a step of type message needs its text")
+        if self.error is not None and not self.is_error:
+            raise ValueError("error says why the step failed, so is_error must be true")
+        return self
+
+
+class EpisodeCompletedPayload(BaseModel):
+    """What an `episode_completed` event carries: how it ended. Only success counts as one."""
+
+    model_config = ConfigDict(extra="allow")
+
+    episode_id: ScopeId
+    outcome: Literal["success", "failure", "abandoned"]
+    reward: Annotated[float, Field(allow_inf_nan=False)] | None = None
+
+
+class FeedbackPayload(BaseModel):
+    """What a `feedback` event carries: whether a pattern, or a memory, has helped."""
+
+    model_config = ConfigDict(extra="allow")
+
+    pattern_id: UUID | None = None
+    memory_id: UUID | None = None
+    outcome: Literal["success", "failure"]
+    note: str | None = None
+
+    @model_validator(mode="after")
+    def _is_about_one_thing(self) -> FeedbackPayload:
+        if (self.pattern_id is None) == (self.memory_id is None):
+            raise ValueError("is about a pattern or about a memory: give one of pattern_id and memory_id")
+        return self
+
+
 _PAYLOADS: dict[str, type[BaseModel]] = {
     "memory": MemoryPayload,
     "forget": ForgetPayload,
     "recall": RecallPayload,
+    "episode_started": EpisodeStartedPayload,
+    "step": StepPayload,
+    "episode_completed": EpisodeCompletedPayload,
+    "feedback": FeedbackPayload,
 }
 _RESPELLED: dict[str, set[str]] = {
     "memory": {"importance", "tags", "facts"},
     "forget": {"memory_ids", "is_whole_scope", "occurred_before"},
     "recall": {"memory_ids"},
+    "step": {"step", "is_error", "latency_ms"},
+    "episode_completed": {"reward"},
+    "feedback": {"pattern_id", "memory_id"},
 }
 
 
@@ -206,7 +291,7 @@ class Event(BaseModel):
             checked = model.model_validate(self.payload)
             # The models cast these in SQL, which knows fewer spellings than pydantic ("yes", a number of
             # seconds) and drops the zone of a time: what is stored has one spelling.
-            spelled = _RESPELLED[self.event_type] & self.payload.keys()
+            spelled = _RESPELLED.get(self.event_type, set()) & self.payload.keys()
             if spelled:
                 self.payload.update(checked.model_dump(mode="json", include=spelled, exclude_unset=True))
             if isinstance(checked, MemoryPayload):

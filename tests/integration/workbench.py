@@ -50,6 +50,10 @@ TABLES = (
     "main.memory_concepts",
     "staging.int_concepts",
     "staging.int_associations",
+    "staging.stg_steps",
+    "staging.stg_episodes",
+    "staging.stg_feedback",
+    "staging.episode_features",
 )
 PARSED = "partial_parse.msgpack"
 PARSED_VARIABLE = "DBT_PARTIAL_PARSE_FILE_PATH"

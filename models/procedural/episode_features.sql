@@ -1,0 +1,160 @@
+{{
+    config(
+        materialized='incremental',
+        schema='staging',
+        incremental_strategy='merge',
+        unique_key='episode_key',
+        merge_update_condition='DBT_INTERNAL_SOURCE.row_hash is distinct from DBT_INTERNAL_DEST.row_hash',
+    )
+}}
+
+with
+
+episodes as (
+
+    select * from {{ ref('stg_episodes') }}
+
+),
+
+steps as (
+
+    select * from {{ ref('stg_steps') }}
+
+),
+
+{% if is_incremental() %}
+    watermark as (
+
+        select coalesce(max(changed_batch_seq), 0) as batch_seq from {{ this }}
+
+    ),
+
+    changed as (
+
+        select episode_key from episodes
+        where changed_batch_seq > (select watermark.batch_seq from watermark)
+        union
+        select episode_key from steps
+        where batch_seq > (select watermark.batch_seq from watermark)
+
+    ),
+{% endif %}
+
+placed as (
+
+    select
+        *,
+        {{ error_key('is_error', 'error', 'observation') }} as error_key,
+        row_number() over (partition by episode_key order by step, occurred_at, event_id) as place
+
+    from steps
+    {% if is_incremental() %}
+        where episode_key in (select changed.episode_key from changed)
+    {% endif %}
+
+),
+
+calls as (
+
+    select
+        *,
+        row_number() over (partition by episode_key, tool, args order by place) > 1 as is_repeated
+
+    from placed
+    where step_type = 'tool'
+
+),
+
+-- An episode of which only steps have arrived waits for its start or its end.
+of_calls as (
+
+    select
+        episode_key,
+        cast(count(*) as integer) as tool_count,
+        cast(count(distinct tool) as integer) as distinct_tool_count,
+        cast(count(*) filter (where is_error) as integer) as error_count,
+        cast(count(*) filter (where is_repeated) as integer) as repeated_call_count,
+        list(tool order by place) as tools,
+        list(is_error order by place) as tool_errors,
+        list(error_key order by place) as error_keys,
+        list(requestor order by place) as requestors
+
+    from calls
+    group by episode_key
+
+),
+
+of_steps as (
+
+    select
+        episode_key,
+        cast(count(*) as integer) as step_count,
+        max(batch_seq) as batch_seq
+
+    from placed
+    group by episode_key
+
+),
+
+put_together as (
+
+    select
+        -- ids
+        episodes.episode_key,
+        episodes.user_id,
+        episodes.agent_id,
+        episodes.session_id,
+        episodes.episode_id,
+        episodes.task_id,
+        {{ hash_key([
+            'coalesce(episodes.task_id, ' ~ normalised_text('episodes.task') ~ ')', 'episodes.task_id is null'
+        ]) }} as task_key,
+
+        -- strings
+        coalesce(episodes.domain, '') as domain,
+        episodes.task,
+        coalesce(episodes.context, '{}') as context,
+        episodes.outcome,
+
+        -- numbers
+        episodes.reward,
+        coalesce(of_steps.step_count, 0) as step_count,
+        coalesce(of_calls.tool_count, 0) as tool_count,
+        coalesce(of_calls.distinct_tool_count, 0) as distinct_tool_count,
+        coalesce(of_calls.error_count, 0) as error_count,
+        coalesce(of_calls.repeated_call_count, 0) as repeated_call_count,
+
+        -- booleans
+        episodes.outcome = 'success' as is_success,
+
+        -- lists
+        coalesce(of_calls.tools, cast([] as varchar[])) as tools,
+        coalesce(of_calls.tool_errors, cast([] as boolean[])) as tool_errors,
+        coalesce(of_calls.error_keys, cast([] as varchar[])) as error_keys,
+        coalesce(of_calls.requestors, cast([] as varchar[])) as requestors,
+
+        -- timestamps
+        episodes.started_at,
+        episodes.completed_at,
+
+        -- change
+        greatest(episodes.changed_batch_seq, of_steps.batch_seq) as changed_batch_seq
+
+    from episodes
+    left join of_steps on episodes.episode_key = of_steps.episode_key
+    left join of_calls on episodes.episode_key = of_calls.episode_key
+    {% if is_incremental() %}
+        where episodes.episode_key in (select changed.episode_key from changed)
+    {% endif %}
+
+)
+
+select
+    *,
+    {{ hash_key([
+        'agent_id', 'session_id', 'domain', 'task_id', 'task', 'context', 'outcome', 'reward', 'step_count', 'tools',
+        'tool_errors', 'error_keys', 'requestors', 'repeated_call_count', 'started_at', 'completed_at',
+    ]) }} as row_hash
+
+from put_together
+order by episode_key
