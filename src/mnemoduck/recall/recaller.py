@@ -34,7 +34,7 @@ class Recaller:
         self._asker = asker
         self._reader = reader
         self._cache = cache
-        self._finder = Finder(asker, cache.vectors)
+        self._finder = Finder(asker, cache.vectors, cache.documents)
         self._provenance = Provenance(asker)
         self._recorder = recorder
 
@@ -50,11 +50,15 @@ class Recaller:
                 characters; or another value of the request is none that it can have.
         """
         check_limit(request.limit)  # before the cache, to which True is 1
-        return self._cache.answer(request, self._compute)
+        return self._cache.answer(request, self._compute_at_once)
 
     def close(self) -> None:
         """Close what was opened to understand questions; the next one opens it anew."""
         self._finder.close()
+
+    def _compute_at_once(self, request: RecallRequest) -> list[Recollection]:
+        with self._asker.hold():
+            return self._compute(request)
 
     def _compute(self, request: RecallRequest) -> list[Recollection]:
         check_query(request.query)
