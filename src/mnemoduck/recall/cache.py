@@ -1,8 +1,8 @@
 """Recall answers a question again without computing it, as long as the answer would be the same.
 
 Three levels, each with its own part of the budget: the answers, by the whole request; the queries that were
-read, by their text; and the vectors of queries, by the settings of the model and the text. A fourth has a budget
-of its own: the documents of users, from which answers are computed (see `mnemoduck.recall.documents`).
+read, by their text; and the vectors of queries, by the settings of the model and the text. A fourth has a
+budget of its own: the documents of users, which answers are computed from (see `mnemoduck.recall.documents`).
 
 An answer is given again only if nothing has changed that it depends on, in any process:
 

@@ -215,7 +215,7 @@ def _merge(parts: Sequence[Documents]) -> Documents:
     columns: dict[str, Any] = {
         name: np.concatenate([getattr(one, name) for one in parts]) for name in _ARRAYS[:-1]
     }
-    roles = []
+    roles: list[str] = []
     codes = []
     for one in parts:
         codes.append(np.where(one.role < 0, -1, one.role + len(roles)))
@@ -229,7 +229,5 @@ _NO_TRUTHS: Booleans = np.empty(0, np.bool_)
 _NOTHING = Corpus(
     0,
     0,
-    Documents(
-        *(_NO_KEYS,) * 3, *(_NO_HALVES,) * 3, *(_NO_TRUTHS,) * 2, role=np.empty(0, np.int32), roles=()
-    ),
+    Documents(*(_NO_KEYS,) * 3, *(_NO_HALVES,) * 3, *(_NO_TRUTHS,) * 2, role=np.empty(0, np.int32), roles=()),
 )

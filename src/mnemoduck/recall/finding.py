@@ -41,9 +41,7 @@ class Finder:
         documents: where the documents of users are kept.
     """
 
-    def __init__(
-        self, asker: Asker, query_vectors: Level[QueryVector], documents: Level[Corpus]
-    ) -> None:
+    def __init__(self, asker: Asker, query_vectors: Level[QueryVector], documents: Level[Corpus]) -> None:
         self._asker = asker
         self._documents = DocumentStore(asker, documents)
         self._speakers = Speakers(asker)

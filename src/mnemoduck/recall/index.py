@@ -1,15 +1,17 @@
-"""The index as statements see it: what is published and what is fresh, of one user, and what is not to be found."""
+"""The index as statements see it: what is published and fresh of a user, and what is not to be found."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
+import numpy as np
 from cachetools import LRUCache
+from numpy.typing import NDArray
 
 from mnemoduck.asking import Asker, View
 from mnemoduck.fresh import FreshTables
@@ -31,6 +33,8 @@ _OUT_OF_SCOPE = (
     " and ($session_id is null or session_id is not distinct from $session_id))"
 )
 _KNOWN_USERS = 10_000
+_EPOCH = datetime(1970, 1, 1)
+_NO_KEYS: NDArray[np.int64] = np.empty(0, np.int64)
 
 
 def of_user(project: Path, scope: Scope) -> str:
@@ -41,7 +45,7 @@ def of_user(project: Path, scope: Scope) -> str:
 
 
 def of_known_user(asker: Asker, view: View) -> str:
-    """Return the same with the number of the user in it: nothing is hashed, and zones are left out at once."""
+    """Return the same with the number of the user in it: nothing has to be hashed."""
     user_id = view.scope.user_id
     if user_id is None:
         return "true"
@@ -87,7 +91,8 @@ def left_out(
     *,
     is_about_now: bool,
 ) -> str:
-    """Return a relation of the keys of what is not to be found: not yet, not any more, not in the scope.
+    """Return a relation of the keys of what is not to be found: not yet, not in the scope, not any more since
+    the snapshot. What is forgotten in it is told by `Span`.
 
     An empty text, if everything is: most questions are about now, and need nothing read.
 
@@ -105,12 +110,7 @@ def left_out(
         conditions.append(_OUT_OF_SCOPE)
     if condition:
         conditions.append(f"not ({condition})")
-    branches = []
-    if conditions:
-        branches.append(f"select memory_key from {documents} where {' or '.join(conditions)}")
-    if published.has_forgotten:
-        branches.append("select memory_key from staging.int_forgotten_memories where forgotten_at <= $as_of")
-    return f"({' union all '.join(branches)})" if branches else ""
+    return f"(select memory_key from {documents} where {' or '.join(conditions)})" if conditions else ""
 
 
 def findable(
@@ -129,16 +129,26 @@ def findable(
     """
     documents = with_fresh("documents", DOCUMENT_COLUMNS, snapshot, fresh, of_user(asker.project, scope))
     keys = left_out(snapshot, fresh, documents, scope, condition, is_about_now=is_about_now)
-    return documents, keys or "(select 0 as memory_key where false)"
+    branches = [f"select memory_key from {keys}"] if keys else []
+    if len(span(snapshot).forgotten_keys):
+        branches.append("select memory_key from staging.int_forgotten_memories where forgotten_at <= $as_of")
+    return documents, f"({' union all '.join(branches) or 'select 0 as memory_key where false'})"
 
 
 @dataclass(frozen=True)
 class Span:
-    """How many memories are published, when the last of them happened, and whether any was ever forgotten."""
+    """What a snapshot says of all its memories: how many there are, when the last of them happened, and which
+    were ordered forgotten, by their keys in order, and when, in microseconds since 1970.
+    """
 
     document_count: int
     ends_at: datetime
-    has_forgotten: bool
+    forgotten_keys: NDArray[np.int64]
+    forgotten_at: NDArray[np.int64]
+
+    def forgotten_by(self, moment: datetime) -> NDArray[np.int64]:
+        """Return the keys of what was forgotten by a naive moment, in their order."""
+        return self.forgotten_keys[self.forgotten_at <= (moment - _EPOCH) // timedelta(microseconds=1)]
 
 
 _spans: WeakKeyDictionary[Snapshot, Span] = WeakKeyDictionary()
@@ -148,17 +158,22 @@ def span(snapshot: Snapshot) -> Span:
     """Return what is read once for each snapshot: it never changes."""
     known = _spans.get(snapshot)
     if known is None:
-        known = Span(0, datetime.min, False)
+        known = Span(0, datetime.min, _NO_KEYS, _NO_KEYS)
         if snapshot.path is not None:
-            row = (
-                snapshot.cursor()
-                .execute(
-                    "select count(*), max(occurred_at), (select count(*) > 0 from "
-                    "staging.int_forgotten_memories) from retrieval.search_documents"
-                )
-                .fetchone()
-            )
+            cursor = snapshot.cursor()
+            row = cursor.execute(
+                "select count(*), max(occurred_at) from retrieval.search_documents"
+            ).fetchone()
             assert row is not None
-            known = Span(row[0], row[1] or datetime.min, row[2])
+            forgotten = cursor.execute(
+                "select memory_key, epoch_us(forgotten_at) as forgotten_at from "
+                "staging.int_forgotten_memories where forgotten_at is not null order by memory_key"
+            ).fetchnumpy()
+            known = Span(
+                row[0],
+                row[1] or datetime.min,
+                np.asarray(forgotten["memory_key"]),
+                np.asarray(forgotten["forgotten_at"]),
+            )
         _spans[snapshot] = known
     return known

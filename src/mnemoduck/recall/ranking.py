@@ -20,6 +20,7 @@ from mnemoduck.recall.index import (
     left_out,
     of_known_user,
     of_user,
+    span,
     with_fresh,
 )
 from mnemoduck.recall.phrases import find_phrases
@@ -40,7 +41,7 @@ class _Found:
     snapshot: Snapshot
     fresh: FreshTables
     fresh_count: int
-    not_found: Integers | None
+    not_found: Integers
     matches: Matches | None
 
 
@@ -113,7 +114,7 @@ class Ranking:
                 int(self._weights["session_gap_minutes"] * 60_000_000),
                 limit,
             )
-            # Equal texts are one answer, so the sessions that were looked into may hold fewer than are asked for.
+            # Equal texts are one answer, so the sessions that were looked into may hold too few.
             if len(answers.score) >= limit or not len(answers.score) or len(sessions) < count:
                 return self._candidates(matches, answers)
             count *= 8
@@ -138,10 +139,10 @@ class Ranking:
             condition,
             is_about_now=self._as_of is None,
         )
-        not_found = None
+        not_found = span(view.snapshot).forgotten_by(view.moment)
         if hidden:
             keys = view.columns(f"select memory_key from {hidden}", values)["memory_key"]
-            not_found = np.sort(keys) if len(keys) else None
+            not_found = np.union1d(not_found, keys)
         in_terms = f"{user} and term_key in ({', '.join(map(str, self._term_keys))})"
         postings = with_fresh("postings", POSTING_COLUMNS, view.snapshot, view.fresh, in_terms)
         hits = view.columns(f"select {', '.join(POSTING_COLUMNS)} from {postings}", {})

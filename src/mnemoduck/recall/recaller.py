@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 from mnemoduck.asking import Asker
 from mnemoduck.errors import UsageError
+from mnemoduck.holding import Signals
 from mnemoduck.project import variables
-from mnemoduck.reader import MemoryReader, Signals, StoredMemory, check_limit
+from mnemoduck.reader import MemoryReader, StoredMemory, check_limit
 from mnemoduck.recall.cache import RecallCache
 from mnemoduck.recall.diversity import check_diversity
 from mnemoduck.recall.filters import Filters

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from mnemoduck.recall.documents import Booleans, Documents, Integers
 
 Scores: TypeAlias = NDArray[np.float64]
 Weights: TypeAlias = Mapping[str, float]
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,7 @@ class Matches:
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """The best answers of all, best first: rows of the documents that they are, and what makes their scores."""
+    """The best answers, best first: the documents that they are, and what makes up their scores."""
 
     documents: Documents
     score: Scores
@@ -75,7 +76,7 @@ class Answers:
 
 def match(
     hits: Hits,
-    not_found: Integers | None,
+    not_found: Integers,
     document_count: int,
     average_length: float,
     weights: Weights,
@@ -83,12 +84,12 @@ def match(
     """Return what matches, None if nothing does.
 
     Args:
-        not_found: keys of memories that are not to be found, in their order; None if all are.
+        not_found: keys of memories that are not to be found, in their order.
         document_count, average_length: of all documents of the user; the length in words.
     """
     term_count = int(hits.term.max(initial=-1)) + 1
     occurring = np.bincount(hits.term, minlength=term_count)
-    if not_found is not None:
+    if len(not_found):
         hits = hits.take(~is_among(hits.memory_key, not_found))
     if not len(hits.term):
         return None
@@ -139,7 +140,7 @@ def score(
     matches: Matches,
     sessions: Integers,
     documents: Documents,
-    not_found: Integers | None,
+    not_found: Integers,
     only: Integers | None,
     is_named: Booleans,
     weights: Weights,
@@ -155,7 +156,7 @@ def score(
         is_named: for each of the roles of the documents, and none at the end, whether the query names it.
         gap_microseconds: how long a silence ends that something was said just before.
     """
-    if not_found is not None:
+    if len(not_found):
         documents = documents.take(~is_among(documents.memory_key, not_found))
     chosen_keys = matches.session_key[sessions]
     own = _own_scores(matches, chosen_keys, documents.memory_key)
@@ -213,12 +214,9 @@ def _bm25(
     rarity: Scores, frequency: Integers, relative_length: Scores, length_weight: float, saturation: float
 ) -> Scores:
     """The macro `bm25`."""
-    return (
-        rarity
-        * frequency
-        * (saturation + 1)
-        / (frequency + saturation * (1 - length_weight + length_weight * relative_length))
-    )
+    weakened = saturation * (1 - length_weight + length_weight * relative_length)
+    scores: Scores = rarity * frequency * (saturation + 1) / (frequency + weakened)
+    return scores
 
 
 def _rarity(count: int, occurring: Integers) -> Scores:
@@ -245,7 +243,8 @@ def _score_sessions(hits: Hits, lengths: Integers, term_count: int, weights: Wei
         weights["recall_session_length_weight"],
         weights["recall_saturation"],
     )
-    return np.add.reduceat(_billionths(scores), _begins(sessions)) / 1e9
+    totals: Scores = np.add.reduceat(_billionths(scores), _begins(sessions)) / 1e9
+    return totals
 
 
 def _begins(keys: Integers) -> Integers:
@@ -277,8 +276,16 @@ def _near(documents: Documents, own: Scores, distance: int, gap_microseconds: in
     return shifted
 
 
-def _shift(values: NDArray[np.generic], distance: int) -> NDArray[np.generic]:
-    return np.roll(values, distance)
+def _shift(values: NDArray[_Scalar], distance: int) -> NDArray[_Scalar]:
+    """Return what stands so many places before; the first ones are of no meaning."""
+    shifted = np.empty_like(values)
+    if distance > 0:
+        shifted[distance:] = values[:-distance]
+        shifted[:distance] = values[:distance]
+    else:
+        shifted[:distance] = values[-distance:]
+        shifted[distance:] = values[distance:]
+    return shifted
 
 
 def _best(documents: Documents, total: Scores, limit: int) -> Integers:

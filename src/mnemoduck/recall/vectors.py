@@ -187,7 +187,8 @@ class MeaningSearch:
             return f"({sql})"
 
         rows = self._asker.ask(
-            f"select *, {EQUALS} as equals from {{memories}} order by similarity desc, occurred_at desc, memory_id desc",
+            f"select *, {EQUALS} as equals from {{memories}} "
+            "order by similarity desc, occurred_at desc, memory_id desc",
             {
                 "meaning": list(meaning.vector),
                 "names": query.names,
