@@ -11,6 +11,7 @@ from mnemoduck.recall.documents import Corpus, DocumentStore
 from mnemoduck.recall.filters import Filters
 from mnemoduck.recall.fusion import fuse
 from mnemoduck.recall.levels import Level
+from mnemoduck.recall.postings import Columns, PostingStore
 from mnemoduck.recall.query import Query
 from mnemoduck.recall.ranking import Ranking
 from mnemoduck.recall.records import Candidate, RecallRequest
@@ -38,12 +39,19 @@ class Finder:
 
     Args:
         query_vectors: where the vectors of questions are kept.
-        documents: where the documents of users are kept.
+        documents, postings: where those of users are kept.
     """
 
-    def __init__(self, asker: Asker, query_vectors: Level[QueryVector], documents: Level[Corpus]) -> None:
+    def __init__(
+        self,
+        asker: Asker,
+        query_vectors: Level[QueryVector],
+        documents: Level[Corpus],
+        postings: Level[Columns],
+    ) -> None:
         self._asker = asker
         self._documents = DocumentStore(asker, documents)
+        self._postings = PostingStore(asker, postings)
         self._speakers = Speakers(asker)
         self._meanings = MeaningSearch(asker, query_vectors=query_vectors)
 
@@ -61,6 +69,7 @@ class Finder:
                 rankings[filters] = Ranking(
                     self._asker,
                     self._documents,
+                    self._postings,
                     query,
                     request.scope,
                     as_of=request.as_of,

@@ -24,9 +24,10 @@ from mnemoduck.recall.index import (
     with_fresh,
 )
 from mnemoduck.recall.phrases import find_phrases
+from mnemoduck.recall.postings import PostingStore
 from mnemoduck.recall.query import Phrase, Query
 from mnemoduck.recall.records import Candidate, ScoreParts
-from mnemoduck.recall.scoring import Answers, Hits, Matches, choose_sessions, match, score, terms_of
+from mnemoduck.recall.scoring import Answers, Matches, choose_sessions, match, score, terms_of
 from mnemoduck.recall.speakers import role_words
 from mnemoduck.scope import Scope
 from mnemoduck.warehouse import Snapshot
@@ -55,6 +56,7 @@ class Ranking:
         self,
         asker: Asker,
         documents: DocumentStore,
+        postings: PostingStore,
         query: Query,
         scope: Scope,
         *,
@@ -64,6 +66,7 @@ class Ranking:
     ) -> None:
         self._asker = asker
         self._documents = documents
+        self._postings = postings
         self._query = query
         self._scope = scope
         self._as_of = as_of
@@ -143,20 +146,12 @@ class Ranking:
         if hidden:
             keys = view.columns(f"select memory_key from {hidden}", values)["memory_key"]
             not_found = np.union1d(not_found, keys)
-        in_terms = f"{user} and term_key in ({', '.join(map(str, self._term_keys))})"
-        postings = with_fresh("postings", POSTING_COLUMNS, view.snapshot, view.fresh, in_terms)
-        hits = view.columns(f"select {', '.join(POSTING_COLUMNS)} from {postings}", {})
+        hits = self._postings.read(view, self._term_keys)
         matches = None
-        if len(hits["term_key"]):
+        if len(hits.term):
             document_count, term_count = self._documents.measure(view)
             matches = match(
-                Hits(
-                    np.searchsorted(self._term_keys, hits["term_key"]),
-                    hits["memory_key"],
-                    hits["session_key"],
-                    hits["term_frequency"],
-                    hits["term_count"],
-                ),
+                hits,
                 not_found,
                 document_count,
                 term_count / document_count,

@@ -35,7 +35,7 @@ class Recaller:
         self._asker = asker
         self._reader = reader
         self._cache = cache
-        self._finder = Finder(asker, cache.vectors, cache.documents)
+        self._finder = Finder(asker, cache.vectors, cache.documents, cache.postings)
         self._provenance = Provenance(asker)
         self._recorder = recorder
 

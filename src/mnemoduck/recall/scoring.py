@@ -2,7 +2,7 @@
 
 There are two, since DuckDB takes 20 ms to plan that macro's statement, whatever it is to read: three times
 what all of a question takes here. The macro is the definition, and what SQL clients are answered with; a
-test holds the two together (tests/unit/test_scoring.py).
+test holds the two together (tests/unit/test_search_sql.py).
 """
 
 from __future__ import annotations
@@ -214,14 +214,15 @@ def _bm25(
     rarity: Scores, frequency: Integers, relative_length: Scores, length_weight: float, saturation: float
 ) -> Scores:
     """The macro `bm25`."""
-    weakened = saturation * (1 - length_weight + length_weight * relative_length)
+    weakened: Scores = saturation * (1 - length_weight + length_weight * relative_length)
     scores: Scores = rarity * frequency * (saturation + 1) / (frequency + weakened)
     return scores
 
 
 def _rarity(count: int, occurring: Integers) -> Scores:
     """Return the weight of each term that occurs in so many of all documents, or sessions."""
-    return np.log(1 + (count - occurring + 0.5) / (occurring + 0.5))
+    rarity: Scores = np.log(1 + (count - occurring + 0.5) / (occurring + 0.5))
+    return rarity
 
 
 def _billionths(scores: Scores) -> Integers:
