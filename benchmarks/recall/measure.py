@@ -66,7 +66,7 @@ class Latencies:
 
 
 LEXICAL: dict[str, Any] = {"weights": {"recall_prior_weight": 0}, "times": "off"}
-"""What recall does beside ranking by words, switched off: how well a memory is held, and times that are named."""
+"""Recall by words alone: without how well a memory is held, and the times that a query names."""
 
 
 def asking(memory: Memory, **arguments: Any) -> Ask:

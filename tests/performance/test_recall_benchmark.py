@@ -239,7 +239,9 @@ def test_the_page_says_what_was_asked_for_and_where_a_peer_is_better(tmp_path: P
     write_report({"sizes": sizes}, tmp_path)
     page = (tmp_path / PAGE).read_text()
     assert "| 1,000 scopes: p50 at 1,000,000 over p50 at 10,000 | at most 2 | 1.50 | met |" in page
-    assert "| one scope: p50 by words alone at 1,000,000 over that of FTS5 | at most 0.5 | 0.20 | met |" in page
+    assert (
+        "| one scope: p50 by words alone at 1,000,000 over that of FTS5 | at most 0.5 | 0.20 | met |" in page
+    )
     assert (
         "| cached recalls a second, one thread, the fewest | at least 100,000 | 50,000 | **missed** |" in page
     )

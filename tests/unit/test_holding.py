@@ -35,13 +35,14 @@ def test_signals_are_those_of_the_macros(
     as_of = START + timedelta(days=20_000)
     first_at = as_of - timedelta(microseconds=first)
     uses = sorted((first_at + timedelta(microseconds=one) for one in later), reverse=True) or [first_at]
-    activation = render(PROJECT, "activation", "$uses", "$first", "$recent::timestamp[]", "$as_of")
+    activation = render(PROJECT, "activation", "uses", "first_at", "recent", "as_of")
     threshold = variables(PROJECT)["retrieval_threshold"]
-    stability = render(PROJECT, "stability_days", "$spaced")
+    stability = render(PROJECT, "stability_days", "spaced")
     row = cursor.execute(
         f"select activation, {render(PROJECT, 'retrieval_probability', 'activation', threshold)}, "
-        f"{render(PROJECT, 'retention', '$recent::timestamp[][1]', stability, '$as_of')} "
-        f"from (select {activation} as activation)",
+        f"{render(PROJECT, 'retention', 'recent[1]', stability, 'as_of')} "
+        f"from (select *, {activation} as activation from (select $uses as uses, $first as first_at, "
+        "$recent::timestamp[] as recent, $as_of as as_of, $spaced as spaced))",
         {"uses": len(uses) + older, "first": first_at, "recent": uses, "as_of": as_of, "spaced": spaced},
     ).fetchone()
     assert row is not None
