@@ -44,7 +44,7 @@ def test_answers_are_the_same_whether_documents_stay_in_the_process_or_not(
                     for limit in (2, 10, 500)
                 ]
             )
-            kept = memory.cache_statistics["documents"].bytes
+            kept = memory.cache_statistics()["documents"].bytes
         assert (kept > 2_000) == (resident_bytes > 2_000)
     assert answers[0][0], "else the above compares nothing"
     assert answers[0] == answers[1] == answers[2]
