@@ -12,7 +12,6 @@ import contextlib
 import fcntl
 import gc
 import importlib
-import io
 import json
 import os
 import selectors
@@ -98,11 +97,9 @@ def run(arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> tuple
         except TimeoutError:
             process.terminate()
             raise
-        texts = []
-        for file in (out, err):
-            file.seek(0)
-            texts.append(io.TextIOWrapper(file).read())
-    return code, texts[0], texts[1]
+        out.seek(0)
+        err.seek(0)
+        return code, out.read().decode(), err.read().decode()
 
 
 @cache

@@ -103,10 +103,12 @@ class Workbench:
             self._keep(written, project, arguments)
         return done
 
-    def start_dbt(self, *arguments: str, project: Path = PROJECT) -> subprocess.Popen[str]:
+    def start_dbt(
+        self, *arguments: str, project: Path = PROJECT, **environment: str
+    ) -> subprocess.Popen[str]:
         """Start dbt as `dbt` does, without waiting for it."""
         artifacts = [f"--target-path={self.home}-target", f"--log-path={self.home}-logs"]
-        environment = {PARSED_VARIABLE: str(self._parsed(project, arguments))}
+        environment = {PARSED_VARIABLE: str(self._parsed(project, arguments)), **environment}
         return self.start(str(_bin("dbt")), *arguments, *artifacts, cwd=project, **environment)
 
     def start(self, *command: str, cwd: Path = PROJECT, **environment: str) -> subprocess.Popen[str]:
@@ -153,6 +155,8 @@ class Workbench:
     def _run(self, command: Sequence[str], cwd: Path, environment: dict[str, str]) -> Done:
         """Run what was installed, or a fork of what has imported it: see forks.py."""
         if self.forks:
+            # What dbt says is on its output; its log holds every statement, which takes it a second.
+            environment = {"DBT_LOG_LEVEL_FILE": "none", **environment}
             return Done(*forks.run(command, cwd=cwd, env=self._environment(environment)))
         done = subprocess.run(
             [str(_bin(command[0])), *command[1:]],
