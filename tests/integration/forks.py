@@ -27,6 +27,7 @@ from types import SimpleNamespace
 from typing import IO, Any
 
 import duckdb
+from sqlparse.engine import grouping
 
 PROJECT = Path(__file__).resolve().parents[2]
 IMPORTED = (
@@ -129,6 +130,9 @@ def _serve(listener: socket.socket) -> dict[str, Any]:
     for module in IMPORTED:
         importlib.import_module(module)
     duckdb.close()  # the connection that its import opens has a thread, and threads do not survive a fork
+    # Before each unit test dbt has sqlparse make a tree of the whole SQL, and looks at its first word. The flat
+    # list of words begins with the same one, and takes a third of the time.
+    grouping.group = lambda statement: statement
     gc.collect()
     gc.freeze()
     selector = selectors.DefaultSelector()
