@@ -1,4 +1,4 @@
-"""Processes of dbt and of `mnemoduck` that need not import dbt: that takes longer than the rest of many a test.
+"""Processes of dbt and of `mnemoduck` that need not import dbt, which takes two seconds of each.
 
 A server imports what they all need, once in each test worker, and forks for each command: a process of its
 own all the same, with its own memory, files, environment and end. `mnemoduck` asks the server for its dbt as
@@ -130,8 +130,8 @@ def _serve(listener: socket.socket) -> dict[str, Any]:
     for module in IMPORTED:
         importlib.import_module(module)
     duckdb.close()  # the connection that its import opens has a thread, and threads do not survive a fork
-    # Before each unit test dbt has sqlparse make a tree of the whole SQL, and looks at its first word. The flat
-    # list of words begins with the same one, and takes a third of the time.
+    # Before each unit test dbt has sqlparse make a tree of the whole SQL, and looks at its first word.
+    # The flat list of words begins with the same one, and takes a third of the time.
     grouping.group = lambda statement: statement
     gc.collect()
     gc.freeze()
