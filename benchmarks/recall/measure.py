@@ -116,7 +116,9 @@ def _in_turns(
     questions: Sequence[Question],
     seconds: float,
 ) -> dict[str, Any]:
-    """Ask each question once: `select 1`, FTS5 for its telling words and for all its words, then us, of two questions one by words alone.
+    """Ask each question once: `select 1`, FTS5 for its telling words and for all of them, then us.
+
+    Of two questions one is asked by words alone.
 
     So no question is asked twice: its words would be known by then.
     """
@@ -130,7 +132,8 @@ def _in_turns(
         floor.time(lambda _: len(connection.execute("select 1").fetchall()), question)
         if fts5 is not None:
             theirs.time(fts5, question)
-            as_asked.time(fts5, replace(question, words=tuple(dict.fromkeys(question.text.split()))))
+            all_words = tuple(dict.fromkeys(question.text.split()))
+            as_asked.time(fts5, replace(question, words=all_words))
         if number % 2:
             by_words.time(ask_by_words, question)
             continue

@@ -167,9 +167,9 @@ def _page(sizes: list[Size]) -> Iterator[str]:
         yield ""
         yield (
             "FTS5 (porter, unicode61, best ten by bm25, with their texts) is asked in turns with recall for "
-            "any of the telling words, which recall finds in the query by itself, and for any of all its words"
+            "any of the telling words, which recall tells by itself, and for any of all words of the query"
             + (", and for the user as a term of its index" if layout == MANY else "")
-            + f". p50 of recall by words alone over that of FTS5 given the telling words: {', '.join(shares)}."
+            + f". p50 of recall by words alone over that of FTS5, telling words: {', '.join(shares)}."
         )
         first = [
             f"{recall['first_ms']:,.0f} ms at {size['rows']:,}"
