@@ -185,7 +185,7 @@ def _group_a_little(statement: Any) -> Any:
     that is refused as it is there.
     """
     grouping.group_comments(statement)
-    grouping.group_brackets(statement)
+    grouping.group_brackets(statement)  # type: ignore[no-untyped-call]
     return statement
 
 
