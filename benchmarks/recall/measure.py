@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle
 from typing import Any
 from unittest.mock import patch
@@ -65,13 +65,17 @@ class Latencies:
         return {"calls": len(self.milliseconds), "errors": self.errors, **found}
 
 
-def asking(memory: Memory) -> Ask:
+LEXICAL: dict[str, Any] = {"weights": {"recall_prior_weight": 0}, "times": "off"}
+"""Recall by words alone: without how well a memory is held, and the times that a query names."""
+
+
+def asking(memory: Memory, **arguments: Any) -> Ask:
     """Return what asks a memory, without recording that it was asked: peers record nothing either."""
     unrecorded = {"record": False} if "record" in inspect.signature(memory.recall).parameters else {}
     recall: Callable[..., Sequence[Any]] = memory.recall
 
     def ask(question: Question) -> int:
-        return len(recall(question.text, user_id=question.user, limit=TOP, **unrecorded))
+        return len(recall(question.text, user_id=question.user, limit=TOP, **unrecorded, **arguments))
 
     return ask
 
@@ -96,7 +100,7 @@ def measure_recall(
         for _ in range(_WARM_UP):
             ask(next(left))
         half = [next(left) for _ in range((len(questions) - 1 - _WARM_UP) // 2)]
-        found |= _in_turns(ask, fts5, half, seconds)
+        found |= _in_turns(ask, asking(memory, **LEXICAL), fts5, half, seconds)
         floor = found["select_1_ms"]
         found["cold_threads"] = _in_threads(ask, left, seconds, floor)
         again = half[:CACHED_QUESTIONS]
@@ -106,10 +110,19 @@ def measure_recall(
 
 
 def _in_turns(
-    ask: Ask, fts5: Callable[[Question], int] | None, questions: Sequence[Question], seconds: float
+    ask: Ask,
+    ask_by_words: Ask,
+    fts5: Callable[[Question], int] | None,
+    questions: Sequence[Question],
+    seconds: float,
 ) -> dict[str, Any]:
-    """Ask each question once: `select 1`, FTS5, then us."""
-    floor, ours, theirs = Latencies(), Latencies(), Latencies()
+    """Ask each question once: `select 1`, FTS5 for its telling words and for all of them, then us.
+
+    Of two questions one is asked by words alone.
+
+    So no question is asked twice: its words would be known by then.
+    """
+    floor, by_words, ours, theirs, as_asked = (Latencies() for _ in range(5))
     connection = duckdb.connect()
     deadline = time.perf_counter() + seconds
     busy = 0.0
@@ -119,6 +132,11 @@ def _in_turns(
         floor.time(lambda _: len(connection.execute("select 1").fetchall()), question)
         if fts5 is not None:
             theirs.time(fts5, question)
+            all_words = tuple(dict.fromkeys(question.text.split()))
+            as_asked.time(fts5, replace(question, words=all_words))
+        if number % 2:
+            by_words.time(ask_by_words, question)
+            continue
         started = time.perf_counter()
         ours.time(ask, question)
         busy += time.perf_counter() - started
@@ -127,7 +145,9 @@ def _in_turns(
     return {
         "select_1_ms": round(floor_ms, 5),
         "cold": ours.as_dict(floor_ms) | {"calls_per_second": round(len(ours.milliseconds) / busy, 1)},
+        "lexical": by_words.as_dict(floor_ms),
         "fts5": theirs.as_dict(floor_ms) if fts5 is not None else None,
+        "fts5_as_asked": as_asked.as_dict(floor_ms) if fts5 is not None else None,
     }
 
 
@@ -196,10 +216,12 @@ def _sum_up(work: Callable[[], Latencies], floor_ms: float) -> dict[str, Any]:
 def measure_scans(home: Home, questions: Iterable[Question]) -> dict[str, Any]:
     """Return rows that recall scans of each table, by EXPLAIN ANALYZE of what it executes: medians.
 
+    What stays in the process from one question to the next is not scanned, so it is measured without any.
+
     DuckDB skips row groups of 122,880 rows whose range of values cannot match, and counts the rest.
     """
     per_question: list[dict[str, int]] = []
-    with Memory(home.path) as memory:
+    with Memory(home.path, resident_bytes=0) as memory:
         ask = asking(memory)
         for question in questions:
             rows: dict[str, int] = {}
@@ -219,7 +241,7 @@ def measure_scans(home: Home, questions: Iterable[Question]) -> dict[str, Any]:
 @contextmanager
 def _explained(rows: dict[str, int]) -> Iterator[None]:
     """Have every SELECT on a snapshot explained before it is executed, and add up the rows it scans."""
-    plain = Snapshot.cursor
+    plain = Snapshot.thread_cursor
 
     class Explaining:
         def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
@@ -237,7 +259,7 @@ def _explained(rows: dict[str, int]) -> Iterator[None]:
                 _add_rows(json.loads(explained[1]), rows)
             return self._cursor.execute(statement, parameters or None)
 
-    with patch.object(Snapshot, "cursor", lambda snapshot: Explaining(plain(snapshot))):
+    with patch.object(Snapshot, "thread_cursor", lambda snapshot: Explaining(plain(snapshot))):
         yield
 
 

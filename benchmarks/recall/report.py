@@ -15,16 +15,18 @@ PAGE, PLOT = "recall-benchmark.md", "recall-benchmark.svg"
 GROWTH_AT_MOST = 2.0
 """p50 in 1,000 scopes at the largest size over that at the smallest."""
 FTS5_SHARE_AT_MOST = 0.5
-"""p50 in one scope at the largest size over that of FTS5."""
+"""p50 by words alone in one scope at the largest size over that of FTS5, which knows nothing but words."""
 CACHED_AT_LEAST = 100_000
 """Cached recalls a second in one process, one thread."""
 
 _KINDS = {
+    "lexical": "cold, by words alone, one thread",
     "cold": "cold, one thread",
     "cold_threads": "cold, eight threads",
     "cached": "cached, one thread",
     "cached_threads": "cached, eight threads",
 }
+_FTS5 = {"fts5": "FTS5, telling words, one thread", "fts5_as_asked": "FTS5, all words, one thread"}
 _OURS = "mnemoduck"
 _PEERS = ("SQLite FTS5", "Chroma", "LanceDB vectors", "LanceDB full text", "rank-bm25")
 
@@ -44,10 +46,11 @@ def growth_of_scopes(sizes: list[Size]) -> float | None:
     return float(large["cold"]["p50_ms"] / small["cold"]["p50_ms"]) if small and large else None
 
 
-def share_of_fts5(size: Size, layout: str = ONE) -> float | None:
-    """Return our p50 over that of FTS5 at a size."""
+def share_of_fts5(size: Size, layout: str = ONE, kind: str = "fts5") -> float | None:
+    """Return our p50 by words alone over that of FTS5 at a size, asked for the telling words (kind "fts5") or
+    for all words of the query ("fts5_as_asked")."""
     recall = _recall(size, layout)
-    return float(recall["cold"]["p50_ms"] / recall["fts5"]["p50_ms"]) if recall else None
+    return float(recall["lexical"]["p50_ms"] / recall[kind]["p50_ms"]) if recall else None
 
 
 def slowest_cached(sizes: list[Size]) -> float | None:
@@ -164,9 +167,9 @@ def _page(sizes: list[Size]) -> Iterator[str]:
         yield ""
         yield (
             "FTS5 (porter, unicode61, best ten by bm25, with their texts) is asked in turns with recall for "
-            "any of the same telling words"
+            "any of the telling words, which recall tells by itself, and for any of all words of the query"
             + (", and for the user as a term of its index" if layout == MANY else "")
-            + f". p50 of recall over that of FTS5: {', '.join(shares)}."
+            + f". p50 of recall by words alone over that of FTS5, telling words: {', '.join(shares)}."
         )
         first = [
             f"{recall['first_ms']:,.0f} ms at {size['rows']:,}"
@@ -243,18 +246,20 @@ def _page(sizes: list[Size]) -> Iterator[str]:
 
 def _goals(sizes: list[Size]) -> Iterator[list[str]]:
     small, large = sizes[0], sizes[-1]
-    growth, share, cached = growth_of_scopes(sizes), share_of_fts5(large), slowest_cached(sizes)
+    growth, cached = growth_of_scopes(sizes), slowest_cached(sizes)
     errors = count_errors(sizes)
     yield [
         f"1,000 scopes: p50 at {large['rows']:,} over p50 at {small['rows']:,}",
         f"at most {GROWTH_AT_MOST:g}",
         *_judged(growth, growth is not None and growth <= GROWTH_AT_MOST),
     ]
-    yield [
-        f"one scope: p50 at {large['rows']:,} over that of FTS5",
-        f"at most {FTS5_SHARE_AT_MOST:g}",
-        *_judged(share, share is not None and share <= FTS5_SHARE_AT_MOST),
-    ]
+    for kind, words in (("fts5", "its telling words"), ("fts5_as_asked", "all its words")):
+        share = share_of_fts5(large, kind=kind)
+        yield [
+            f"one scope: p50 by words alone at {large['rows']:,} over that of FTS5, given {words}",
+            f"at most {FTS5_SHARE_AT_MOST:g}",
+            *_judged(share, share is not None and share <= FTS5_SHARE_AT_MOST),
+        ]
     yield [
         "cached recalls a second, one thread, the fewest",
         f"at least {CACHED_AT_LEAST:,}",
@@ -279,7 +284,7 @@ def _times(size: Size, layout: str) -> Iterator[list[str]]:
     recall = _recall(size, layout)
     if not recall:
         return
-    for kind, name in [("fts5", "FTS5, one thread"), *_KINDS.items()]:
+    for kind, name in [*_FTS5.items(), *_KINDS.items()]:
         found = recall[kind]
         if found and found["calls"]:
             yield [
@@ -291,7 +296,7 @@ def _times(size: Size, layout: str) -> Iterator[list[str]]:
                 _ratio(found["p99_ratio"]),
                 f"{found['calls_per_second']:,.0f}" if "calls_per_second" in found else "",
                 f"{found['calls']:,}",
-                "" if kind == "fts5" else f"{found['errors']}",
+                "" if kind in _FTS5 else f"{found['errors']}",
             ]
 
 
@@ -437,6 +442,7 @@ def _plot(sizes: list[Size], path: Path) -> None:
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
     lines = {
         "fts5": ("FTS5", "tab:gray", "--"),
+        "lexical": ("cold, by words alone", "tab:purple", "-"),
         "cold": ("cold", "tab:blue", "-"),
         "cold_threads": ("cold, eight threads", "tab:orange", "-"),
         "cached": ("cached", "tab:green", "-"),

@@ -43,6 +43,7 @@ from mnemoduck.reader import (
 from mnemoduck.recall import Recaller, RecallRequest, Recollection
 from mnemoduck.recall.cache import DEFAULT_CACHE_BYTES, DEFAULT_CACHE_SECONDS, RecallCache
 from mnemoduck.recall.context import ContextBlock, estimate_tokens, pack
+from mnemoduck.recall.documents import DEFAULT_RESIDENT_BYTES
 from mnemoduck.recall.filters import make_filters
 from mnemoduck.recall.levels import LevelStatistics
 from mnemoduck.recall.query import check_query
@@ -70,10 +71,13 @@ class Memory:
             least makes room.
         cache_seconds: how long an answer of recall is good for if nothing changes (strength fades with
             time); what is remembered, forgotten or published changes it at once.
+        resident_bytes: memory for what recall ranks by, some 60 bytes for each memory of the users that are
+            asked about; 0 for none. A user who would take more than half of it is read from the snapshot
+            with each question.
 
     Raises:
         HomeError: the folder is not a home or cannot be used.
-        UsageError: `cache_bytes` or `cache_seconds` is negative.
+        UsageError: `cache_bytes`, `cache_seconds` or `resident_bytes` is negative.
     """
 
     def __init__(
@@ -83,16 +87,18 @@ class Memory:
         record_recalls: bool = True,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         cache_seconds: float = DEFAULT_CACHE_SECONDS,
+        resident_bytes: int = DEFAULT_RESIDENT_BYTES,
     ) -> None:
-        if cache_bytes < 0 or not cache_seconds >= 0:
+        if cache_bytes < 0 or not cache_seconds >= 0 or resident_bytes < 0:
             raise UsageError(
-                f"cache_bytes is {cache_bytes} and cache_seconds {cache_seconds}; neither can be less than 0."
+                f"cache_bytes is {cache_bytes}, cache_seconds {cache_seconds} and resident_bytes "
+                f"{resident_bytes}; none can be less than 0."
             )
         self._home = open_home(home)
         self._records_recalls = record_recalls
         self._news = News(self._home)
         self._writer = InboxWriter(self._home, news=self._news)
-        self._cache_size = (cache_bytes, cache_seconds)
+        self._cache_size = (cache_bytes, cache_seconds, resident_bytes)
         self._opened = self._open_readers()
         self._inherited: list[_Readers] = []
 
@@ -571,12 +577,18 @@ class _Readers:
     """What one process has opened to read. Safe between threads; a forked child needs its own."""
 
     def __init__(
-        self, home: Home, news: News, writer: InboxWriter, cache_bytes: int, cache_seconds: float
+        self,
+        home: Home,
+        news: News,
+        writer: InboxWriter,
+        cache_bytes: int,
+        cache_seconds: float,
+        resident_bytes: int,
     ) -> None:
         self.pid = os.getpid()
         self.recorder = Recorder(writer)
         self._news = news
-        self._cache_size = (cache_bytes, cache_seconds)
+        self._cache_size = (cache_bytes, cache_seconds, resident_bytes)
         self.snapshots = SnapshotReader(home)
         # An instance of its own: what a user's SQL does to it cannot disturb recall.
         self.sql_snapshots = SnapshotReader(home)
@@ -603,11 +615,12 @@ class _Readers:
     def cache(self) -> RecallCache:
         with self._mutex:
             if self._cache is None:
-                budget_bytes, seconds = self._cache_size
+                budget_bytes, seconds, resident_bytes = self._cache_size
                 self._cache = RecallCache(
                     self.fresh,
                     self._news,
                     budget_bytes=budget_bytes,
+                    resident_bytes=resident_bytes,
                     seconds=seconds,
                     statistics_file=StatisticsFile(self._home),
                 )

@@ -13,9 +13,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from mnemoduck.asking import Asker, at_places, literals, months, rows_at, with_fresh
+from mnemoduck.asking import Asker, View, at_places, literals, months, rows_at, with_fresh
 from mnemoduck.errors import UsageError
 from mnemoduck.fresh import FreshTables
+from mnemoduck.holding import Signals, signals_of
 from mnemoduck.project import render, variables
 from mnemoduck.scope import SCOPE_CONDITION, Scope
 from mnemoduck.warehouse import Snapshot
@@ -90,19 +91,6 @@ class StoredMemory:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class Signals:
-    """How well a memory is held at a moment, by its uses until then.
-
-    `strength` is the probability that it is retrieved (0..1) at its `activation`, `retention` exp(-t / S)
-    since its last use (0..1); see docs/science.md.
-    """
-
-    activation: float
-    strength: float
-    retention: float
 
 
 @dataclass(frozen=True)
@@ -234,12 +222,14 @@ class MemoryReader:
         """
         if not places:
             return {}
+        if as_of is None:
+            return self._read_signals_now(places)
         activation = render(self._project, "activation", "use_count", "occurred_at", "uses", "$as_of")
         stability = render(self._project, "stability_days", "spaced")
         statement = f"""
             with
             stored as materialized ({{memories}}),
-            used as ({_USES_NOW if as_of is None else self._uses_by_then(places)})
+            used as ({self._uses_by_then(places)})
             select
                 *,
                 {activation} as activation,
@@ -264,6 +254,30 @@ class MemoryReader:
             )
             for row in rows
         }
+
+    def _read_signals_now(
+        self, places: Sequence[tuple[UUID, datetime]]
+    ) -> dict[UUID, tuple[StoredMemory, Signals]]:
+        """Of now the uses are stored as they count, and what follows from them is computed here."""
+        columns = (*_SHOWN, *_USED)
+
+        def read(view: View) -> dict[UUID, tuple[StoredMemory, Signals]]:
+            rows = view.rows(at_places(columns, view.snapshot, view.fresh, places, _USED_ONCE), {})
+            found = {}
+            for row in rows:
+                signals = signals_of(
+                    self._project,
+                    row["recall_count"] + 1,
+                    row["spaced_reinforcements"],
+                    row["occurred_at"],
+                    row["recent_use_times"],
+                    view.moment,
+                )
+                if signals is not None:
+                    found[row["memory_id"]] = (_to_memory(row), signals)
+            return found
+
+        return self._asker.look(read, Scope(), None)
 
     def _uses_by_then(self, places: Sequence[tuple[UUID, datetime]]) -> str:
         """Return the query for the uses of stored memories that there had been by a moment."""

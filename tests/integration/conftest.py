@@ -35,7 +35,7 @@ def built_home() -> Path:
     """
 
     def build(folder: Path) -> None:
-        bench = Workbench(folder / "home")
+        bench = Workbench(folder / "home", forks=False)
         done = bench.mnemoduck("ingest", str(SAMPLE_STREAM))
         assert done.code == 0, done.out + done.err
         done = bench.dbt("build")

@@ -24,6 +24,7 @@ WARM = {
     "llm_timeout_seconds": 2,
     "llm_breaker_failures": 50,
     "llm_concurrency": 8,
+    "llm_commit_seconds": 0.2,
     "embedding_provider": "none",
 }
 """Variables of a run that is not to wait long."""
@@ -187,8 +188,7 @@ def test_a_kill_in_the_middle_of_the_calls_loses_no_answer_that_was_committed(
 ) -> None:
     remember(bench, [f"Note {number}: the meeting is moved to room {number}." for number in range(300)])
     server.delay = 0.05  # 8 at a time: some 30 answers between two commits
-    variables = {**WARM, "llm_host": server.url, "llm_commit_seconds": 0.2}
-    process = bench.start_dbt("build", "--vars", json.dumps(variables))
+    process = bench.start_dbt("build", "--vars", json.dumps(WARM), OLLAMA_HOST=server.url)
     deadline = time.monotonic() + 300
     while server.count("/api/chat") < 250:
         assert process.poll() is None, process.communicate()

@@ -446,7 +446,7 @@ def test_a_killed_run_leaves_the_model_as_it_was_and_the_next_one_is_right(tmp_p
     before, catalog = warehouse.query(content), warehouse.query("from large__months.catalog order by all")
 
     log, marker = Path(f"{project.bench.home}-logs") / "dbt.log", tmp_path / "written.csv"
-    log.unlink()
+    log.unlink(missing_ok=True)
     large_model(project, 2, rows)
     writes = "create or replace temporary table large__updates"
     kill_when(project, lambda: log.exists() and writes in log.read_text(), "build")

@@ -29,6 +29,27 @@ def test_a_plain_client_recalls_as_the_package_does_by_words(read_only_sample: W
         assert memory.recall("flight Lisbon", user_id="maya"), "else the above compares nothing"
 
 
+def test_answers_are_the_same_whether_documents_stay_in_the_process_or_not(
+    read_only_sample: Workbench,
+) -> None:
+    by_words_alone = {"recall_time_weight": 0.0, "recall_prior_weight": 0.0}
+    answers = []
+    for resident_bytes in (0, 2_000, 1 << 28):
+        with Memory(read_only_sample.home, record_recalls=False, resident_bytes=resident_bytes) as memory:
+            answers.append(
+                [
+                    memory.recall(question, user_id=user, weights=by_words_alone, limit=limit)
+                    for question in ("when is the flight to Lisbon", "What did I say about Hamburg", "went")
+                    for user in ("maya", None, "nobody")
+                    for limit in (2, 10, 500)
+                ]
+            )
+            kept = memory.cache_statistics()["documents"].bytes
+        assert (kept > 2_000) == (resident_bytes > 2_000)
+    assert answers[0][0], "else the above compares nothing"
+    assert answers[0] == answers[1] == answers[2]
+
+
 def _layout(bench: Workbench) -> dict[str, tuple[object, ...]]:
     """Return for each table its rows, whether they lie in its order, missing comments, and what is noted."""
     found: dict[str, tuple[object, ...]] = {}

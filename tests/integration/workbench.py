@@ -24,6 +24,7 @@ import pytest
 import yaml
 
 from mnemoduck.cli import main
+from tests.integration import forks
 
 PROJECT = Path(__file__).resolve().parents[2]
 SAMPLE_STREAM = PROJECT / "seeds" / "sample_stream.jsonl"
@@ -74,11 +75,12 @@ class Done:
 class Workbench:
     """One home, and the commands that people use on it."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, forks: bool = True) -> None:
         self.home = home
+        self.forks = forks
 
     def mnemoduck(self, *arguments: str, cwd: Path | None = None, **environment: str) -> Done:
-        return self._run([str(_bin("mnemoduck")), *arguments], cwd or PROJECT, environment)
+        return self._run(["mnemoduck", *arguments], cwd or PROJECT, environment)
 
     def mnemoduck_here(self, *arguments: str) -> Done:
         """Call what `mnemoduck` does in this process: a new one takes a second to begin."""
@@ -99,16 +101,18 @@ class Workbench:
         artifacts = [f"--target-path={self.home}-target", f"--log-path={self.home}-logs"]
         parsed, written = self._parsed(project, arguments), Path(f"{self.home}-target", PARSED)
         written.unlink(missing_ok=True)  # dbt writes it if it had to parse anything
-        command = [str(_bin("dbt")), *arguments, *artifacts]
+        command = ["dbt", *arguments, *artifacts]
         done = self._run(command, project, {PARSED_VARIABLE: str(parsed), **environment})
         if written.exists():
             self._keep(written, project, arguments)
         return done
 
-    def start_dbt(self, *arguments: str, project: Path = PROJECT) -> subprocess.Popen[str]:
+    def start_dbt(
+        self, *arguments: str, project: Path = PROJECT, **environment: str
+    ) -> subprocess.Popen[str]:
         """Start dbt as `dbt` does, without waiting for it."""
         artifacts = [f"--target-path={self.home}-target", f"--log-path={self.home}-logs"]
-        environment = {PARSED_VARIABLE: str(self._parsed(project, arguments))}
+        environment = {PARSED_VARIABLE: str(self._parsed(project, arguments)), **environment}
         return self.start(str(_bin("dbt")), *arguments, *artifacts, cwd=project, **environment)
 
     def start(self, *command: str, cwd: Path = PROJECT, **environment: str) -> subprocess.Popen[str]:
@@ -153,8 +157,13 @@ class Workbench:
             os.replace(file.name, shared)
 
     def _run(self, command: Sequence[str], cwd: Path, environment: dict[str, str]) -> Done:
+        """Run what was installed, or a fork of what has imported it: see forks.py."""
+        if self.forks:
+            # What dbt says is on its output; its log holds every statement, which takes it a second.
+            environment = {"DBT_LOG_LEVEL_FILE": "none", **environment}
+            return Done(*forks.run(command, cwd=cwd, env=self._environment(environment)))
         done = subprocess.run(
-            command,
+            [str(_bin(command[0])), *command[1:]],
             cwd=cwd,
             env=self._environment(environment),
             capture_output=True,

@@ -6,9 +6,18 @@ It times nothing that counts at this size; plans and costs are held in tests/int
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
+
+import pytest
+from benchmarks.partitions import layouts
+
+from tests.integration import forks
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -39,11 +48,18 @@ def test_the_committed_page_is_made_of_the_committed_result(tmp_path: Path) -> N
 
 
 def _benchmark(*arguments: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.partitions", *arguments],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    """Do what `python -m benchmarks.partitions` does; its dbt need not be imported: see forks.py."""
+    with (
+        mock.patch.object(sys, "argv", ["benchmarks.partitions", *arguments]),
+        mock.patch.object(layouts, "subprocess", SimpleNamespace(run=_run_dbt)),
+        pytest.raises(SystemExit) as ended,
+    ):
+        runpy.run_module("benchmarks.partitions", run_name="__main__")
+    assert ended.value.code == 0
+
+
+def _run_dbt(
+    command: Sequence[str], *, cwd: Path, env: Mapping[str, str], **_: bool
+) -> subprocess.CompletedProcess[str]:
+    assert tuple(command[:3]) == forks.START_OF_DBT
+    return subprocess.CompletedProcess(command, *forks.run(["dbt", *command[3:]], cwd=cwd, env=env))

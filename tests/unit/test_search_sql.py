@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mnemoduck import Memory
 from mnemoduck.extensions import load_extension
 from mnemoduck.project import find_project, render
-from mnemoduck.recall.query import _ASCII_WORD
+from mnemoduck.recall.query import _ASCII_WORD, _ask_terms
 
 PROJECT = find_project()
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,6 +73,28 @@ def test_stems_in_sql_are_those_of_the_extension_for_any_word(
     stemmer: duckdb.DuckDBPyConnection, texts: list[str]
 ) -> None:
     assert differences(stemmer, texts) == []
+
+
+@settings(max_examples=20)
+@given(
+    texts=st.lists(
+        st.one_of(words.filter(bool), st.sampled_from(["went", "kids", "grandmas", "saw"])), max_size=50
+    )
+)
+def test_terms_of_a_question_are_those_of_the_index(
+    tmp_path_factory: pytest.TempPathFactory, stemmer: duckdb.DuckDBPyConnection, texts: list[str]
+) -> None:
+    with Memory(tmp_path_factory.mktemp("terms") / "home") as memory:
+        found = _ask_terms(memory._readers.asker, texts)
+    macro = render(PROJECT, "search_terms", "told_apart")
+    assert (
+        sorted(set(found))
+        == stemmer.execute(
+            f"with told_apart as materialized (select distinct unnest($texts::varchar[]) as word) "
+            f"select distinct word, term, term_key from ({macro}) order by all",
+            {"texts": texts},
+        ).fetchall()
+    )
 
 
 @settings(max_examples=3)

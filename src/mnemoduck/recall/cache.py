@@ -1,7 +1,8 @@
 """Recall answers a question again without computing it, as long as the answer would be the same.
 
 Three levels, each with its own part of the budget: the answers, by the whole request; the queries that were
-read, by their text; and the vectors of queries, by the settings of the model and the text.
+read, by their text; and the vectors of queries, by the settings of the model and the text. Two have a
+budget of their own: the documents of users and the postings of terms, which answers are computed from.
 
 An answer is given again only if nothing has changed that it depends on, in any process:
 
@@ -23,8 +24,10 @@ from typing import Any
 
 from mnemoduck.fresh import FreshReader
 from mnemoduck.news import News
+from mnemoduck.recall.documents import DEFAULT_RESIDENT_BYTES, LARGEST_RESIDENT_SHARE, Corpus
 from mnemoduck.recall.frozen import FrozenList
 from mnemoduck.recall.levels import Clock, Level, LevelStatistics
+from mnemoduck.recall.postings import Columns
 from mnemoduck.recall.query import Query
 from mnemoduck.recall.records import RecallRequest, Recollection
 from mnemoduck.recall.statistics import StatisticsFile
@@ -36,6 +39,8 @@ LOOK_SECONDS = 0.1
 """What was not announced is found after this time."""
 
 _SHARES = {"results": 0.8, "queries": 0.1, "vectors": 0.1}
+_DOCUMENTS_SHARE = 0.75
+_LEVELS = (*_SHARES, "documents", "postings")
 
 
 class RecallCache:
@@ -46,7 +51,8 @@ class RecallCache:
 
     Args:
         fresh: notes what changes.
-        budget_bytes: of all levels together; 0 turns caching off.
+        budget_bytes: of the first three levels together; 0 turns caching off.
+        resident_bytes: of the documents and the postings of users.
         seconds: how long an answer is good for at most.
         clock: seconds that only grow.
         statistics_file: where the counts are added now and then, and at the end.
@@ -58,6 +64,7 @@ class RecallCache:
         news: News,
         *,
         budget_bytes: int = DEFAULT_CACHE_BYTES,
+        resident_bytes: int = DEFAULT_RESIDENT_BYTES,
         seconds: float = DEFAULT_CACHE_SECONDS,
         clock: Clock = time.monotonic,
         statistics_file: StatisticsFile | None = None,
@@ -66,6 +73,10 @@ class RecallCache:
         self.results: Level[FrozenList[Recollection]] = Level(budgets["results"], clock=clock)
         self.queries: Level[Query] = Level(budgets["queries"], clock=clock)
         self.vectors: Level[Any] = Level(budgets["vectors"], clock=clock)
+        self.documents: Level[Corpus] = Level(
+            int(resident_bytes * _DOCUMENTS_SHARE), clock=clock, largest_share=LARGEST_RESIDENT_SHARE
+        )
+        self.postings: Level[Columns] = Level(int(resident_bytes * (1 - _DOCUMENTS_SHARE)), clock=clock)
         self._fresh = fresh
         self._changes = fresh.changes
         self._news = news
@@ -105,11 +116,11 @@ class RecallCache:
     @property
     def statistics(self) -> dict[str, LevelStatistics]:
         """What each level has done in this process."""
-        return {name: getattr(self, name).statistics for name in _SHARES}
+        return {name: getattr(self, name).statistics for name in _LEVELS}
 
     def close(self) -> None:
         """Add the counts to those of all processes, and let go of what is stored."""
-        for name in _SHARES:
+        for name in _LEVELS:
             getattr(self, name).clear()
         if self._statistics_file is not None:
             self._statistics_file.add(self.statistics, at_once=True)

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 from mnemoduck.asking import Asker
 from mnemoduck.project import variables
+from mnemoduck.recall.documents import Corpus, DocumentStore
 from mnemoduck.recall.filters import Filters
 from mnemoduck.recall.fusion import fuse
 from mnemoduck.recall.levels import Level
+from mnemoduck.recall.postings import Columns, PostingStore
 from mnemoduck.recall.query import Query
-from mnemoduck.recall.ranking import rank
+from mnemoduck.recall.ranking import Ranking
 from mnemoduck.recall.records import Candidate, RecallRequest
 from mnemoduck.recall.speakers import Speakers
 from mnemoduck.recall.vectors import Meaning, MeaningSearch, QueryVector, weight
@@ -37,10 +39,19 @@ class Finder:
 
     Args:
         query_vectors: where the vectors of questions are kept.
+        documents, postings: where those of users are kept.
     """
 
-    def __init__(self, asker: Asker, query_vectors: Level[QueryVector]) -> None:
+    def __init__(
+        self,
+        asker: Asker,
+        query_vectors: Level[QueryVector],
+        documents: Level[Corpus],
+        postings: Level[Columns],
+    ) -> None:
         self._asker = asker
+        self._documents = DocumentStore(asker, documents)
+        self._postings = PostingStore(asker, postings)
         self._speakers = Speakers(asker)
         self._meanings = MeaningSearch(asker, query_vectors=query_vectors)
 
@@ -51,11 +62,27 @@ class Finder:
         if not dict(request.weights).get("recall_names", variables(self._asker.project)["recall_names"]):
             query = query.without(self._speakers.names(request.scope))
 
+        rankings: dict[Filters, Ranking] = {}
+
+        def find_by_words(limit: int, filters: Filters) -> list[Candidate]:
+            if filters not in rankings:
+                rankings[filters] = Ranking(
+                    self._asker,
+                    self._documents,
+                    self._postings,
+                    query,
+                    request.scope,
+                    as_of=request.as_of,
+                    weights=request.weights,
+                    filters=filters,
+                )
+            return rankings[filters].best(limit)
+
         def find(limit: int, filters: Filters) -> list[Candidate]:
             # What stands in quotes is looked for in words: nothing else is near enough.
             if meaning is None or query.phrases:
-                return self._by_words(request, query, limit, filters)
-            found = self._by_words(request, query, max(_LEAST_TO_FUSE, 2 * limit), filters)
+                return find_by_words(limit, filters)
+            found = find_by_words(max(_LEAST_TO_FUSE, 2 * limit), filters)
             return self._fuse(request, query, meaning, found, limit, filters)
 
         return Search(
@@ -67,19 +94,6 @@ class Finder:
     def close(self) -> None:
         """Close what was opened to understand questions; the next one opens it anew."""
         self._meanings.close()
-
-    def _by_words(
-        self, request: RecallRequest, query: Query, limit: int, filters: Filters
-    ) -> list[Candidate]:
-        return rank(
-            self._asker,
-            query,
-            request.scope,
-            limit=limit,
-            as_of=request.as_of,
-            weights=request.weights,
-            filters=filters,
-        )
 
     def _fuse(
         self,

@@ -8,7 +8,7 @@ docs/vectors.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -27,7 +27,7 @@ class Similar:
     occurred_at: datetime
     similarity: float
     support_count: int
-    equals: tuple[object, ...]
+    equals: Hashable
 
 
 def fuse(

@@ -76,12 +76,19 @@ class Level(Generic[Value]):
         budget_bytes: of keys and values together; 0 stores nothing.
         seconds: how long a value is good for; None for what is true forever.
         clock: seconds that only grow.
+        largest_share: what takes more of the budget is not stored.
     """
 
     def __init__(
-        self, budget_bytes: int, *, seconds: float | None = None, clock: Clock = time.monotonic
+        self,
+        budget_bytes: int,
+        *,
+        seconds: float | None = None,
+        clock: Clock = time.monotonic,
+        largest_share: float = LARGEST_SHARE,
     ) -> None:
         self.budget_bytes = budget_bytes
+        self._largest_share = largest_share
         self.hits = self.misses = self.evictions = 0
         self._seconds = float("inf") if seconds is None else seconds
         self._clock = clock
@@ -97,6 +104,12 @@ class Level(Generic[Value]):
         """Return the value of a key, None if there is none or if it has expired."""
         entry = self.find(key, self._clock())
         return None if entry is None else entry.value
+
+    def peek(self, key: Hashable) -> Value | None:
+        """Return the value of a key as it is there, without counting that somebody looked."""
+        with self._mutex:
+            entry = self._entries.get(key)
+            return None if entry is None else entry.value
 
     def put(self, key: Hashable, value: Value) -> None:
         """Store a value, in place of one that is there."""
@@ -140,7 +153,7 @@ class Level(Generic[Value]):
     def keep(self, key: Hashable, value: Value, expires_at: float, tick: int = 0) -> None:
         """Store a value until a moment of the clock; one that is too large for the level is not stored."""
         size = size_of((key, value)) + _ENTRY_BYTES
-        if size > self.budget_bytes * LARGEST_SHARE:
+        if size > self.budget_bytes * self._largest_share:
             return
         entry = Entry(value, size, expires_at, tick)
         with self._mutex:
@@ -225,7 +238,7 @@ def size_of(value: Any) -> int:
         if isinstance(one, int) and -5 <= one <= 256:
             continue
         seen.add(id(one))
-        total += sys.getsizeof(one)
+        total += max(sys.getsizeof(one), getattr(one, "nbytes", 0))  # a part of an array counts as its own
         if isinstance(one, dict):
             waiting.extend(one.keys())
             waiting.extend(one.values())

@@ -159,14 +159,31 @@ def _ask_words(asker: Asker, pieces: list[str]) -> dict[str, list[str]]:
 
 
 def _ask_terms(asker: Asker, words: list[str]) -> list[tuple[str, str, int]]:
+    """Return each word with its term and the number of that: what the macro `search_terms` gives.
+
+    That macro joins a list of all irregular forms, which takes DuckDB 2 ms to plan.
+    """
     if not words:
         return []
+    project = asker.project
+    bases = _irregular_forms(project)
+    regular = {word: bases.get(word, word) for word in words}
+    stem = render(project, "stemmed", "regular")
     statement = f"""
-        with told_apart as materialized (select unnest($words) as word)
-        select * from ({render(asker.project, "search_terms", "told_apart")})
+        select regular, {stem} as term, {render(project, "short_key", stem)} as term_key
+        from (select unnest($regular::varchar[]) as regular)
     """
-    rows = asker.ask("{memories}", {"words": words}, Scope(), None, lambda *_: statement)
-    return [(row["word"], row["term"], row["term_key"]) for row in rows]
+    asked = {"regular": sorted(set(regular.values()))}
+    rows = asker.ask("{memories}", asked, Scope(), None, lambda *_: statement)
+    terms = {row["regular"]: (row["term"], row["term_key"]) for row in rows}
+    return [(word, *terms[base]) for word, base in regular.items()]
+
+
+@cache
+def _irregular_forms(project: Path) -> dict[str, str]:
+    """Return the first form of each group by its other forms."""
+    groups = [group.split() for group in render(project, "irregular_forms").split(";")]
+    return {form: base for base, *forms in groups for form in forms}
 
 
 @cache

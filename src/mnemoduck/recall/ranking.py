@@ -1,204 +1,209 @@
-"""Ranking by words: the SQL of the macro `ranked_memories` on the snapshot and on what is fresh."""
+"""Ranking by words: reads what matches and ranks it; the formula is in `mnemoduck.recall.scoring`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from uuid import UUID
-from weakref import WeakKeyDictionary
 
-from mnemoduck.asking import Asker
+import numpy as np
+
+from mnemoduck.asking import Asker, View
 from mnemoduck.fresh import FreshTables
-from mnemoduck.project import render, variables
+from mnemoduck.project import variables
+from mnemoduck.recall.documents import Booleans, Documents, DocumentStore, Integers
 from mnemoduck.recall.filters import Filters
+from mnemoduck.recall.index import (
+    DOCUMENT_COLUMNS,
+    POSTING_COLUMNS,
+    left_out,
+    of_known_user,
+    of_user,
+    span,
+    with_fresh,
+)
 from mnemoduck.recall.phrases import find_phrases
+from mnemoduck.recall.postings import PostingStore
 from mnemoduck.recall.query import Phrase, Query
 from mnemoduck.recall.records import Candidate, ScoreParts
+from mnemoduck.recall.scoring import Answers, Matches, choose_sessions, match, score, terms_of
+from mnemoduck.recall.speakers import role_words
 from mnemoduck.scope import Scope
 from mnemoduck.warehouse import Snapshot
 
-_DOCUMENT_COLUMNS = (
-    "memory_id", "memory_key", "session_key", "user_id", "agent_id", "session_id", "content_hash", "role",
-    "memory_type", "tags", "term_count", "is_question", "occurred_at", "recorded_at",
-)  # fmt: skip
-_POSTING_COLUMNS = ("term_key", "memory_key", "session_key", "term_frequency", "term_count")
-
-_OUT_OF_SCOPE = (
-    "not (($agent_id is null or agent_id is not distinct from $agent_id)"
-    " and ($session_id is null or session_id is not distinct from $session_id))"
-)
-
-
-def rank(
-    asker: Asker,
-    query: Query,
-    scope: Scope,
-    *,
-    limit: int,
-    as_of: datetime | None = None,
-    weights: tuple[tuple[str, float], ...] = (),
-    filters: Filters = Filters(),  # noqa: B008 - immutable
-) -> list[Candidate]:
-    """Return the memories of the scope that match the terms of a query best, best first.
-
-    Equal texts of one user and agent are one answer: the one that matches best, of equals the last.
-
-    Cost: see the macro; the statistics are those of the user.
-    """
-    if not query.terms:
-        return []
-    condition, values = filters.in_index()
-    sessions = max(variables(asker.project)["recall_sessions"], limit)
-    only = None
-    if query.phrases:
-        only = find_phrases(asker, query.phrases, _phrase_candidates(asker, query.phrases, scope))
-        if not only:
-            return []
-
-    def fill_in(snapshot: Snapshot, fresh: FreshTables, _: datetime) -> str:
-        documents = _with_fresh("documents", _DOCUMENT_COLUMNS, snapshot, fresh, _of_user(asker, scope))
-        in_terms = f"{_of_user(asker, scope)} and term_key in ({{term_keys}})"
-        postings = _with_fresh("postings", _POSTING_COLUMNS, snapshot, fresh, in_terms)
-        statement = render(  # it is kept for the next question, so the terms come in afterwards
-            asker.project,
-            "ranked_memories",
-            postings,
-            documents,
-            _left_out(snapshot, fresh, documents, scope, condition, as_of is None),
-            "$names",
-            sessions,
-            "$limit",
-            weights,
-            "" if only is None else "(select unnest($only) as memory_key)",
-        )
-        return statement.replace("{term_keys}", ", ".join(map(str, sorted(query.terms))))
-
-    while True:
-        asked = {"names": query.names, "limit": limit, "only": only, **values}
-        rows = asker.ask("{memories}", asked, scope, as_of, fill_in)
-        # Equal texts are one answer, so the sessions that were looked into may hold fewer than are asked for.
-        if len(rows) >= limit or not rows or rows[0]["session_count"] < sessions:
-            break
-        sessions *= 8
-    return [
-        Candidate(
-            memory_id=row["memory_id"],
-            occurred_at=row["occurred_at"],
-            is_fresh=row["is_fresh"],
-            score=row["score"],
-            parts=ScoreParts(
-                words=row["own_score"],
-                context=row["context_score"],
-                session=row["session_score"],
-                speaker=float(row["speaker_factor"]),  # a decimal in SQL
-            ),
-            matched_terms=tuple(sorted(query.terms[key] for key in row["term_keys"] or ())),
-            support_count=row["support_count"],
-            equals=(row["user_id"], row["agent_id"], row["content_hash"]),
-        )
-        for row in rows
-    ]
-
-
-def findable(
-    asker: Asker,
-    snapshot: Snapshot,
-    fresh: FreshTables,
-    scope: Scope,
-    condition: str,
-    *,
-    is_about_now: bool,
-) -> tuple[str, str]:
-    """Return two relations: the user's documents, and the keys of those that are not to be found.
-
-    Args:
-        condition: on columns of search_documents, that of the filters; "" for none.
-    """
-    documents = _with_fresh("documents", _DOCUMENT_COLUMNS, snapshot, fresh, _of_user(asker, scope))
-    left_out = _left_out(snapshot, fresh, documents, scope, condition, is_about_now)
-    return documents, left_out or "(select 0 as memory_key where false)"
-
-
-def _of_user(asker: Asker, scope: Scope) -> str:
-    if scope.user_id is None:
-        return "true"
-    return f"user_key = {render(asker.project, 'search_user_key', '$user_id')}"
-
-
-def _with_fresh(
-    kind: str, columns: Sequence[str], snapshot: Snapshot, fresh: FreshTables, condition: str
-) -> str:
-    """Return a relation of the index: what is published, and what is fresh, which holds nothing of that."""
-    names = ", ".join(columns)
-    table = fresh.documents if kind == "documents" else fresh.postings
-    branches = []
-    if snapshot.path is not None:
-        branches.append(f"select {names}, false as is_fresh from retrieval.search_{kind} where {condition}")
-    if fresh.memory_count or not branches:
-        branches.append(f"select {names}, true as is_fresh from {table} where {condition}")
-    return f"({' union all '.join(branches)})"
-
-
-def _left_out(
-    snapshot: Snapshot,
-    fresh: FreshTables,
-    documents: str,
-    scope: Scope,
-    condition: str,
-    is_about_now: bool,
-) -> str:
-    """Return a relation of the keys of what is not to be found: not yet, not any more, not in the scope.
-
-    An empty text, if everything is: most questions are about now, and without it they are half as long.
-    """
-    published = _span(snapshot)
-    conditions = []
-    if not is_about_now or fresh.memory_count or published.ends_at > datetime.now(UTC).replace(tzinfo=None):
-        conditions.append("occurred_at > $as_of")
-    if fresh.forgets:
-        conditions.append("{forgotten_since}")
-    if scope.agent_id is not None or scope.session_id is not None:
-        conditions.append(_OUT_OF_SCOPE)
-    if condition:
-        conditions.append(f"not ({condition})")
-    branches = []
-    if conditions:
-        branches.append(f"select memory_key from {documents} where {' or '.join(conditions)}")
-    if published.has_forgotten:
-        branches.append("select memory_key from staging.int_forgotten_memories where forgotten_at <= $as_of")
-    return f"({' union all '.join(branches)})" if branches else ""
+_EPOCH = datetime(1970, 1, 1)
 
 
 @dataclass(frozen=True)
-class _Span:
-    """When the last of the published memories happened, and whether any was ever forgotten."""
+class _Found:
+    """What matches a query in one state of the home; `matches` None if nothing does."""
 
-    ends_at: datetime
-    has_forgotten: bool
+    snapshot: Snapshot
+    fresh: FreshTables
+    fresh_count: int
+    not_found: Integers
+    matches: Matches | None
 
 
-_spans: WeakKeyDictionary[Snapshot, _Span] = WeakKeyDictionary()
+class Ranking:
+    """Ranks the memories of a scope by the terms of a query. For one request, used by one thread.
 
+    What matches is read once, however often it is asked for more of the best.
+    """
 
-def _span(snapshot: Snapshot) -> _Span:
-    """Return what is read once for each snapshot: it never changes."""
-    known = _spans.get(snapshot)
-    if known is None:
-        known = _Span(datetime.min, False)
-        if snapshot.path is not None:
-            row = (
-                snapshot.cursor()
-                .execute(
-                    "select (select max(occurred_at) from retrieval.search_documents),"
-                    " exists(from staging.int_forgotten_memories)"
-                )
-                .fetchone()
+    def __init__(
+        self,
+        asker: Asker,
+        documents: DocumentStore,
+        postings: PostingStore,
+        query: Query,
+        scope: Scope,
+        *,
+        as_of: datetime | None = None,
+        weights: tuple[tuple[str, float], ...] = (),
+        filters: Filters = Filters(),  # noqa: B008 - immutable
+    ) -> None:
+        self._asker = asker
+        self._documents = documents
+        self._postings = postings
+        self._query = query
+        self._scope = scope
+        self._as_of = as_of
+        self._weights = {**variables(asker.project), **dict(weights)}
+        self._filters = filters
+        self._term_keys = np.array(sorted(query.terms), np.int64)
+        self._only: Integers | None = None
+        self._found: _Found | None = None
+
+    def best(self, limit: int) -> list[Candidate]:
+        """Return the memories that match best, best first, at most so many.
+
+        Equal texts of one user and agent are one answer: the one that matches best, of equals the last.
+
+        Cost: the postings of the terms, the documents of some sessions, and see `DocumentStore`; the
+        statistics are those of the user.
+        """
+        if not self._query.terms or not limit:
+            return []
+        if self._query.phrases and self._only is None:
+            phrases = self._query.phrases
+            candidates = _phrase_candidates(self._asker, phrases, self._scope)
+            self._only = np.array(sorted(find_phrases(self._asker, phrases, candidates)), np.int64)
+        if self._only is not None and not len(self._only):
+            return []
+        return self._asker.look(lambda view: self._rank(view, limit), self._scope, self._as_of)
+
+    def _rank(self, view: View, limit: int) -> list[Candidate]:
+        found = self._found
+        state = (view.snapshot, view.fresh, view.fresh.memory_count)
+        if found is None or state != (found.snapshot, found.fresh, found.fresh_count):
+            found = self._found = self._match(view)
+        if found.matches is None:
+            return []
+        matches = found.matches
+        count = max(int(self._weights["recall_sessions"]), limit)
+        while True:
+            sessions = choose_sessions(matches, count)
+            documents = self._documents.of_sessions(view, matches.session_key[sessions])
+            answers = score(
+                matches,
+                sessions,
+                documents,
+                found.not_found,
+                self._only,
+                self._named(view, documents),
+                self._weights,
+                int(self._weights["session_gap_minutes"] * 60_000_000),
+                limit,
             )
-            assert row is not None
-            known = _Span(row[0] or datetime.min, row[1])
-        _spans[snapshot] = known
-    return known
+            # Equal texts are one answer, so the sessions that were looked into may hold too few.
+            if len(answers.score) >= limit or not len(answers.score) or len(sessions) < count:
+                return self._candidates(matches, answers)
+            count *= 8
+
+    def _named(self, view: View, documents: Documents) -> Booleans:
+        """Return for each role whether the query names it: of those in which something is said, and none."""
+        is_named = np.zeros(len(documents.roles) + 1, np.bool_)
+        used = np.flatnonzero(np.bincount(documents.role + 1, minlength=len(is_named))[1:])
+        words = role_words(self._asker, view, [documents.roles[place] for place in used])
+        is_named[used] = [not one.isdisjoint(self._query.names) for one in words]
+        return is_named
+
+    def _match(self, view: View) -> _Found:
+        user = of_known_user(self._asker, view)
+        condition, values = self._filters.in_index()
+        documents = with_fresh("documents", DOCUMENT_COLUMNS, view.snapshot, view.fresh, user)
+        hidden = left_out(
+            view.snapshot,
+            view.fresh,
+            documents,
+            self._scope,
+            condition,
+            is_about_now=self._as_of is None,
+        )
+        not_found = span(view.snapshot).forgotten_by(view.moment)
+        if hidden:
+            keys = view.columns(f"select memory_key from {hidden}", values)["memory_key"]
+            not_found = np.union1d(not_found, keys)
+        hits = self._postings.read(view, self._term_keys)
+        matches = None
+        if len(hits.term):
+            document_count, term_count = self._documents.measure(view)
+            matches = match(
+                hits,
+                not_found,
+                document_count,
+                term_count / document_count,
+                self._weights,
+            )
+        return _Found(view.snapshot, view.fresh, view.fresh.memory_count, not_found, matches)
+
+    def _candidates(self, matches: Matches, answers: Answers) -> list[Candidate]:
+        documents = answers.documents
+        terms = [self._query.terms[key] for key in self._term_keys.tolist()]
+        found = terms_of(matches, documents.memory_key)
+        rows = zip(
+            documents.memory_key.tolist(),
+            documents.id_high.tolist(),
+            documents.id_low.tolist(),
+            documents.occurred_at.tolist(),
+            documents.is_fresh.tolist(),
+            documents.equals.tolist(),
+            answers.score.tolist(),
+            answers.words.tolist(),
+            answers.context.tolist(),
+            answers.session.tolist(),
+            answers.speaker.tolist(),
+            answers.support_count.tolist(),
+            strict=True,
+        )
+        return [
+            Candidate(
+                memory_id=UUID(int=(high << 64) | low),
+                occurred_at=_EPOCH + timedelta(microseconds=occurred_at),
+                is_fresh=is_fresh,
+                score=total,
+                parts=ScoreParts(words=words, context=context, session=session, speaker=speaker),
+                matched_terms=tuple(sorted(terms[place] for place in found.get(key, ()))),
+                support_count=support_count,
+                equals=equals,
+            )
+            for (
+                key,
+                high,
+                low,
+                occurred_at,
+                is_fresh,
+                equals,
+                total,
+                words,
+                context,
+                session,
+                speaker,
+                support_count,
+            ) in rows
+        ]
 
 
 def _phrase_candidates(
@@ -208,10 +213,10 @@ def _phrase_candidates(
     keys = sorted({key for phrase in phrases for key in phrase.term_keys})
 
     def fill_in(snapshot: Snapshot, fresh: FreshTables, _: datetime) -> str:
-        condition = _of_user(asker, scope)
-        documents = _with_fresh("documents", _DOCUMENT_COLUMNS, snapshot, fresh, condition)
+        condition = of_user(asker.project, scope)
+        documents = with_fresh("documents", DOCUMENT_COLUMNS, snapshot, fresh, condition)
         in_terms = f"{condition} and term_key in ({', '.join(map(str, keys))})"
-        postings = _with_fresh("postings", _POSTING_COLUMNS, snapshot, fresh, in_terms)
+        postings = with_fresh("postings", POSTING_COLUMNS, snapshot, fresh, in_terms)
         return f"""
             select memory_id, occurred_at, memory_key from {documents} as documents
             where memory_key in (

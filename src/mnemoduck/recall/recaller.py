@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 from mnemoduck.asking import Asker
 from mnemoduck.errors import UsageError
+from mnemoduck.holding import Signals
 from mnemoduck.project import variables
-from mnemoduck.reader import MemoryReader, Signals, StoredMemory, check_limit
+from mnemoduck.reader import MemoryReader, StoredMemory, check_limit
 from mnemoduck.recall.cache import RecallCache
 from mnemoduck.recall.diversity import check_diversity
 from mnemoduck.recall.filters import Filters
@@ -34,7 +35,7 @@ class Recaller:
         self._asker = asker
         self._reader = reader
         self._cache = cache
-        self._finder = Finder(asker, cache.vectors)
+        self._finder = Finder(asker, cache.vectors, cache.documents, cache.postings)
         self._provenance = Provenance(asker)
         self._recorder = recorder
 
@@ -50,11 +51,15 @@ class Recaller:
                 characters; or another value of the request is none that it can have.
         """
         check_limit(request.limit)  # before the cache, to which True is 1
-        return self._cache.answer(request, self._compute)
+        return self._cache.answer(request, self._compute_at_once)
 
     def close(self) -> None:
         """Close what was opened to understand questions; the next one opens it anew."""
         self._finder.close()
+
+    def _compute_at_once(self, request: RecallRequest) -> list[Recollection]:
+        with self._asker.hold():
+            return self._compute(request)
 
     def _compute(self, request: RecallRequest) -> list[Recollection]:
         check_query(request.query)

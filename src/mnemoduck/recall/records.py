@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -85,7 +86,7 @@ class Candidate:
     parts: ScoreParts
     matched_terms: tuple[str, ...]
     support_count: int
-    equals: tuple[object, ...] = ()
+    equals: Hashable = None
 
 
 @dataclass(frozen=True)

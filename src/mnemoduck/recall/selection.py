@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from mnemoduck.reader import MemoryReader, Signals, StoredMemory
+from mnemoduck.holding import Signals
+from mnemoduck.reader import MemoryReader, StoredMemory
 from mnemoduck.recall.diversity import diversify, word_likeness
 from mnemoduck.recall.provenance import Provenance
 from mnemoduck.recall.records import Candidate, RecallRequest

@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from mnemoduck.errors import UsageError
+from mnemoduck.holding import Signals
 from mnemoduck.project import variables
-from mnemoduck.reader import Signals
 from mnemoduck.recall.records import Candidate, RecallRequest
 from mnemoduck.recall.times import TimeRange
 

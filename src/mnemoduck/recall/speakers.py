@@ -7,12 +7,13 @@ one who is named said is found by its role. So names of speakers are not searche
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from cachetools import LRUCache
 
-from mnemoduck.asking import Asker
+from mnemoduck.asking import Asker, View
 from mnemoduck.fresh import FreshTables
 from mnemoduck.project import render
 from mnemoduck.scope import Scope
@@ -24,6 +25,28 @@ MAX_ROLES = 1_000
 MAX_USERS = 10_000
 
 _Place: TypeAlias = tuple[Path | None, str, int, str | None]
+
+
+def role_words(asker: Asker, view: View, roles: Sequence[str]) -> list[frozenset[str]]:
+    """Return the words of each role, by the macro `role_names`; asked for once while they are in use."""
+    with _mutex:
+        known = {role: words for role in roles if (words := _words_of_roles.get((asker.project, role)))}
+    unknown = [role for role in roles if role not in known]
+    if unknown:
+        rows = view.rows(
+            f"select role, {render(asker.project, 'role_names', 'role')} as words"
+            " from (select unnest($roles::varchar[]) as role)",
+            {"roles": unknown},
+        )
+        learnt = {row["role"]: frozenset(row["words"]) for row in rows}
+        known.update(learnt)
+        with _mutex:
+            _words_of_roles.update({(asker.project, role): words for role, words in learnt.items()})
+    return [known[role] for role in roles]
+
+
+_mutex = threading.Lock()
+_words_of_roles: LRUCache[tuple[Path, str], frozenset[str]] = LRUCache(MAX_USERS)
 
 
 class Speakers:

@@ -28,9 +28,9 @@ from mnemoduck.llm.settings import EMBEDDINGS_VARIABLE, MINILM, TemplateSettings
 from mnemoduck.project import render, variables
 from mnemoduck.recall.filters import Filters
 from mnemoduck.recall.fusion import Similar
+from mnemoduck.recall.index import EQUALS, findable
 from mnemoduck.recall.levels import Level
 from mnemoduck.recall.query import Query
-from mnemoduck.recall.ranking import findable
 from mnemoduck.scope import Scope
 from mnemoduck.warehouse import Snapshot
 
@@ -187,7 +187,8 @@ class MeaningSearch:
             return f"({sql})"
 
         rows = self._asker.ask(
-            "select * from {memories} order by similarity desc, occurred_at desc, memory_id desc",
+            f"select *, {EQUALS} as equals from {{memories}} "
+            "order by similarity desc, occurred_at desc, memory_id desc",
             {
                 "meaning": list(meaning.vector),
                 "names": query.names,
@@ -204,7 +205,7 @@ class MeaningSearch:
                 occurred_at=row["occurred_at"],
                 similarity=row["similarity"],
                 support_count=row["support_count"],
-                equals=(row["user_id"], row["agent_id"], row["content_hash"]),
+                equals=row["equals"],
             )
             for row in rows
         ]
