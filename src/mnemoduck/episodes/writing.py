@@ -6,7 +6,7 @@ What this means for who logs:
 
 * A step is acknowledged once it is in the inbox: with `durable=True` when the call returns (after fsync),
   else within the time of the buffer. `kill -9` can lose the steps that are still buffered, nothing else. The
-  start and the end of an episode are in the inbox when the call returns, and so is all that was logged before.
+  start and the end of an episode are in the inbox when the call returns, and all that was logged before too.
 * Lines are appended in the order of the calls, of all threads of the process: one flush at a time takes
   everything that is buffered.
 * Where the disk refuses, the buffered steps stay and are tried again: by every further call and, once a
