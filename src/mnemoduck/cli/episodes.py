@@ -17,7 +17,6 @@ from mnemoduck.cli.output import (
     format_time,
     one_line,
     print_json,
-    print_table,
 )
 from mnemoduck.episodes.stored import OPEN, OUTCOMES, StoredEpisode, StoredStep
 from mnemoduck.errors import UsageError
@@ -251,28 +250,8 @@ def list_command(
     elif not episodes:
         click.echo("There is no such episode. What was logged is shown after the next `mnemoduck run`.")
     else:
-        print_table(
-            "Episodes",
-            [
-                ("began", "left"),
-                ("whose", "left"),
-                ("domain", "left"),
-                ("outcome", "left"),
-                ("calls", "right"),
-                ("episode", "left"),
-            ],
-            [
-                (
-                    format_time(episode.started_at),
-                    format_scope(episode.user_id, episode.agent_id),
-                    one_line(episode.domain) or "-",
-                    episode.outcome or OPEN,
-                    str(episode.tool_count),
-                    f"{one_line(episode.episode_id)}\n{_beginning(episode.task or '-', 100)}",
-                )
-                for episode in episodes
-            ],
-        )
+        for episode in episodes:
+            _print_episode(episode)
 
 
 @episode_group.command("show")
@@ -356,6 +335,17 @@ def _without_steps(episode: StoredEpisode) -> dict[str, Any]:
 def _beginning(text: str, characters: int) -> str:
     line = one_line(text)
     return line if len(line) <= characters else f"{line[:characters]}…"
+
+
+def _print_episode(episode: StoredEpisode) -> None:
+    """Print an episode in two lines: what came of it, then whose it is and what was to be done."""
+    failed = f", {episode.error_count:,} failed" if episode.error_count else ""
+    click.echo(
+        f"{format_time(episode.started_at)}  {episode.outcome or OPEN:<9}  {one_line(episode.episode_id)}: "
+        f"{episode.tool_count:,} calls{failed}"
+    )
+    whose = format_scope(one_line(episode.domain) or None, episode.user_id, episode.agent_id)
+    click.echo(f"    {whose}: {_beginning(episode.task or '-', 100)}")
 
 
 def _print_step(step: StoredStep) -> None:
