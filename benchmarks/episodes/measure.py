@@ -1,8 +1,8 @@
 """Times logging, extraction and suggestions; and counts what is in the inbox after what was logged.
 
 Logging is timed through `Memory`, on homes of their own, in turns with `select 1` through the client and with
-an `fsync` on the same disk: what a durable step costs is what the disk takes. Extraction is what dbt says of the
-models int_pattern_*. A part whose code this version has not raises RuntimeError and says so.
+an `fsync` on the same disk: what a durable step costs is what the disk takes. Extraction is what dbt says of
+the models int_pattern_*. A part whose code this version has not raises RuntimeError and says so.
 """
 
 from __future__ import annotations

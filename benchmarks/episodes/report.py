@@ -42,7 +42,7 @@ GOALS = (
 
 
 def missed(result: Result) -> list[str]:
-    """Return what is not as it was asked for: goals that are missed or not measured, steps that are not there."""
+    """Return what is not as it was asked for: a goal missed or not measured, a step that is not there."""
     names = []
     for goal in GOALS:
         found = goal.measured(result)
@@ -66,7 +66,8 @@ def _page(result: Result) -> Iterator[str]:
         "Made by `python -m benchmarks.episodes report` from benchmarks/episodes/result.json. Measured "
         f"{run['measured_at'][:10]} at commit {run['commit']} on {run['processors']} processors "
         f"({run['architecture']}, {run['memory_gb']} GB), Python {run['python']}, DuckDB "
-        f"{run['packages']['duckdb']}, dbt {run['packages']['dbt-core']}. Repeat it with `make bench-episodes`."
+        f"{run['packages']['duckdb']}, dbt {run['packages']['dbt-core']}. Repeat it with "
+        "`make bench-episodes`."
     )
     others = sorted({part["run"]["commit"] for part in parts.values()} - {run["commit"]})
     if others:
@@ -90,10 +91,10 @@ def _page(result: Result) -> Iterator[str]:
         yield ""
         yield (
             f"The stream logs a step each {1000 / found['asked_per_second']:g} ms for {found['seconds']:.0f} "
-            f"seconds, while another thread seals the inbox every second as a run does. p95 of `log_step` in "
-            f"it is {_ms(found['log_step']['p95_ms'])} ms, the slowest call {_ms(found['log_step']['worst_ms'])} "
-            f"ms, and it was at most {_ms(found['most_behind_ms'])} ms behind. Lost, doubled and out of order "
-            "are counted by reading the inbox."
+            "seconds, while another thread seals the inbox every second as a run does. p95 of `log_step` in "
+            f"it is {_ms(found['log_step']['p95_ms'])} ms, the slowest call "
+            f"{_ms(found['log_step']['worst_ms'])} ms, and it was at most {_ms(found['most_behind_ms'])} ms "
+            "behind. Lost, doubled and out of order are counted by reading the inbox."
         )
     if "models" in parts.get("extraction", {}):
         yield from _extraction(parts["extraction"])
@@ -103,10 +104,10 @@ def _page(result: Result) -> Iterator[str]:
         yield "## Suggestions"
         yield ""
         yield (
-            f"`Memory.suggest(task, so_far, user_id=…, domain=…)` for {found['asked']:,} tasks that the home has "
-            f"not seen, after none to all of their calls but one; {found['answered']:,} had an answer. The first "
-            f"took {found['first_ms']:,.0f} ms: it opens the snapshot. p95 is {found['p95_ratio']:.0f} times "
-            f"`select 1` ({found['select_1_ms']:.2f} ms)."
+            f"`Memory.suggest(task, so_far, user_id=…, domain=…)` for {found['asked']:,} tasks that the home "
+            f"has not seen, after none to all of their calls but one; {found['answered']:,} had an answer. "
+            f"The first took {found['first_ms']:,.0f} ms: it opens the snapshot. p95 is {found['p95_ratio']:.0f} "
+            f"times `select 1` ({found['select_1_ms']:.2f} ms)."
         )
 
 
@@ -131,7 +132,7 @@ def _losses(result: Result) -> Iterator[list[str]]:
         found = result["parts"].get(part, {})
         if "logged" in found:
             if part == "bursts":
-                name = f"{found['bursts']} bursts of {found['steps']:,}"
+                name = f"bursts of {found['steps']:,} ({found['bursts']})"
             counts = [f"{found[key]:,}" for key in ("logged", "lost", "doubled", "out_of_order")]
             yield [name, *counts, f"{found['steps_per_second']:,.0f}"]
 
@@ -176,9 +177,9 @@ def _extraction(found: dict[str, Any]) -> Iterator[str]:
     yield "## Extraction"
     yield ""
     yield (
-        f"A home that has {found['episodes']:,} generated episodes (benchmarks/episodes/stream.py) gets as many "
-        f"new ones, {found['rounds']} times from the same state. Milliseconds are those that dbt took for the "
-        f"models, compiling included; with nothing new they take {found['nothing_new_ms']:.0f} ms."
+        f"A home that has {found['episodes']:,} generated episodes (benchmarks/episodes/stream.py) gets as "
+        f"many new ones, {found['rounds']} times from the same state. Milliseconds are those that dbt took "
+        f"for the models, compiling included; with nothing new they take {found['nothing_new_ms']:.0f} ms."
     )
     yield ""
     rows = [[f"`{name}`", f"{milliseconds:.0f}"] for name, milliseconds in found["models"].items()]

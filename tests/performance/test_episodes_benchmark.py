@@ -1,4 +1,4 @@
-"""The benchmark of episodes: its stream is what it says, its harness counts what is lost, its page is its result.
+"""The benchmark of episodes: its stream is what it says, what is lost is counted, its page is its result.
 
 Nothing is held to seconds, and dbt is not started: the measurement itself is `make bench-episodes`.
 """
@@ -130,7 +130,14 @@ def _result(p95: float, lost: int) -> dict[str, Any]:
         "python": "3.11",
         "packages": {"duckdb": "1.5.5", "dbt-core": "1.11"},
     }
-    times = {"calls": 9, "p50_ms": p95 / 2, "p95_ms": p95, "p99_ms": 2 * p95, "worst_ms": 9.0, "p95_ratio": 3.0}
+    times = {
+        "calls": 9,
+        "p50_ms": p95 / 2,
+        "p95_ms": p95,
+        "p99_ms": 2 * p95,
+        "worst_ms": 9.0,
+        "p95_ratio": 3.0,
+    }
     counts = {"logged": 10, "lost": lost, "doubled": 0, "out_of_order": 0, "steps_per_second": 1000.0}
     kinds = ("select_1", "fsync", "start", "buffered", "durable", "complete")
     return {
