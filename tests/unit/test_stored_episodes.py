@@ -104,7 +104,7 @@ def test_before_anything_is_published_there_are_none_and_an_old_snapshot_says_wh
         assert memory.episodes() == []
         assert memory.get_episode("run-1") is None
         write_snapshot(home, 1)
-        with pytest.raises(SnapshotError, match="knows no episodes.*mnemoduck run"):
+        with pytest.raises(SnapshotError, match=r"knows no episodes.*mnemoduck run"):
             memory.episodes()
 
 
