@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnemoduck.events import MAX_LINE_BYTES, Event
+from mnemoduck.cli import cli
+from mnemoduck.events import MAX_LINE_BYTES, Event, new_event
 from mnemoduck.importers import detect_format
 from mnemoduck.importers.episodes import read_episodes
 from mnemoduck.importers.source import Source
@@ -260,6 +262,24 @@ def test_what_is_in_already_adds_nothing_in_whatever_form_the_file_comes(
     grown = an_episode(steps=[*an_episode()["steps"], a_call(5)])
     assert warehouse.ingest(write_jsonl(lines, grown)).accepted == 1
     assert warehouse.ingest(lines, defaults=Scope(user_id="maya")).accepted == 8
+
+
+def test_the_shell_says_what_recall_knows_at_once_and_what_waits_for_a_run(tmp_path: Path) -> None:
+    memory = new_event("memory", {"content": "a memory"})
+    step = new_event("step", {"episode_id": "run-9", "step": 0, "tool": "look"})
+    files = {
+        "They change nothing yet": write_jsonl(tmp_path / "a.jsonl", an_episode()),
+        "Recall knows 1 of them at once": tmp_path / "b.jsonl",
+        "They are found by recall at once": write_jsonl(tmp_path / "c.jsonl", {"content": "another"}),
+    }
+    (tmp_path / "b.jsonl").write_bytes(memory.to_line() + step.to_line())
+    for sentence, path in files.items():
+        done = CliRunner().invoke(cli, ["ingest", str(path), "--home", str(tmp_path / "home")])
+        assert done.exit_code == 0
+        assert done.output.splitlines()[-1].startswith(sentence)
+        assert "`mnemoduck run`" in done.output.splitlines()[-1]
+    again = CliRunner().invoke(cli, ["ingest", *map(str, files.values()), "--home", str(tmp_path / "home")])
+    assert "0 accepted, 10 duplicated" in again.output.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
