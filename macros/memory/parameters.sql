@@ -81,6 +81,8 @@
         ('recall_rescored_vectors', 10, none, 100000, none, 'of memories from 10 to 100000'),
         ('recall_sessions', 1, none, 100000, none, 'of sessions from 1 to 100000'),
         ('recall_tail_rows', 0, none, none, none, 'of rows, at least 0'),
+        ('episode_buffer_steps', 1, none, 10000, none, 'of steps from 1 to 10000'),
+        ('episode_buffer_ms', 1, none, 60000, none, 'of milliseconds from 1 to 60000'),
         ('partition_months_ahead', 0, none, 120, none, 'of months from 0 to 120'),
         ('partition_tail_rows', 0, none, none, none, 'of rows, at least 0'),
         ('partition_hot_hours', 0, none, none, none, 'of hours, at least 0'),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from mnemoduck.errors import StorageError
-from mnemoduck.events import Event, new_event
+from mnemoduck.events import Event, new_event, parse_event
 from mnemoduck.home import Home, open_home
 from mnemoduck.inbox import FreshEvents, InboxWriter, retire_loaded, seal_open_segments
 from mnemoduck.pipeline.load import load_inbox
@@ -236,3 +237,26 @@ def test_a_reader_beside_writers_and_the_pipeline_never_misses_and_never_doubles
         thread.join()
     assert errors == []
     assert len(FreshEvents(home).read(0)[0]) == 150
+
+
+def test_lines_of_types_that_nobody_asked_for_are_not_parsed_unless_they_are_spelled_otherwise(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[bytes] = []
+
+    def parse(line: bytes) -> Event:
+        parsed.append(line)
+        return parse_event(line)
+
+    monkeypatch.setattr("mnemoduck.inbox.parse_event", parse)
+    step = new_event("step", {"episode_id": "run-1", "step": 0, "tool": "look"}).to_line()
+    told = json.loads(step)
+    otherwise = json.dumps(dict(reversed(told.items()))).encode() + b"\n"
+    memories = [make_event("first"), make_event("second")]
+    writer = InboxWriter(home)
+    writer.append([memories[0].to_line(), step, otherwise, b"no event\n", memories[1].to_line()])
+    fresh = FreshEvents(home, frozenset({"memory"}))
+    assert fresh.read(0) == (memories, True)
+    assert step.rstrip() not in parsed
+    assert otherwise.rstrip() in parsed
+    assert len(FreshEvents(home).read(0)[0]) == 4
