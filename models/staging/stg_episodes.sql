@@ -164,34 +164,34 @@ merged as (
 
     select
         -- ids; the scope is the start's, where it has arrived
-        coalesce(starts.episode_key, ends.episode_key) as episode_key,
-        case when starts.episode_key is null then ends.user_id else starts.user_id end as user_id,
-        case when starts.episode_key is null then ends.agent_id else starts.agent_id end as agent_id,
-        case when starts.episode_key is null then ends.session_id else starts.session_id end as session_id,
-        coalesce(starts.episode_id, ends.episode_id) as episode_id,
-        starts.event_id as start_event_id,
-        ends.event_id as end_event_id,
+        coalesce(begun.episode_key, ended.episode_key) as episode_key,
+        coalesce(begun.user_id, ended.user_id) as user_id,
+        case when begun.episode_key is null then ended.agent_id else begun.agent_id end as agent_id,
+        case when begun.episode_key is null then ended.session_id else begun.session_id end as session_id,
+        coalesce(begun.episode_id, ended.episode_id) as episode_id,
+        begun.event_id as start_event_id,
+        ended.event_id as end_event_id,
 
         -- strings
-        starts.domain,
-        starts.task_id,
-        starts.task,
-        starts.context,
-        ends.outcome,
+        begun.domain,
+        begun.task_id,
+        begun.task,
+        begun.context,
+        ended.outcome,
 
         -- numbers
-        ends.reward,
+        ended.reward,
 
         -- timestamps
-        starts.occurred_at as started_at,
-        ends.occurred_at as completed_at,
-        least(starts.first_recorded_at, ends.first_recorded_at) as recorded_at,
+        begun.occurred_at as started_at,
+        ended.occurred_at as completed_at,
+        least(begun.first_recorded_at, ended.first_recorded_at) as recorded_at,
 
         -- change
-        greatest(starts.batch_seq, ends.batch_seq) as changed_batch_seq
+        greatest(begun.batch_seq, ended.batch_seq) as changed_batch_seq
 
-    from first_starts as starts
-    full join first_ends as ends on starts.episode_key = ends.episode_key
+    from first_starts as begun
+    full join first_ends as ended on begun.episode_key = ended.episode_key
 
 )
 

@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -220,7 +221,7 @@ def test_the_steps_of_an_episode_come_back_exactly(bench: Workbench) -> None:
         "m\N{SNOWMAN}" * 300_000,
         "none",
     ]
-    steps = [
+    steps: list[tuple[Any, ...]] = [
         (user, "awkward", number, "tool", "find", {"n": text[:9]}, text, None)
         for user in ("ada", None)
         for number, text in enumerate([*texts, *texts])
@@ -249,7 +250,7 @@ def test_the_steps_of_an_episode_come_back_exactly(bench: Workbench) -> None:
     assert kept == steps
 
 
-def development_steps() -> list[tuple[object, ...]]:
+def development_steps() -> list[tuple[Any, ...]]:
     """Return the steps of the development episodes; none without ../shared/data."""
     path = SHARED_DATA / "agent_episodes_dev.jsonl.gz"
     if not path.exists():
