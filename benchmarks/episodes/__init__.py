@@ -1,1 +1,1 @@
-"""How quickly episodes are logged, learned from and suggested from, and that nothing of them is lost."""
+"""Episodes: how quickly they are logged, learned from and suggested from, and what storing them takes."""
