@@ -19,6 +19,17 @@ with
     ),
 {% endif %}
 
+changed as (
+
+    select * from {{ ref('episode_features') }}
+    where
+        completed_at is not null
+        {% if is_incremental() %}
+            and changed_batch_seq > (select watermark.batch_seq from watermark)
+        {% endif %}
+
+),
+
 -- Of an episode of more calls the first ones are mined.
 ended as (
 
@@ -30,12 +41,8 @@ ended as (
         tool_count > {{ most_calls }} as is_cut,
         dense_rank() over (order by user_id, domain) as scope
 
-    from {{ ref('episode_features') }}
-    where
-        completed_at is not null
-        {% if is_incremental() %}
-            and changed_batch_seq > (select watermark.batch_seq from watermark)
-        {% endif %}
+    from changed
+    where forgotten_at is null
 
 ),
 
@@ -381,7 +388,7 @@ occurrences as materialized (
 
 {%- if is_incremental() %},
 
--- What an episode that is mined again had before and has no more is counted anew, too.
+-- What an episode that is mined again, or forgotten, had before is counted anew.
 left_behind as (
 
     select
@@ -396,7 +403,9 @@ left_behind as (
             pattern_id,
             period
         from {{ this }}
-        where episode_key in (select ended.episode_key from ended)
+        where
+            kind <> 'forgotten'
+            and episode_key in (select changed.episode_key from changed)
 
         union
 
@@ -404,7 +413,7 @@ left_behind as (
             episode_key,
             unnest(left_patterns, recursive := true)
         from {{ this }}
-        where episode_key in (select ended.episode_key from ended)
+        where episode_key in (select changed.episode_key from changed)
     ) as before
     group by before.episode_key
 
@@ -448,3 +457,27 @@ inner join named on occurrences.pattern_number = named.pattern_number
 {% if is_incremental() -%}
 left join left_behind on occurrences.episode_key = left_behind.episode_key
 {%- endif %}
+
+union all by name
+
+-- Of what is forgotten nothing is left but that it is.
+select
+    changed.episode_key,
+    {{ pattern_id("''", "'forgotten'", "cast([] as varchar[])") }} as pattern_id,
+    {{ pattern_id("''", "'forgotten'", "cast([] as varchar[])") }} as compared_with_id,
+    '' as domain,
+    'forgotten' as kind,
+    cast([] as varchar[]) as pattern,
+    {{ confidence_period('changed.completed_at') }} as period,
+    false as is_success,
+    false as is_cut,
+    {% if is_incremental() -%}
+    left_behind.left_patterns,
+    {% endif -%}
+    changed.changed_batch_seq
+
+from changed
+{% if is_incremental() -%}
+left join left_behind on changed.episode_key = left_behind.episode_key
+{% endif -%}
+where changed.forgotten_at is not null

@@ -36,13 +36,14 @@ with
 occurrences as (
 
     select * from {{ ref('int_pattern_occurrences') }}
+    where kind <> 'forgotten'
 
 ),
 
 {% if is_incremental() %}
     fresh as (
 
-        select * from occurrences
+        select * from {{ ref('int_pattern_occurrences') }}
         where changed_batch_seq > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
 
     ),
@@ -70,7 +71,9 @@ occurrences as (
                 fresh.period,
                 fresh.changed_batch_seq
             from fresh
-            where fresh.episode_key in (select disturbed_episodes.episode_key from disturbed_episodes)
+            where
+                fresh.kind <> 'forgotten'
+                and fresh.episode_key in (select disturbed_episodes.episode_key from disturbed_episodes)
 
             union all
 
@@ -91,7 +94,7 @@ occurrences as (
 
     added as (
 
-        {{ counted_patterns('fresh') }}
+        {{ counted_patterns("(select * from fresh where kind <> 'forgotten')") }}
 
     ),
 
