@@ -9,6 +9,7 @@
                 {'action': 'delete', 'condition': 'DBT_INTERNAL_SOURCE.episode_count = 0'},
                 {
                     'action': 'update',
+                    'mode': 'by_name',
                     'condition': (
                         '(DBT_INTERNAL_SOURCE.episode_count, DBT_INTERNAL_SOURCE.success_count, '
                         'DBT_INTERNAL_SOURCE.cut_count, DBT_INTERNAL_SOURCE.task_keys, '
@@ -22,7 +23,7 @@
                 },
             ],
             'when_not_matched': [
-                {'action': 'insert', 'condition': 'DBT_INTERNAL_SOURCE.episode_count > 0'},
+                {'action': 'insert', 'mode': 'by_name', 'condition': 'DBT_INTERNAL_SOURCE.episode_count > 0'},
             ],
         },
     )

@@ -1,4 +1,4 @@
-"""The models int_pattern_occurrences, int_pattern_periods and patterns in an in-memory DuckDB, as dbt builds them."""
+"""The models of patterns in an in-memory DuckDB, built as dbt builds them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from mnemoduck.project import variables
 
 PROJECT = Path(__file__).resolve().parents[2]
 MODELS = ("int_pattern_occurrences", "int_pattern_periods")
-BOOKKEEPING = "changed_batch_seq, left_patterns"
 COUNTS = (
     "episode_count",
     "success_count",
@@ -77,9 +76,10 @@ class PatternLayer:
         for one in episodes:
             said = asdict(one)
             self.connection.execute(
-                "insert or replace into episode_features values (md5(concat($user_id, '/', $episode_id))::uuid, "
-                "$user_id, $episode_id, md5($task)::uuid, $domain, $context, $calls, $failed, $repeated_call_count, "
-                "$is_success, $tools, $tool_errors, $errors, $completed_at, $forgotten_at, $batch)",
+                "insert or replace into episode_features values ("
+                "md5(concat($user_id, '/', $episode_id))::uuid, $user_id, $episode_id, md5($task)::uuid, "
+                "$domain, $context, $calls, $failed, $repeated_call_count, $is_success, $tools, $tool_errors, "
+                "$errors, $completed_at, $forgotten_at, $batch)",
                 {
                     **{name: said[name] for name in ("user_id", "episode_id", "task", "domain", "context")},
                     **{name: said[name] for name in ("repeated_call_count", "is_success", "completed_at")},
@@ -112,7 +112,9 @@ class PatternLayer:
             )
             counted = self.connection.execute(f"insert into {model} by name from arrived")
         else:
-            source, target = (f"({', '.join(f'{side}.{c}' for c in COUNTS)})" for side in ("arrived", "known"))
+            source, target = (
+                f"({', '.join(f'{side}.{c}' for c in COUNTS)})" for side in ("arrived", "known")
+            )
             counted = self.connection.execute(
                 f"merge into {model} as known using arrived "
                 "on known.pattern_id = arrived.pattern_id and known.period = arrived.period "
@@ -186,4 +188,4 @@ def _values(parameters: tuple[tuple[str, float], ...]) -> dict[str, Any]:
 
 
 def _environment() -> Environment:
-    return Environment(extensions=["jinja2.ext.do"], undefined=StrictUndefined, autoescape=False)  # noqa: S701
+    return Environment(extensions=["jinja2.ext.do"], undefined=StrictUndefined, autoescape=False)
