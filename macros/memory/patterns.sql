@@ -240,12 +240,15 @@ group by pattern_id, user_id, domain, kind, period
     {%- do kept.extend(longer) -%}
     {%- set front.ways = longer -%}
 {%- endfor -%}
-    [
-        {%- for way in kept if way | length < parameter('pattern_max_length') %}
-        {% for place in way %}{{ pattern }}[{{ place }}]{{ ' || chr(31) || ' if not loop.last }}{% endfor %}
-        {{- ',' if not loop.last }}
-        {%- endfor %}
-    ]
+    list_transform(
+        list_filter(
+            [
+                {%- for way in kept %}{{ way }}{{ ', ' if not loop.last }}{% endfor -%}
+            ],
+            lambda way: way[-1] <= len({{ pattern }}) and len(way) < len({{ pattern }})
+        ),
+        lambda way: {{ pattern_key('list_select(' ~ pattern ~ ', way)') }}
+    )
 {%- endmacro %}
 
 
@@ -283,14 +286,14 @@ counted as (
 
 ),
 
--- Most of what was ever seen was seen once or twice: only what is not so is looked at in full.
+-- Most of what was ever seen was seen once or twice: only what was not, whenever that was, is looked at in full.
 frequent as (
 
     select
         user_id,
         domain,
         pattern_id
-    from counted
+    from {{ periods }}
     group by user_id, domain, pattern_id
     having sum(cast(episode_count as double)) >= {{ parameter('pattern_min_support') }}
 
@@ -324,6 +327,7 @@ summed as (
             and counted.domain = frequent.domain
             and counted.pattern_id = frequent.pattern_id
     group by counted.user_id, counted.domain, counted.kind, counted.pattern_id
+    having sum(counted.episode_count) >= {{ parameter('pattern_min_support') }}
 
 ),
 
@@ -360,21 +364,11 @@ keyed as (
         domain,
         kind,
         support,
-        text_key,
+        unnest({{ contained_sequences('pattern') }}) as text_key,
         true as is_contained,
         null as row
-    from (
-        select
-            user_id,
-            domain,
-            kind,
-            support,
-            {{ pattern_key('pattern') }} as own_key,
-            unnest({{ contained_sequences('pattern') }}) as text_key
-        from compared
-        where kind = 'tool_sequence'
-    ) as contained
-    where text_key <> own_key
+    from compared
+    where kind = 'tool_sequence'
 
 ),
 

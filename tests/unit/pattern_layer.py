@@ -78,8 +78,8 @@ class PatternLayer:
             self.connection.execute(
                 "insert or replace into episode_features values ("
                 "md5(concat($user_id, '/', $episode_id))::uuid, $user_id, $episode_id, md5($task)::uuid, "
-                "$domain, $context, $calls, $failed, $repeated_call_count, $is_success, $tools, $tool_errors, "
-                "$errors, $completed_at, $forgotten_at, $batch)",
+                "$domain, $context, $calls, $failed, $repeated_call_count, $is_success, $tools, "
+                "$tool_errors, $errors, $completed_at, $forgotten_at, $batch)",
                 {
                     **{name: said[name] for name in ("user_id", "episode_id", "task", "domain", "context")},
                     **{name: said[name] for name in ("repeated_call_count", "is_success", "completed_at")},

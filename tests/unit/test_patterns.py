@@ -53,7 +53,7 @@ def layer() -> PatternLayer:
 # --- what is mined ---------------------------------------------------------------------------------------
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(story=stories)
 def test_patterns_are_those_of_a_miner_that_tries_everything(story: tuple[Episode, ...]) -> None:
     LAYER.clear()
@@ -146,7 +146,7 @@ def is_contained(part: tuple[str, ...], whole: tuple[str, ...]) -> bool:
 # --- order and batches -----------------------------------------------------------------------------------
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(story=stories, data=st.data())
 def test_any_order_and_batching_gives_what_a_full_refresh_gives(
     story: tuple[Episode, ...], data: st.DataObject
@@ -181,7 +181,7 @@ def test_any_order_and_batching_gives_what_a_full_refresh_gives(
     assert told == LAYER.patterns(LATER)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(story=stories, day=st.integers(0, 95))
 def test_the_past_is_the_same_whatever_came_later(story: tuple[Episode, ...], day: int) -> None:
     moment = START + timedelta(days=day)
