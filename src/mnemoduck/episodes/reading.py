@@ -52,7 +52,7 @@ _STATEMENT = f"""
         left(coalesce(features.task, ''), {MAX_QUERY_CHARACTERS}) as task,
         features.outcome, features.is_success, features.reward,
         features.started_at, features.completed_at, features.forgotten_at, staged.recorded_at,
-        features.tools, features.tool_errors
+        features.tools, features.tool_errors, features.requestors
     from staging.episode_features as features
     left join staging.stg_episodes as staged on features.episode_key = staged.episode_key
     where features.user_id is not distinct from $user_id and features.completed_at is not null
@@ -79,8 +79,10 @@ class Episode:
     forgotten_at: datetime | None
     recorded_at: datetime | None
 
-
-_COLUMNS = tuple(Episode.__dataclass_fields__)
+    @property
+    def task_name(self) -> str:
+        """What tells its task from others: the id of it, or its words where it has none."""
+        return self.task if self.task_id is None else self.task_id
 
 
 class TaskWords:
@@ -150,25 +152,26 @@ class Episodes:
 
     def __init__(
         self,
-        rows: Sequence[tuple[Episode, Sequence[str], Sequence[bool]]],
+        rows: Sequence[tuple[Episode, Sequence[str], Sequence[bool], Sequence[str | None]]],
         terms: Mapping[str, Sequence[int]],
     ) -> None:
-        self.rows = [episode for episode, _, _ in rows]
-        names = sorted({tool for _, tools, _ in rows for tool in tools})
+        self.rows = [row[0] for row in rows]
+        names = sorted({tool for _, tools, _, _ in rows for tool in tools})
         self.tools = ["", *names]
         self._numbers = {name: number for number, name in enumerate(names, start=1)}
-        self._lengths = np.array([len(tools) for _, tools, _ in rows], dtype=np.int64)
+        self._lengths = np.array([len(tools) for _, tools, _, _ in rows], dtype=np.int64)
         self._begins = np.cumsum(self._lengths) - self._lengths
         self._called = np.array(
-            [self._numbers[tool] for _, tools, _ in rows for tool in tools], dtype=np.int64
+            [self._numbers[tool] for _, tools, _, _ in rows for tool in tools], dtype=np.int64
         )
-        failed = np.array([flag for _, _, flags in rows for flag in flags], dtype=bool)
+        self._failed = np.array([flag for _, _, flags, _ in rows for flag in flags], dtype=bool)
+        self._by_user = np.array([one == "user" for *_, asked in rows for one in asked], dtype=bool)
         self._times = self._count_times()
         self.episode_of = np.repeat(np.arange(len(rows)), self._lengths + 1)
         first_moments = np.cumsum(self._lengths + 1) - (self._lengths + 1)
         self.place_of = np.arange(len(self.episode_of)) - np.repeat(first_moments, self._lengths + 1)
         self.next_of = self._look_up(self._called, 0)
-        marks = 2 * self._called + failed
+        marks = 2 * self._called + self._failed
         self.history = np.stack([self._look_up(marks, back) for back in range(-1, -CALLS_BACK - 1, -1)])
 
         self.is_success = np.array([episode.is_success for episode in self.rows], dtype=bool)
@@ -206,7 +209,7 @@ class Episodes:
         """Return which episodes had ended at a moment (UTC, without a zone), and were not forgotten by then.
 
         Args:
-            without_tasks: ids of tasks that are left out, as an evaluation needs it.
+            without_tasks: names of tasks that are left out, as an evaluation needs it.
         """
         asked = np.datetime64(moment, "us")
         chosen: Flags = (self._completed <= asked) & (np.isnat(self._forgotten) | (self._forgotten > asked))
@@ -215,7 +218,7 @@ class Episodes:
         if agent_id is not None:
             chosen &= self._agents == agent_id
         if without_tasks:
-            chosen &= np.array([episode.task_id not in without_tasks for episode in self.rows], dtype=bool)
+            chosen &= np.array([episode.task_name not in without_tasks for episode in self.rows], dtype=bool)
         return chosen
 
     def task_similarities(self, terms: Sequence[int], among: Flags) -> Values:
@@ -242,8 +245,19 @@ class Episodes:
 
     def calls(self, episode: int) -> list[str]:
         """Return the tools that an episode called, in their order."""
+        return [self.tools[tool] for tool in self._called[self._calls_of(episode)]]
+
+    def failures(self, episode: int) -> list[bool]:
+        """Return which of these calls failed."""
+        return [bool(one) for one in self._failed[self._calls_of(episode)]]
+
+    def calls_by_user(self, episode: int) -> list[bool]:
+        """Return which of these calls were not the agent's but of the user whom it served."""
+        return [bool(one) for one in self._by_user[self._calls_of(episode)]]
+
+    def _calls_of(self, episode: int) -> slice:
         begin = int(self._begins[episode])
-        return [self.tools[tool] for tool in self._called[begin : begin + int(self._lengths[episode])]]
+        return slice(begin, begin + int(self._lengths[episode]))
 
     def _count_times(self) -> Numbers:
         """Return for each call how often its episode had called the same tool by then, itself included."""
@@ -304,8 +318,8 @@ class EpisodeReader:
             raise SnapshotError(
                 f"The published snapshot {snapshot.path} has no episodes. Build them with `mnemoduck run`."
             ) from error
-        rows = [(Episode(**dict(zip(_COLUMNS, row[:-2], strict=True))), row[-2], row[-1]) for row in found]
-        tasks = list(dict.fromkeys(episode.task for episode, _, _ in rows))
+        rows = [(Episode(*row[:-3]), *row[-3:]) for row in found]
+        tasks = list(dict.fromkeys(row[0].task for row in rows))
         terms = dict(zip(tasks, read_terms(self._asker, tasks), strict=True))
         return Episodes(rows, terms)
 

@@ -112,20 +112,61 @@ class Suggester:
         self._patterns = patterns
         self._episodes = episodes or EpisodeReader(asker)
 
-    def suggest(
-        self, request: SuggestionRequest, *, without_tasks: frozenset[str] = frozenset()
-    ) -> Suggestion:
+    def suggest(self, request: SuggestionRequest) -> Suggestion:
         """Return what worked in episodes like the one at hand.
 
         Costs in proportion to the calls of the user's episodes, and one small statement for the arguments.
-
-        Args:
-            without_tasks: ids of tasks whose episodes are left out, for an evaluation on tasks not seen.
 
         Raises:
             UsageError: as_of is out of range in UTC.
             SnapshotError: the snapshot was built before there were episodes.
         """
+        snapshot, likeness = self._compare(request)
+        if likeness is None:
+            return Suggestion(request.task, request.domain)
+        domain = request.domain if request.domain is not None else likeness.domain()
+        return Suggestion(
+            task=request.task,
+            domain=domain,
+            next_steps=self._next_steps(snapshot, likeness, request.limit),
+            finish_probability=likeness.probability(END),
+            episodes=likeness.similar_episodes(request.limit),
+            patterns=self._matching_patterns(snapshot, request, domain),
+            episode_count=likeness.episode_count,
+        )
+
+    def rank_tools(
+        self,
+        request: SuggestionRequest,
+        *,
+        without_tasks: frozenset[str] = frozenset(),
+        weights: Mapping[str, float] | None = None,
+    ) -> list[tuple[str, float]]:
+        """Return the tools of `suggest` with their probabilities and nothing else, as an evaluation needs it.
+
+        Args:
+            without_tasks: names of tasks whose episodes are left out, so that they have not been seen.
+            weights: other values of variables `suggest_…`.
+        """
+        _, likeness = self._compare(request, without_tasks, weights or {})
+        if likeness is None:
+            return []
+        return [
+            (likeness.episodes.tools[tool], likeness.probability(tool))
+            for tool in likeness.best_tools(request.limit)
+        ]
+
+    def episodes(self, user_id: str | None) -> Episodes:
+        """Return the completed episodes of a user in the last build, also the forgotten ones."""
+        return self._episodes.read(self._asker.view()[0], user_id)
+
+    def _compare(
+        self,
+        request: SuggestionRequest,
+        without_tasks: frozenset[str] = frozenset(),
+        weights: Mapping[str, float] | None = None,
+    ) -> tuple[Snapshot, _Likeness | None]:
+        """Return how like the episodes are that there are to learn from, None if there are none."""
         moment = _naive(request.as_of or datetime.now(UTC))
         snapshot, fresh = self._asker.view()
         episodes = self._episodes.read(snapshot, request.user_id)
@@ -135,20 +176,10 @@ class Suggester:
         _leave_out_forgotten(
             episodes, chosen, fresh, request.user_id, None if request.as_of is None else moment
         )
-        count = int(chosen.sum())
-        if not count:
-            return Suggestion(request.task, request.domain)
-        likeness = _Likeness(self._asker, episodes, chosen, request)
-        domain = request.domain if request.domain is not None else likeness.domain()
-        return Suggestion(
-            task=request.task,
-            domain=domain,
-            next_steps=self._next_steps(snapshot, likeness, request.limit),
-            finish_probability=likeness.probability(END),
-            episodes=likeness.similar_episodes(request.limit),
-            patterns=self._matching_patterns(snapshot, request, domain),
-            episode_count=count,
-        )
+        if not chosen.any():
+            return snapshot, None
+        values = {**variables(self._asker.project), **(weights or {})}
+        return snapshot, _Likeness(self._asker, episodes, chosen, request, values)
 
     def _next_steps(self, snapshot: Snapshot, likeness: _Likeness, limit: int) -> list[NextStep]:
         steps = [likeness.next_step(tool) for tool in likeness.best_tools(limit)]
@@ -197,10 +228,17 @@ class _Step:
 class _Likeness:
     """How like each moment of some episodes is to the one at hand, and what follows from that."""
 
-    def __init__(self, asker: Asker, episodes: Episodes, chosen: Flags, request: SuggestionRequest) -> None:
-        weights = variables(asker.project)
+    def __init__(
+        self,
+        asker: Asker,
+        episodes: Episodes,
+        chosen: Flags,
+        request: SuggestionRequest,
+        weights: Mapping[str, Any],
+    ) -> None:
         self.episodes = episodes
         self._chosen = chosen
+        self.episode_count = int(chosen.sum())
         self._moments = np.flatnonzero(chosen[episodes.episode_of])
         self._episode_of = episodes.episode_of[self._moments]
         self._next_of = episodes.next_of[self._moments]
