@@ -86,6 +86,14 @@
         ('recall_rescored_vectors', 10, none, 100000, none, 'of memories from 10 to 100000'),
         ('recall_sessions', 1, none, 100000, none, 'of sessions from 1 to 100000'),
         ('recall_tail_rows', 0, none, none, none, 'of rows, at least 0'),
+        ('pattern_max_length', 2, none, 6, none, 'of tools from 2 to 6'),
+        ('pattern_max_gap', 0, none, 2, none, 'of calls from 0 to 2'),
+        ('pattern_max_calls', 10, none, 5000, none, 'of calls from 10 to 5000'),
+        ('pattern_min_support', 2, none, 1000, none, 'of episodes from 2 to 1000'),
+        ('pattern_false_discovery_rate', none, 0, 0.5, none, 'above 0, at most 0.5'),
+        ('confidence_period_days', none, 0, none, none, 'of days above 0'),
+        ('confidence_decay', none, 0, 1, none, 'above 0, at most 1'),
+        ('confidence_prior_weight', 1, none, 100, none, 'of episodes from 1 to 100'),
         ('partition_months_ahead', 0, none, 120, none, 'of months from 0 to 120'),
         ('partition_tail_rows', 0, none, none, none, 'of rows, at least 0'),
         ('partition_hot_hours', 0, none, none, none, 'of hours, at least 0'),
@@ -147,5 +155,6 @@
         'near_duplicate_similarity', 'near_duplicate_additions', 'minhash_bands', 'minhash_rows',
         'concepts_per_memory', 'association_concepts', 'recall_memories', 'recall_concepts',
         'association_decay', 'consolidation_cycle_hours', 'association_neighbours',
+        'pattern_max_length', 'pattern_max_gap', 'pattern_max_calls', 'confidence_period_days',
     ]) }}
 {% endmacro %}
