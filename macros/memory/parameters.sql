@@ -86,6 +86,8 @@
         ('recall_rescored_vectors', 10, none, 100000, none, 'of memories from 10 to 100000'),
         ('recall_sessions', 1, none, 100000, none, 'of sessions from 1 to 100000'),
         ('recall_tail_rows', 0, none, none, none, 'of rows, at least 0'),
+        ('episode_buffer_steps', 1, none, 10000, none, 'of steps from 1 to 10000'),
+        ('episode_buffer_ms', 1, none, 60000, none, 'of milliseconds from 1 to 60000'),
         ('pattern_max_length', 2, none, 6, none, 'of tools from 2 to 6'),
         ('pattern_max_gap', 0, none, 2, none, 'of calls from 0 to 2'),
         ('pattern_max_calls', 10, none, 5000, none, 'of calls from 10 to 5000'),
