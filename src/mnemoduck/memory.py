@@ -25,11 +25,11 @@ import duckdb
 
 from mnemoduck.asking import Asker
 from mnemoduck.associations import Association, AssociationPath, association_paths, spread_activation
-from mnemoduck.episodes.stored import EpisodeReader, StoredEpisode
-from mnemoduck.episodes.writing import EpisodeWriter, Outcome, Whose, message_step, tool_step
 from mnemoduck.episodes.patterns import PatternReader
 from mnemoduck.episodes.records import Call, Pattern, Suggestion, SuggestionRequest
+from mnemoduck.episodes.stored import EpisodeReader, StoredEpisode
 from mnemoduck.episodes.suggesting import Suggester, check_request, read_calls
+from mnemoduck.episodes.writing import EpisodeWriter, Outcome, Whose, message_step, tool_step
 from mnemoduck.errors import QueryError, UsageError
 from mnemoduck.events import Event, new_event
 from mnemoduck.facts import FactReader, FactRecord

@@ -141,7 +141,7 @@ class TaskWords:
         return self._places[found], self._counts[found]
 
 
-class Episodes:
+class Experience:
     """The completed episodes of one user, in the order in which they ended.
 
     Attributes:
@@ -221,6 +221,13 @@ class Episodes:
             chosen &= np.array([episode.task_name not in without_tasks for episode in self.rows], dtype=bool)
         return chosen
 
+    def ages(self, moment: datetime, period_days: float) -> Values:
+        """Return how many periods, counted from 1970, lie between the end of each episode and a moment."""
+        microseconds = period_days * 86_400e6
+        now = np.datetime64(moment, "us").astype(np.int64)
+        ended = self._completed.astype(np.int64)
+        return np.asarray(np.floor(now / microseconds) - np.floor(ended / microseconds))
+
     def task_similarities(self, terms: Sequence[int], among: Flags) -> Values:
         """Return how like the task of each episode is to one of these terms: 0 to 1, 0 where not among."""
         tasks = np.zeros(len(self._tasks), dtype=bool)
@@ -278,17 +285,17 @@ class Episodes:
         return np.where(is_there, calls[at] if len(calls) else 0, 0)
 
 
-class EpisodeReader:
+class ExperienceReader:
     """Gives the episodes of users, read once for each snapshot. Safe between threads."""
 
     def __init__(self, asker: Asker, *, store_bytes: int = STORE_BYTES) -> None:
         self._asker = asker
         self._mutex = threading.Lock()
-        self._kept: LRUCache[tuple[Path, str | None], Episodes] = LRUCache(
+        self._kept: LRUCache[tuple[Path, str | None], Experience] = LRUCache(
             store_bytes, getsizeof=lambda episodes: episodes.bytes
         )
 
-    def read(self, snapshot: Snapshot, user_id: str | None) -> Episodes:
+    def read(self, snapshot: Snapshot, user_id: str | None) -> Experience:
         """Return the completed episodes of a user, also the forgotten ones.
 
         Costs one statement, and in proportion to the steps of this user, once for each snapshot; those of
@@ -298,7 +305,7 @@ class EpisodeReader:
             SnapshotError: the snapshot was built before there were episodes.
         """
         if snapshot.path is None:
-            return Episodes([], {})
+            return Experience([], {})
         key = (snapshot.path, user_id)
         with self._mutex:
             if (known := self._kept.get(key)) is not None:
@@ -311,7 +318,7 @@ class EpisodeReader:
                 self._kept[key] = episodes
         return episodes
 
-    def _read(self, snapshot: Snapshot, user_id: str | None) -> Episodes:
+    def _read(self, snapshot: Snapshot, user_id: str | None) -> Experience:
         try:
             found = snapshot.cursor().execute(_STATEMENT, {"user_id": user_id}).fetchall()
         except duckdb.CatalogException as error:
@@ -321,7 +328,7 @@ class EpisodeReader:
         rows = [(Episode(*row[:-3]), *row[-3:]) for row in found]
         tasks = list(dict.fromkeys(row[0].task for row in rows))
         terms = dict(zip(tasks, read_terms(self._asker, tasks), strict=True))
-        return Episodes(rows, terms)
+        return Experience(rows, terms)
 
 
 def _moments(moments: Sequence[datetime | None]) -> NDArray[np.datetime64]:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnemoduck.episodes.reading import Episodes
+from mnemoduck.episodes.reading import Experience
 from mnemoduck.episodes.records import Call, SuggestionRequest
 from mnemoduck.episodes.suggesting import Suggester
 from mnemoduck.errors import UsageError
@@ -87,8 +87,8 @@ class ToolEvaluation:
 
     `measures` has for each way to predict (suggest and the baselines) and each measure the figures: of all
     calls, of each domain, and of those the agent made itself; `differences` those of suggest from each
-    baseline on the same calls. `calibration` has for ranges of the probability that suggest gave its first tool how
-    many there were, the mean probability and how often it was right.
+    baseline on the same calls. `calibration` has for ranges of the probability that suggest gave its first
+    tool how many there were, the mean probability and how often it was right.
     """
 
     file: str
@@ -197,7 +197,7 @@ def _parts(tasks: Iterable[str], folds: int) -> dict[str, int]:
     return {name: place % folds for place, name in enumerate(ordered)}
 
 
-def _predictions(episodes: Episodes) -> list[Prediction]:
+def _predictions(episodes: Experience) -> list[Prediction]:
     asked = []
     for place, episode in enumerate(episodes.rows):
         tools = episodes.calls(place)
@@ -213,7 +213,7 @@ def _predictions(episodes: Episodes) -> list[Prediction]:
 
 
 def _baselines(
-    episodes: Episodes, asked: Sequence[Prediction], part_of: Mapping[str, int], folds: int
+    episodes: Experience, asked: Sequence[Prediction], part_of: Mapping[str, int], folds: int
 ) -> dict[str, list[list[str]]]:
     """Return what the baselines name for each call, best first."""
     calls: list[dict[str, Counter[str]]] = [defaultdict(Counter) for _ in range(folds)]
