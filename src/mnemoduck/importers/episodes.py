@@ -55,7 +55,8 @@ def read_episodes(source: Source, defaults: Scope) -> Iterator[Record]:
     """
     if _is_document(source):
         document = read_document(source)
-        for item in document if isinstance(document, list) else [document]:
+        items = [] if document is None else document if isinstance(document, list) else [document]
+        for item in items:
             source.line += 1
             try:
                 yield from _Episode(item, defaults).events()
@@ -172,7 +173,7 @@ class _Episode:
         """Return an event of the episode; its id is that of its place in the episode of the user."""
         place = (self._user_id, self._id, event_type, index)
         try:
-            return new_event(
+            event = new_event(
                 event_type,
                 {"episode_id": self._id, **payload},
                 occurred_at=occurred_at,
@@ -181,8 +182,14 @@ class _Episode:
                 agent_id=self._agent_id,
                 session_id=self._session_id,
             )
+            length = len(event.to_line())
         except InvalidEventError as error:
             raise RefusedError(reason_of(error)) from error
+        if length > MAX_LINE_BYTES:
+            raise RefusedError(
+                f"the record is too long ({length:,} bytes as an event; the limit is {MAX_LINE_BYTES:,})"
+            )
+        return event
 
 
 class _Step:
