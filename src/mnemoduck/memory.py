@@ -747,6 +747,11 @@ class Memory:
         )
         return self._readers.suggester.suggest(check_request(request))
 
+    @property
+    def suggester(self) -> Suggester:
+        """What answers `suggest`, for an evaluation: it can leave tasks out."""
+        return self._readers.suggester
+
     def patterns(
         self,
         *,

@@ -23,10 +23,12 @@ class Pattern:
     """Something that agents do again and again, and how well it goes with success.
 
     `kind` is tool_sequence, decision, error_recovery or context; `steps` are its parts and `pattern` is the
-    same as a text. `support` counts the episodes that have it, `task_count` their tasks. `success_rate` and
-    `base_rate` are those of the episodes with it and of all of the same user and domain; `confidence` is the
-    mean of the Beta posterior of success given the pattern, with the ends of its 95 % interval; `lift` is
-    confidence over the base rate. `p_value` is Fisher's, `q_value` after Benjamini and Hochberg.
+    same as a text. `support` counts the episodes that have it, `task_count` their tasks, `feedback_count` how
+    often somebody said whether it helped. `success_rate` is that of the episodes with it, `base_rate` that of
+    what it is compared with; `confidence` is the mean of the Beta posterior of success given the pattern, with
+    the ends of its 95 % interval; `lift` is confidence over the base rate. `p_value` is Fisher's, `q_value`
+    after Benjamini and Hochberg, None where there is nothing to compare with. `is_actionable` says that it
+    surely goes with success, `is_warning` that it surely does not. See docs/patterns.md.
     """
 
     pattern_id: UUID
@@ -38,6 +40,7 @@ class Pattern:
     support: int
     task_count: int
     success_count: int
+    feedback_count: int
     first_seen_at: datetime
     last_seen_at: datetime
     examples: list[str]
@@ -47,9 +50,10 @@ class Pattern:
     confidence_low: float
     confidence_high: float
     lift: float
-    p_value: float
-    q_value: float
+    p_value: float | None
+    q_value: float | None
     is_actionable: bool
+    is_warning: bool
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
