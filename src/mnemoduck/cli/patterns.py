@@ -36,7 +36,7 @@ def patterns_command(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Show patterns of the last build: what agents do again and again, and how well that goes with success."""
+    """Show patterns of the last build: what agents do again and again, and how that goes with success."""
     with existing(home) as memory:
         found = memory.patterns(
             user_id=user_id, domain=domain, kind=kind, actionable=actionable or None, limit=limit

@@ -25,10 +25,10 @@ class Pattern:
     `kind` is tool_sequence, decision, error_recovery or context; `steps` are its parts and `pattern` is the
     same as a text. `support` counts the episodes that have it, `task_count` their tasks, `feedback_count` how
     often somebody said whether it helped. `success_rate` is that of the episodes with it, `base_rate` that of
-    what it is compared with; `confidence` is the mean of the Beta posterior of success given the pattern, with
-    the ends of its 95 % interval; `lift` is confidence over the base rate. `p_value` is Fisher's, `q_value`
-    after Benjamini and Hochberg, None where there is nothing to compare with. `is_actionable` says that it
-    surely goes with success, `is_warning` that it surely does not. See docs/patterns.md.
+    what it is compared with; `confidence` is the mean of the Beta posterior of success given the pattern,
+    with the ends of its 95 % interval; `lift` is confidence over the base rate. `p_value` is Fisher's,
+    `q_value` after Benjamini and Hochberg, None where there is nothing to compare with. `is_actionable` says
+    that it surely goes with success, `is_warning` that it surely does not. See docs/patterns.md.
     """
 
     pattern_id: UUID
