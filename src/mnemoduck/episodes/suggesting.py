@@ -467,7 +467,7 @@ def _read_call(step: Mapping[str, Any], number: int) -> Call:
     return Call(
         _check_tool(step.get("tool"), number),
         is_error=bool(step.get("is_error")) or error is True or (isinstance(error, str) and error != ""),
-        error=error if isinstance(error, str) else None,
+        error=error or None if isinstance(error, str) else None,
         observation=observation if isinstance(observation, str) else None,
     )
 
