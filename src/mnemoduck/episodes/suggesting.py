@@ -20,6 +20,7 @@ as it is alike: the likeness of its best moment as a share of the most that it c
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
+from cachetools import LRUCache
 
 from mnemoduck.asking import Asker
 from mnemoduck.episodes.patterns import PatternReader
@@ -49,6 +51,11 @@ from mnemoduck.warehouse import Snapshot
 
 MAX_STEPS = 100_000
 MAX_TOOL_CHARACTERS = 1_000
+
+KNOWN_TASKS = 64
+KNOWN_TASK_CHARACTERS = 10_000
+"""The terms of so many tasks are kept, of those up to this length: at most some 10 MB."""
+
 EVIDENCE = 3
 """So many episodes are named for a next step."""
 
@@ -116,6 +123,8 @@ class Suggester:
         self._asker = asker
         self._patterns = patterns
         self._episodes = episodes or ExperienceReader(asker)
+        self._mutex = threading.Lock()
+        self._terms: LRUCache[str, list[int]] = LRUCache(KNOWN_TASKS)
 
     def suggest(self, request: SuggestionRequest) -> Suggestion:
         """Return what worked in episodes like the one at hand.
@@ -184,7 +193,18 @@ class Suggester:
         if not chosen.any():
             return snapshot, None
         values = {**variables(self._asker.project), **(weights or {})}
-        return snapshot, _Likeness(self._asker, episodes, chosen, request, moment, values)
+        return snapshot, _Likeness(episodes, chosen, request, self._read_task(request.task), moment, values)
+
+    def _read_task(self, task: str) -> list[int]:
+        """Return the terms of a task; those of the last are kept, since agents ask again at each step."""
+        with self._mutex:
+            if (known := self._terms.get(task)) is not None:
+                return known
+        (terms,) = read_terms(self._asker, [task])
+        if len(task) <= KNOWN_TASK_CHARACTERS:
+            with self._mutex:
+                self._terms[task] = terms
+        return terms
 
     def _next_steps(self, snapshot: Snapshot, likeness: _Likeness, limit: int) -> list[NextStep]:
         steps = [likeness.next_step(tool) for tool in likeness.best_tools(limit)]
@@ -235,10 +255,10 @@ class _Likeness:
 
     def __init__(
         self,
-        asker: Asker,
         episodes: Experience,
         chosen: Flags,
         request: SuggestionRequest,
+        terms: Sequence[int],
         moment: datetime,
         weights: Mapping[str, Any],
     ) -> None:
@@ -249,7 +269,6 @@ class _Likeness:
         self._episode_of = episodes.episode_of[self._moments]
         self._next_of = episodes.next_of[self._moments]
         self._steps = len(request.so_far)
-        (terms,) = read_terms(asker, [request.task])
         self._has_task = bool(terms)
         self._task_similarity = episodes.task_similarities(terms, chosen)
 
@@ -466,7 +485,7 @@ def _read_call(step: Mapping[str, Any], number: int) -> Call:
         raise UsageError(f"The error of step {number} of so_far is {_show(error)}; it is a text, or true.")
     return Call(
         _check_tool(step.get("tool"), number),
-        is_error=bool(step.get("is_error")) or error is True or (isinstance(error, str) and error != ""),
+        is_error=bool(step.get("is_error")) or (error is not None and error is not False),
         error=error or None if isinstance(error, str) else None,
         observation=observation if isinstance(observation, str) else None,
     )
