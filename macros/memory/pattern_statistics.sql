@@ -94,7 +94,10 @@
 {% macro benjamini_hochberg(relation, p_value, family) -%}
 select
     * exclude (raw_q_value),
-    least(1, min(raw_q_value) over (partition by {{ family }} order by {{ p_value }} desc nulls first)) as q_value
+    case
+        when {{ p_value }} is not null
+            then least(1, min(raw_q_value) over (partition by {{ family }} order by {{ p_value }} desc nulls first))
+    end as q_value
 from (
     select
         *,

@@ -55,7 +55,7 @@ def with_recalls(events: list[Event]) -> list[Event]:
 
 
 def with_episodes(events: list[Event]) -> list[Event]:
-    """Add the episodes once more as Kim's, of whom half is forgotten, some begun anew, and some events again."""
+    """Add the episodes once more as Kim's: some are forgotten, all begin anew, some events come again."""
     kinds = ("episode_started", "step", "episode_completed")
     told = [event for event in events if event.event_type in kinds]
     kims = [
