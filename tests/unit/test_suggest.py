@@ -45,8 +45,8 @@ _TABLES = {
     },
     "staging.stg_episodes": {"episode_key": "uuid", "recorded_at": "timestamp"},
     "staging.stg_steps": {
-        "event_id": "uuid", "episode_key": "uuid", "step_type": "varchar", "args": "varchar",
-        "step": "integer", "occurred_at": "timestamp",
+        "event_id": "uuid", "episode_key": "uuid", "user_id": "varchar", "step_type": "varchar",
+        "args": "varchar", "step": "integer", "occurred_at": "timestamp",
     },
 }  # fmt: skip
 _numbers = itertools.count()
@@ -98,6 +98,7 @@ def publish(home: Home, episodes: Iterable[Mapping[str, Any]], batch_seq: int = 
         rows["staging.stg_steps"] += [
             {
                 "event_id": str(UUID(int=step)), "episode_key": key, "step_type": "tool",
+                "user_id": one["user_id"],
                 "args": json.dumps(args), "step": step, "occurred_at": NOON,
             }
             for step, args in enumerate(one["args"])
@@ -363,7 +364,7 @@ def experience(histories: Sequence[Sequence[str]]) -> Experience:
                 UUID(int=number), str(number), None, None, "", None, "", "success", True, None,
                 None, NOON, None, None,
             ),
-            tools, [False] * len(tools), ["assistant"] * len(tools),
+            tools, [False] * len(tools), ["assistant"] * len(tools), [],
         )
         for number, tools in enumerate(histories)
     ]  # fmt: skip

@@ -45,16 +45,26 @@ _ROW_BYTES = 1_500
 _SATURATION = 1.2
 _LENGTH_WEIGHT = 0.75
 
+# Calls are named by their rows in the staged steps, which a snapshot never moves: DuckDB finds a row by its
+# number in a millisecond, and would look for an episode in all steps.
 _STATEMENT = f"""
+    with calls as (
+        select episode_key, list(rowid order by step, occurred_at, event_id) as row_numbers
+        from staging.stg_steps
+        where user_id is not distinct from $user_id and step_type = 'tool'
+        group by episode_key
+    )
+
     select
         features.episode_key, features.episode_id, features.agent_id, features.session_id,
         features.domain, features.task_id,
         left(coalesce(features.task, ''), {MAX_QUERY_CHARACTERS}) as task,
         features.outcome, features.is_success, features.reward,
         features.started_at, features.completed_at, features.forgotten_at, staged.recorded_at,
-        features.tools, features.tool_errors, features.requestors
+        features.tools, features.tool_errors, features.requestors, coalesce(calls.row_numbers, [])
     from staging.episode_features as features
     left join staging.stg_episodes as staged on features.episode_key = staged.episode_key
+    left join calls on features.episode_key = calls.episode_key
     where features.user_id is not distinct from $user_id and features.completed_at is not null
     order by features.completed_at, features.episode_key
 """
@@ -152,20 +162,21 @@ class Experience:
 
     def __init__(
         self,
-        rows: Sequence[tuple[Episode, Sequence[str], Sequence[bool], Sequence[str | None]]],
+        rows: Sequence[tuple[Episode, Sequence[str], Sequence[bool], Sequence[str | None], Sequence[int]]],
         terms: Mapping[str, Sequence[int]],
     ) -> None:
         self.rows = [row[0] for row in rows]
-        names = sorted({tool for _, tools, _, _ in rows for tool in tools})
+        names = sorted({tool for _, tools, *_ in rows for tool in tools})
         self.tools = ["", *names]
         self._numbers = {name: number for number, name in enumerate(names, start=1)}
-        self._lengths = np.array([len(tools) for _, tools, _, _ in rows], dtype=np.int64)
+        self._lengths = np.array([len(tools) for _, tools, *_ in rows], dtype=np.int64)
         self._begins = np.cumsum(self._lengths) - self._lengths
         self._called = np.array(
-            [self._numbers[tool] for _, tools, _, _ in rows for tool in tools], dtype=np.int64
+            [self._numbers[tool] for _, tools, *_ in rows for tool in tools], dtype=np.int64
         )
-        self._failed = np.array([flag for _, _, flags, _ in rows for flag in flags], dtype=bool)
-        self._by_user = np.array([one == "user" for *_, asked in rows for one in asked], dtype=bool)
+        self._failed = np.array([flag for _, _, flags, *_ in rows for flag in flags], dtype=bool)
+        self._by_user = np.array([one == "user" for *_, asked, _ in rows for one in asked], dtype=bool)
+        self._row_numbers = [np.array(numbers, dtype=np.int64) for *_, numbers in rows]
         self._times = self._count_times()
         self.episode_of = np.repeat(np.arange(len(rows)), self._lengths + 1)
         first_moments = np.cumsum(self._lengths + 1) - (self._lengths + 1)
@@ -177,7 +188,9 @@ class Experience:
         self.is_success = np.array([episode.is_success for episode in self.rows], dtype=bool)
         self._completed = _moments([episode.completed_at for episode in self.rows])
         self._forgotten = _moments([episode.forgotten_at for episode in self.rows])
-        self._domains = np.array([episode.domain for episode in self.rows], dtype=object)
+        self._domain_names, self._domain_of = np.unique(
+            np.array([episode.domain for episode in self.rows], dtype=str), return_inverse=True
+        )
         self._agents = np.array([episode.agent_id for episode in self.rows], dtype=object)
         self._tasks = {text: place for place, text in enumerate(dict.fromkeys(one.task for one in self.rows))}
         self._task_of = np.array([self._tasks[episode.task] for episode in self.rows], dtype=np.int64)
@@ -191,7 +204,7 @@ class Experience:
         """About how much memory they take."""
         arrays = (self._called, self._times, self.episode_of, self.place_of, self.next_of, self.history)
         texts = sum(sys.getsizeof(task) for task in self._tasks)
-        rows = len(self.rows) * _ROW_BYTES + 8 * len(self._called)
+        rows = len(self.rows) * _ROW_BYTES + sum(numbers.nbytes for numbers in self._row_numbers)
         return sum(array.nbytes for array in arrays) + self._words.bytes + texts + rows
 
     def number(self, tool: str) -> int:
@@ -214,7 +227,7 @@ class Experience:
         asked = np.datetime64(moment, "us")
         chosen: Flags = (self._completed <= asked) & (np.isnat(self._forgotten) | (self._forgotten > asked))
         if domain is not None:
-            chosen &= self._domains == domain
+            chosen &= (self._domain_names == domain)[self._domain_of]
         if agent_id is not None:
             chosen &= self._agents == agent_id
         if without_tasks:
@@ -261,6 +274,15 @@ class Experience:
     def calls_by_user(self, episode: int) -> list[bool]:
         """Return which of these calls were not the agent's but of the user whom it served."""
         return [bool(one) for one in self._by_user[self._calls_of(episode)]]
+
+    def row_number(self, episode: int, place: int) -> int | None:
+        """Return the number of the row of a call in the staged steps, None if it is not among them."""
+        numbers = self._row_numbers[episode]
+        return int(numbers[place]) if len(numbers) == self._lengths[episode] else None
+
+    def main_domain(self, weights: Values) -> str:
+        """Return the domain whose episodes weigh most; names decide between equals."""
+        return str(self._domain_names[np.argmax(np.bincount(self._domain_of, weights))])
 
     def _calls_of(self, episode: int) -> slice:
         begin = int(self._begins[episode])
@@ -325,7 +347,7 @@ class ExperienceReader:
             raise SnapshotError(
                 f"The published snapshot {snapshot.path} has no episodes. Build them with `mnemoduck run`."
             ) from error
-        rows = [(Episode(*row[:-3]), *row[-3:]) for row in found]
+        rows = [(Episode(*row[:-4]), *row[-4:]) for row in found]
         tasks = list(dict.fromkeys(row[0].task for row in rows))
         terms = dict(zip(tasks, read_terms(self._asker, tasks), strict=True))
         return Experience(rows, terms)

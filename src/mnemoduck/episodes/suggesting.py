@@ -25,7 +25,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import numpy as np
 from cachetools import LRUCache
@@ -315,12 +314,9 @@ class _Likeness:
 
     def domain(self) -> str:
         """Return the domain of most of what is alike."""
-        weights = np.bincount(self._episode_of, self._weights, minlength=len(self.episodes))
-        of_domains: dict[str, float] = {}
-        for place in np.flatnonzero(self._chosen):
-            name = self.episodes.rows[place].domain
-            of_domains[name] = of_domains.get(name, 0.0) + float(weights[place])
-        return min(of_domains, key=lambda name: (-of_domains[name], name))
+        weights: Values = np.zeros(len(self.episodes))
+        np.add.at(weights, self._episode_of, self._weights)
+        return self.episodes.main_domain(weights)
 
     def next_step(self, tool: int) -> _Step:
         """Return who called a tool next and how that ended: each episode at its moment most alike."""
@@ -432,30 +428,17 @@ def _read_args(
     snapshot: Snapshot, episodes: Experience, calls: Sequence[tuple[int, int]]
 ) -> dict[tuple[int, int], Any]:
     """Return what some calls, each an episode and the place of the call in it, were called with."""
-    if not calls:
+    rows = {call: episodes.row_number(*call) for call in calls}
+    numbers = sorted({number for number in rows.values() if number is not None})
+    if not numbers:
         return {}
-    # Of the staged steps: the view episode_steps numbers them first, which takes three times as long.
-    keys = ", ".join(sorted({f"'{UUID(str(episodes.rows[one].episode_key))}'" for one, _ in calls}))
-    rows = (
+    found = (
         snapshot.cursor()
-        .execute(
-            f"""
-            select episode_key, args from staging.stg_steps
-            where episode_key in ({keys}) and step_type = 'tool'
-            order by episode_key, step, occurred_at, event_id
-            """
-        )
+        .execute(f"select rowid, args from staging.stg_steps where rowid in ({', '.join(map(str, numbers))})")
         .fetchall()
     )
-    of_episode: dict[Any, list[str | None]] = {}
-    for key, args in rows:
-        of_episode.setdefault(key, []).append(args)
-    found = {}
-    for episode, place in calls:
-        args = of_episode.get(episodes.rows[episode].episode_key, [])
-        if place < len(args):
-            found[episode, place] = json.loads(args[place] or "null")
-    return found
+    args = {number: json.loads(text or "null") for number, text in found}
+    return {call: args.get(number) for call, number in rows.items() if number is not None}
 
 
 def _leave_out_forgotten(
