@@ -25,7 +25,10 @@ import duckdb
 
 from mnemoduck.asking import Asker
 from mnemoduck.associations import Association, AssociationPath, association_paths, spread_activation
+from mnemoduck.episodes.patterns import PatternReader
+from mnemoduck.episodes.records import Call, Pattern, Suggestion, SuggestionRequest
 from mnemoduck.episodes.stored import EpisodeReader, StoredEpisode
+from mnemoduck.episodes.suggesting import Suggester, check_request, read_calls
 from mnemoduck.episodes.writing import EpisodeWriter, Outcome, Whose, message_step, tool_step
 from mnemoduck.errors import QueryError, UsageError
 from mnemoduck.events import Event, new_event
@@ -717,6 +720,76 @@ class Memory:
             self.cursor_for, start, goal, Scope(user_id, agent_id), max_hops=max_hops, as_of=_as_utc(as_of)
         )
 
+    def suggest(
+        self,
+        task: str,
+        so_far: Iterable[str | Mapping[str, Any] | Call] = (),
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        domain: str | None = None,
+        limit: int = 5,
+        as_of: datetime | None = None,
+    ) -> Suggestion:
+        """Return what worked in the user's episodes like this one: next steps, similar episodes, patterns.
+
+        Learns from the episodes of the last build that had ended, and are not forgotten. See docs/suggest.md.
+
+        Args:
+            task: what is to be done, in words; "" if only the steps so far are known.
+            so_far: the calls so far, first to last: names of tools, or mappings with `tool` and, of a call
+                that failed, `error` (a text or true) or `is_error`. Steps that are messages are passed over.
+            user_id: whose episodes; None means those of nobody in particular. Users share nothing.
+            agent_id: only episodes of this agent; by default agents of a user learn from each other.
+            domain: only episodes of this domain.
+            limit: at most so many of each, 0 to 10,000.
+            as_of: learn from what had ended by then (naive means UTC); default now.
+
+        Raises:
+            UsageError: an argument is of the wrong kind or out of range; says which.
+            SnapshotError: the last build knew no episodes yet.
+        """
+        request = SuggestionRequest(
+            task, read_calls(so_far), user_id, agent_id, domain, limit, _as_utc(as_of)
+        )
+        return self._readers.suggester.suggest(check_request(request))
+
+    @property
+    def suggester(self) -> Suggester:
+        """What answers `suggest`, for an evaluation: it can leave tasks out."""
+        return self._readers.suggester
+
+    def patterns(
+        self,
+        *,
+        user_id: str | None = None,
+        domain: str | None = None,
+        kind: str | None = None,
+        actionable: bool | None = None,
+        limit: int = 100,
+    ) -> list[Pattern]:
+        """Return patterns of the last build: the actionable first, then the surest of success.
+
+        Args:
+            user_id: only those of this user; default all.
+            domain: only those of this domain.
+            kind: "tool_sequence", "decision", "error_recovery" or "context".
+            actionable: only those that are to be acted upon, or only the others.
+            limit: at most so many, 0 to 10,000.
+
+        Raises:
+            UsageError: an argument is of the wrong kind or out of range; says which.
+            SnapshotError: the last build knew no patterns yet.
+        """
+        return self._readers.patterns.read(
+            self._readers.snapshots.get(),
+            Scope(user_id),
+            domain=domain,
+            kind=kind,
+            is_actionable=actionable,
+            limit=limit,
+        )
+
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Return the result of a SELECT on the published snapshot as a DataFrame.
 
@@ -824,6 +897,14 @@ class _Readers:
     @cached_property
     def facts(self) -> FactReader:
         return FactReader(self.snapshots, find_project())
+
+    @cached_property
+    def patterns(self) -> PatternReader:
+        return PatternReader(find_project())
+
+    @cached_property
+    def suggester(self) -> Suggester:
+        return Suggester(self.asker, self.patterns)
 
     @property
     def fresh(self) -> FreshReader:

@@ -17,6 +17,7 @@ from mnemoduck.cli.facts import facts_command
 from mnemoduck.cli.llm_cache import cache_group
 from mnemoduck.cli.output import escape_controls
 from mnemoduck.cli.partitions import partitions_group
+from mnemoduck.cli.patterns import patterns_command, suggest_command
 from mnemoduck.cli.read import (
     long_term_command,
     show_command,
@@ -55,6 +56,8 @@ for _command in (
     long_term_command,
     facts_command,
     associations_command,
+    patterns_command,
+    suggest_command,
     episode_group,
     feedback_command,
     show_command,

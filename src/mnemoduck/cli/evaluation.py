@@ -1,4 +1,4 @@
-"""Commands that measure recall on public benchmarks."""
+"""Commands that measure recall, and what is learnt from episodes, on public benchmarks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from mnemoduck.cli.options import home_option, json_option
+from mnemoduck.cli.options import existing, home_option, json_option
 from mnemoduck.cli.output import escape_controls, one_line, print_json, print_table, progress_bar
 from mnemoduck.errors import UsageError
 from mnemoduck.evaluation import (
@@ -25,6 +25,7 @@ from mnemoduck.evaluation import (
     read_locomo_questions,
     read_longmemeval_questions,
 )
+from mnemoduck.evaluation.episodes import FOLDS, SUGGEST, ToolEvaluation, evaluate_next_tools
 from mnemoduck.evaluation.result import ALL
 from mnemoduck.evaluation.runner import EMBEDDINGS
 from mnemoduck.home import open_home
@@ -40,7 +41,8 @@ def eval_group() -> None:
     """Measure recall on public benchmarks, in their official formats and by their official measures.
 
     The file is imported into a home of its own and built, and every question is asked through
-    Memory.recall. Needs no model and no network. See docs/recall-quality.md.
+    Memory.recall. Needs no model and no network. See docs/recall-quality.md, and for episodes
+    docs/suggest.md.
     """
 
 
@@ -109,6 +111,70 @@ def locomo_command(file: Path, **options: Any) -> None:
 def longmemeval_command(file: Path, **options: Any) -> None:
     """LongMemEval: whether all sessions, and all turns, that answer are among the first 5 and 10."""
     _evaluate(file, read_longmemeval_questions, **options)
+
+
+@eval_group.command("episodes")
+@click.argument("file", type=click.Path(path_type=Path))
+@home_option
+@click.option("--keep", is_flag=True, help="Keep the home that is made for this, and say where it is.")
+@click.option(
+    "--build/--no-build",
+    default=True,
+    help="Import the file and run the pipeline first (the default), or take the home as it is.",
+)
+@click.option("--user", "user_id", metavar="ID", help="Whose episodes, in a home that is taken as it is.")
+@click.option(
+    "--folds", type=click.IntRange(2, 100), default=FOLDS, show_default=True, help="Parts of the tasks."
+)
+@click.option("--compare", is_flag=True, help="Also with each part switched off, and other weights.")
+@click.option("--out", type=click.Path(path_type=Path), help="Also write the result as JSON to this file.")
+@json_option
+def episodes_command(
+    file: Path,
+    home: Path | None,
+    keep: bool,
+    build: bool,
+    user_id: str | None,
+    folds: int,
+    compare: bool,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Next-tool prediction: how often the next call is among the first 1 and 3 that suggest names.
+
+    FILE has episodes in a format that ingest knows. Each task is predicted from the others only.
+    """
+    if not build and home is None:
+        raise UsageError("Name the home that is to be taken as it is, with --home.")
+    with _home_folder(home, keep) as folder, progress_bar(is_shown=not as_json) as bar:
+        task = bar.add_task("import")
+
+        def show_build(progress: Progress | CallProgress) -> None:
+            name = progress.name if isinstance(progress, Progress) else f"{progress.what} by {progress.model}"
+            bar.update(task, completed=progress.done, total=progress.total, description=f"build: {name}")
+
+        def show_answer(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, description=f"{done:,} of {total:,} calls")
+
+        if build:
+            fill_home(open_home(folder), file, "episodes", on_progress=show_build)
+        with existing(folder) as memory:
+            result = evaluate_next_tools(
+                memory.suggester,
+                file=file.name,
+                user_id=user_id,
+                folds=folds,
+                compare=compare,
+                on_answer=show_answer,
+            )
+    if out is not None:
+        out.write_text(json.dumps(result.as_dict(), indent=1) + "\n", "utf-8")
+    if as_json:
+        print_json(result.as_dict())
+        return
+    _print_next_tools(result)
+    if home is not None or keep:
+        click.echo(f"The home is {escape_controls(str(folder))}.")
 
 
 def _evaluate(
@@ -217,6 +283,67 @@ def _print(result: Evaluation) -> None:
         click.echo(f"Not asked: {_say_skipped(result.skipped)}.")
     for note in result.notes:
         click.echo(note)
+
+
+def _print_next_tools(result: ToolEvaluation) -> None:
+    cuts = list(result.measures[SUGGEST])
+    for kind in result.measures[SUGGEST][cuts[0]]:
+        calls = result.measures[SUGGEST][cuts[0]][kind].questions
+        print_table(
+            f"Next tool: {calls:,} calls" + ("" if kind == ALL else f", {one_line(kind)}"),
+            [
+                ("by", "left"),
+                *((cut, "right") for cut in cuts),
+                *((f"suggest is better by ({cut})", "left") for cut in cuts),
+            ],
+            [
+                [
+                    name,
+                    *(_value(of[cut][kind]) for cut in cuts),
+                    *(_change(result.differences.get(name, {}).get(cut, {}).get(kind)) for cut in cuts),
+                ]
+                for name, of in result.measures.items()
+            ],
+        )
+    print_table(
+        "How sure suggest was of its first tool, and how often that was right",
+        [("probability", "left"), ("calls", "right"), ("mean", "right"), ("right", "right")],
+        [
+            [
+                f"{one['from']:.1f} to {one['to']:.1f}",
+                f"{one['calls']:,}",
+                f"{one['probability']:.3f}",
+                f"{one['right']:.3f}",
+            ]
+            for one in result.calibration
+        ],
+    )
+    if result.variants:
+        print_table(
+            "With a part switched off, or another weight",
+            [
+                ("suggest", "left"),
+                *((cut, "right") for cut in cuts),
+                *((f"change ({cut})", "left") for cut in cuts),
+            ],
+            [
+                [
+                    one.name,
+                    *(_value(one.measures[cut][ALL]) for cut in cuts),
+                    *(_change(one.differences[cut]) for cut in cuts),
+                ]
+                for one in result.variants
+            ],
+        )
+    times = result.milliseconds
+    click.echo(
+        f"{result.episodes:,} episodes of {result.tasks:,} tasks in {result.folds} parts; intervals are of "
+        f"95 %, tasks drawn again. A ranking took {times['p50']:.1f} ms (p50), {times['p95']:.1f} ms (p95)."
+    )
+
+
+def _change(figure: Figure | None) -> str:
+    return "-" if figure is None else f"{_value(figure, '+')} ({_interval(figure, '+')})"
 
 
 def _print_variants(result: Evaluation) -> None:

@@ -52,3 +52,29 @@ def bootstrap_interval(
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(np.concatenate(means), [tail, 100 - tail])
     return float(low), float(high)
+
+
+def clustered_interval(
+    values: Values, groups: NDArray[np.int64], *, resamples: int = RESAMPLES, seed: int = SEED
+) -> tuple[float, float]:
+    """Return the 95 % interval of the mean where values come in groups that go together.
+
+    The groups are what is drawn again, with replacement, each with all its values (the cluster bootstrap,
+    Davison & Hinkley 1997, section 3.8): the values of one group say less than as many of different ones.
+
+    Args:
+        values: any number of each group.
+        groups: for each value the number of its group, from 0.
+
+    Returns:
+        Its lower and upper end; NaN of no values.
+    """
+    if not len(values):
+        return math.nan, math.nan
+    _, places = np.unique(groups, return_inverse=True)
+    sums, counts = np.bincount(places, values), np.bincount(places).astype(np.float64)
+    numbers = np.random.default_rng(seed)
+    drawn = numbers.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=resamples)
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile((drawn @ sums) / (drawn @ counts), [tail, 100 - tail])
+    return float(low), float(high)

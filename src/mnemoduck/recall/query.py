@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -95,6 +95,23 @@ def read_query(asker: Asker, query: str) -> Query:
         words={one.word: one.term_key for one in telling},
         phrases=phrases,
     )
+
+
+def read_terms(asker: Asker, texts: Sequence[str]) -> list[list[int]]:
+    """Return the numbers of the terms of each text in their order, but for those that every text is made of.
+
+    A text of nothing else is taken at its words. Whatever the number of texts, SQL is asked at most twice.
+    """
+    project = asker.project
+    stop_words = _stop_words(project)
+    words_of = _vocabulary(project).read(asker, [piece for text in texts for piece in text.split()])
+    read = []
+    for text in texts:
+        words = [word for piece in text.split() for word in words_of[piece]]
+        read.append([one.term_key for one in words if one.word not in stop_words])
+        if not read[-1]:
+            read[-1] = [one.term_key for one in words]
+    return read
 
 
 def _read_phrases(asker: Asker, query: str) -> tuple[Phrase, ...]:

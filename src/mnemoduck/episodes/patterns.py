@@ -1,0 +1,157 @@
+"""Patterns, as they are published: what agents do again and again, and how well it goes with success."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from cachetools import TTLCache
+
+from mnemoduck.episodes.records import Call, Pattern
+from mnemoduck.errors import SnapshotError, UsageError
+from mnemoduck.project import render
+from mnemoduck.reader import check_limit
+from mnemoduck.scope import Scope, check_unicode
+from mnemoduck.warehouse import Snapshot
+
+KINDS = ("tool_sequence", "decision", "error_recovery", "context")
+
+KEPT_LISTS = 256
+KEPT_SECONDS = 60.0
+"""What is actionable changes with time only as confidence fades, within days."""
+
+_COLUMNS = ", ".join(field.name for field in fields(Pattern))
+_TIMES = ("first_seen_at", "last_seen_at")
+
+
+class PatternReader:
+    """Reads the patterns of one home. Safe between threads."""
+
+    def __init__(self, project: Path) -> None:
+        self._project = project
+        self._mutex = threading.Lock()
+        self._kept: TTLCache[tuple[Path, str | None, str | None], list[Pattern]] = TTLCache(
+            KEPT_LISTS, KEPT_SECONDS
+        )
+
+    def read(
+        self,
+        snapshot: Snapshot,
+        scope: Scope,
+        *,
+        domain: str | None = None,
+        kind: str | None = None,
+        is_actionable: bool | None = None,
+        limit: int = 100,
+    ) -> list[Pattern]:
+        """Return patterns as `Memory.patterns` describes.
+
+        Raises:
+            UsageError: the kind is unknown, the limit is not between 0 and 10,000, or a text is not Unicode.
+            SnapshotError: the snapshot was built before there were patterns.
+        """
+        check_limit(limit)
+        if kind is not None and kind not in KINDS:
+            raise UsageError(f"The kind of pattern is {kind!r}; there are {', '.join(KINDS)}.")
+        if domain is not None:
+            check_unicode("The domain", domain)
+        if snapshot.path is None:
+            return []
+        try:
+            return _select(
+                snapshot,
+                """
+                    ($user_id is null or user_id = $user_id)
+                    and ($domain is null or domain = $domain)
+                    and ($kind is null or kind = $kind)
+                    and ($is_actionable is null or is_actionable = $is_actionable)
+                """,
+                {
+                    "user_id": scope.user_id,
+                    "domain": domain,
+                    "kind": kind,
+                    "is_actionable": is_actionable,
+                    "limit": limit,
+                },
+            )
+        except duckdb.CatalogException as error:
+            raise SnapshotError(
+                f"The published snapshot {snapshot.path} has no patterns. Build them with `mnemoduck run`."
+            ) from error
+
+    def actionable(
+        self, snapshot: Snapshot, user_id: str | None, domain: str | None, as_of: datetime | None = None
+    ) -> list[Pattern]:
+        """Return the actionable patterns of exactly this user and domain, those of now kept for a minute.
+
+        A snapshot without patterns has none.
+        """
+        if snapshot.path is None:
+            return []
+        key = (snapshot.path, user_id, domain)
+        if as_of is None:
+            with self._mutex:
+                if (known := self._kept.get(key)) is not None:
+                    return known
+        try:
+            found = _select(
+                snapshot,
+                """
+                    user_id is not distinct from $user_id
+                    and ($domain is null or domain = $domain)
+                    and is_actionable
+                """,
+                {"user_id": user_id, "domain": domain, "limit": 10_000},
+                as_of,
+            )
+        except duckdb.CatalogException:
+            found = []
+        if as_of is None:
+            with self._mutex:
+                self._kept[key] = found
+        return found
+
+    def error_key(self, snapshot: Snapshot, call: Call) -> str | None:
+        """Return what the error of a call says, by the macro that patterns of errors are made with."""
+        if not call.is_error:
+            return None
+        key = render(
+            self._project, "error_key", "true", "cast($error as varchar)", "cast($observation as varchar)"
+        )
+        row = (
+            snapshot.cursor()
+            .execute(f"select {key}", {"error": call.error, "observation": call.observation})
+            .fetchone()
+        )
+        return None if row is None else str(row[0])
+
+
+def _select(
+    snapshot: Snapshot, condition: str, values: dict[str, Any], as_of: datetime | None = None
+) -> list[Pattern]:
+    source = "main.patterns"
+    if as_of is not None:
+        source = "main.patterns_as_of($as_of)"
+        values["as_of"] = as_of.astimezone(UTC).replace(tzinfo=None)
+    cursor = snapshot.cursor()
+    cursor.execute(
+        f"""
+        select {_COLUMNS} from {source}
+        where {condition}
+        order by is_actionable desc, confidence_low desc, support desc, pattern_id
+        limit $limit
+        """,
+        values,
+    )
+    names = [column[0] for column in cursor.description or ()]
+    return [_to_pattern(dict(zip(names, row, strict=True))) for row in cursor.fetchall()]
+
+
+def _to_pattern(row: dict[str, Any]) -> Pattern:
+    for name in _TIMES:
+        row[name] = row[name].replace(tzinfo=UTC)
+    return Pattern(**row)
