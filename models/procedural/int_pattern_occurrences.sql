@@ -446,7 +446,7 @@ select
 
     -- change
     {% if is_incremental() -%}
-    case when named.pattern = ['domain'] then left_behind.left_patterns end
+    left_behind.left_patterns
     {%- else -%}
     cast(null as struct(pattern_id uuid, period bigint)[])
     {%- endif %} as left_patterns,
@@ -455,7 +455,8 @@ select
 from occurrences
 inner join named on occurrences.pattern_number = named.pattern_number
 {% if is_incremental() -%}
-left join left_behind on occurrences.episode_key = left_behind.episode_key
+left join left_behind
+    on occurrences.episode_key = left_behind.episode_key and named.kind = 'comparison' and named.pattern = ['domain']
 {%- endif %}
 
 union all by name
