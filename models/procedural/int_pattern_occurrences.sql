@@ -456,7 +456,9 @@ from occurrences
 inner join named on occurrences.pattern_number = named.pattern_number
 {% if is_incremental() -%}
 left join left_behind
-    on occurrences.episode_key = left_behind.episode_key and named.kind = 'comparison' and named.pattern = ['domain']
+    on
+        case when named.kind = 'comparison' and named.pattern = ['domain'] then occurrences.episode_key end
+        = left_behind.episode_key
 {%- endif %}
 
 union all by name
