@@ -30,6 +30,49 @@ changed as (
 
 ),
 
+{% if is_incremental() %}
+    mined_before as (
+
+        select * from {{ this }}
+        where episode_key in (select changed.episode_key from changed)
+
+    ),
+
+    -- What an episode that is mined again, or forgotten, had before is counted anew.
+    left_behind as (
+
+        select
+            shown.episode_key,
+            list(
+                struct_pack(pattern_id := shown.pattern_id, period := shown.period)
+                order by shown.pattern_id, shown.period
+            ) as left_patterns
+        from (
+            select
+                episode_key,
+                pattern_id,
+                period
+            from mined_before
+            where kind <> 'forgotten'
+
+            union
+
+            select
+                episode_key,
+                was.pattern_id as pattern_id,
+                was.period as period
+            from (
+                select
+                    episode_key,
+                    unnest(left_patterns) as was
+                from mined_before
+            ) as earlier
+        ) as shown
+        group by shown.episode_key
+
+    ),
+{% endif %}
+
 -- Of an episode of more calls the first ones are mined.
 ended as (
 
@@ -386,40 +429,6 @@ occurrences as materialized (
 
 )
 
-{%- if is_incremental() %},
-
--- What an episode that is mined again, or forgotten, had before is counted anew.
-left_behind as (
-
-    select
-        before.episode_key,
-        list(
-            struct_pack(pattern_id := before.pattern_id, period := before.period)
-            order by before.pattern_id, before.period
-        ) as left_patterns
-    from (
-        select
-            episode_key,
-            pattern_id,
-            period
-        from {{ this }}
-        where
-            kind <> 'forgotten'
-            and episode_key in (select changed.episode_key from changed)
-
-        union
-
-        select
-            episode_key,
-            unnest(left_patterns, recursive := true)
-        from {{ this }}
-        where episode_key in (select changed.episode_key from changed)
-    ) as before
-    group by before.episode_key
-
-)
-{%- endif %}
-
 select
     -- ids
     occurrences.episode_key,
@@ -445,21 +454,21 @@ select
     occurrences.completed_at,
 
     -- change
-    {% if is_incremental() -%}
-    left_behind.left_patterns
-    {%- else -%}
-    cast(null as struct(pattern_id uuid, period bigint)[])
-    {%- endif %} as left_patterns,
+    {% if is_incremental() %}
+        left_behind.left_patterns,
+    {% else %}
+        cast(null as struct(pattern_id uuid, period bigint)[]) as left_patterns,
+    {% endif %}
     occurrences.changed_batch_seq
 
 from occurrences
 inner join named on occurrences.pattern_number = named.pattern_number
-{% if is_incremental() -%}
-left join left_behind
-    on
-        case when named.kind = 'comparison' and named.pattern = ['domain'] then occurrences.episode_key end
-        = left_behind.episode_key
-{%- endif %}
+{% if is_incremental() %}
+    left join left_behind
+        on
+            case when named.kind = 'comparison' and named.pattern = ['domain'] then occurrences.episode_key end
+            = left_behind.episode_key
+{% endif %}
 
 union all by name
 
@@ -474,13 +483,13 @@ select
     {{ confidence_period('changed.completed_at') }} as period,
     false as is_success,
     false as is_cut,
-    {% if is_incremental() -%}
-    left_behind.left_patterns,
-    {% endif -%}
+    {% if is_incremental() %}
+        left_behind.left_patterns,
+    {% endif %}
     changed.changed_batch_seq
 
 from changed
-{% if is_incremental() -%}
-left join left_behind on changed.episode_key = left_behind.episode_key
-{% endif -%}
+{% if is_incremental() %}
+    left join left_behind on changed.episode_key = left_behind.episode_key
+{% endif %}
 where changed.forgotten_at is not null
