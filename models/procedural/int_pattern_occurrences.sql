@@ -160,7 +160,7 @@ sequences as materialized (
 
 ),
 
--- Each pattern gets a number here, is named once, and meets its name last: names are long and most rows short.
+-- Each pattern gets a number here, is named once, and meets its name last: names are long.
 sequence_numbers as materialized (
 
     select
@@ -208,12 +208,15 @@ choices as (
         scope,
         history,
         'decision' as kind,
-        [coalesce(before, '^'), case when was_error then 'failed' when before is null then 'began' else 'worked' end, tool]
-            as pattern
+        [
+            coalesce(last_tool, '^'),
+            case when was_error then 'failed' when last_tool is null then 'began' else 'worked' end,
+            tool,
+        ] as pattern
     from (
         select
             *,
-            lag(tool) over of_history as before,
+            lag(tool) over of_history as last_tool,
             lag(is_error) over of_history as was_error
         from calls
         window of_history as (partition by history order by place)
@@ -225,8 +228,11 @@ choices as (
         scope,
         history,
         'decision' as kind,
-        [coalesce(tools[-1], '^'), case when tool_errors[-1] then 'failed' when tools = [] then 'began' else 'worked' end, '$']
-            as pattern
+        [
+            coalesce(tools[-1], '^'),
+            case when tool_errors[-1] then 'failed' when tools = [] then 'began' else 'worked' end,
+            '$',
+        ] as pattern
     from histories
     where not is_cut
 
@@ -466,7 +472,8 @@ inner join named on occurrences.pattern_number = named.pattern_number
 {% if is_incremental() %}
     left join left_behind
         on
-            case when named.kind = 'comparison' and named.pattern = ['domain'] then occurrences.episode_key end
+            case when named.kind = 'comparison' and named.pattern = ['domain']
+                then occurrences.episode_key end
             = left_behind.episode_key
 {% endif %}
 
