@@ -30,6 +30,49 @@ changed as (
 
 ),
 
+{% if is_incremental() %}
+    mined_before as (
+
+        select * from {{ this }}
+        where episode_key in (select changed.episode_key from changed)
+
+    ),
+
+    -- What an episode that is mined again, or forgotten, had before is counted anew.
+    left_behind as (
+
+        select
+            shown.episode_key,
+            list(
+                struct_pack(pattern_id := shown.pattern_id, period := shown.period)
+                order by shown.pattern_id, shown.period
+            ) as left_patterns
+        from (
+            select
+                episode_key,
+                pattern_id,
+                period
+            from mined_before
+            where kind <> 'forgotten'
+
+            union
+
+            select
+                episode_key,
+                was.pattern_id as pattern_id,
+                was.period as period
+            from (
+                select
+                    episode_key,
+                    unnest(left_patterns) as was
+                from mined_before
+            ) as earlier
+        ) as shown
+        group by shown.episode_key
+
+    ),
+{% endif %}
+
 -- Of an episode of more calls the first ones are mined.
 ended as (
 
@@ -117,7 +160,7 @@ sequences as materialized (
 
 ),
 
--- Each pattern gets a number here, is named once, and meets its name last: names are long and most rows short.
+-- Each pattern gets a number here, is named once, and meets its name last: names are long.
 sequence_numbers as materialized (
 
     select
@@ -165,12 +208,15 @@ choices as (
         scope,
         history,
         'decision' as kind,
-        [coalesce(before, '^'), case when was_error then 'failed' when before is null then 'began' else 'worked' end, tool]
-            as pattern
+        [
+            coalesce(last_tool, '^'),
+            case when was_error then 'failed' when last_tool is null then 'began' else 'worked' end,
+            tool,
+        ] as pattern
     from (
         select
             *,
-            lag(tool) over of_history as before,
+            lag(tool) over of_history as last_tool,
             lag(is_error) over of_history as was_error
         from calls
         window of_history as (partition by history order by place)
@@ -182,8 +228,11 @@ choices as (
         scope,
         history,
         'decision' as kind,
-        [coalesce(tools[-1], '^'), case when tool_errors[-1] then 'failed' when tools = [] then 'began' else 'worked' end, '$']
-            as pattern
+        [
+            coalesce(tools[-1], '^'),
+            case when tool_errors[-1] then 'failed' when tools = [] then 'began' else 'worked' end,
+            '$',
+        ] as pattern
     from histories
     where not is_cut
 
@@ -386,40 +435,6 @@ occurrences as materialized (
 
 )
 
-{%- if is_incremental() %},
-
--- What an episode that is mined again, or forgotten, had before is counted anew.
-left_behind as (
-
-    select
-        before.episode_key,
-        list(
-            struct_pack(pattern_id := before.pattern_id, period := before.period)
-            order by before.pattern_id, before.period
-        ) as left_patterns
-    from (
-        select
-            episode_key,
-            pattern_id,
-            period
-        from {{ this }}
-        where
-            kind <> 'forgotten'
-            and episode_key in (select changed.episode_key from changed)
-
-        union
-
-        select
-            episode_key,
-            unnest(left_patterns, recursive := true)
-        from {{ this }}
-        where episode_key in (select changed.episode_key from changed)
-    ) as before
-    group by before.episode_key
-
-)
-{%- endif %}
-
 select
     -- ids
     occurrences.episode_key,
@@ -445,18 +460,22 @@ select
     occurrences.completed_at,
 
     -- change
-    {% if is_incremental() -%}
-    case when named.pattern = ['domain'] then left_behind.left_patterns end
-    {%- else -%}
-    cast(null as struct(pattern_id uuid, period bigint)[])
-    {%- endif %} as left_patterns,
+    {% if is_incremental() %}
+        left_behind.left_patterns,
+    {% else %}
+        cast(null as struct(pattern_id uuid, period bigint)[]) as left_patterns,
+    {% endif %}
     occurrences.changed_batch_seq
 
 from occurrences
 inner join named on occurrences.pattern_number = named.pattern_number
-{% if is_incremental() -%}
-left join left_behind on occurrences.episode_key = left_behind.episode_key
-{%- endif %}
+{% if is_incremental() %}
+    left join left_behind
+        on
+            case when named.kind = 'comparison' and named.pattern = ['domain']
+                then occurrences.episode_key end
+            = left_behind.episode_key
+{% endif %}
 
 union all by name
 
@@ -471,13 +490,13 @@ select
     {{ confidence_period('changed.completed_at') }} as period,
     false as is_success,
     false as is_cut,
-    {% if is_incremental() -%}
-    left_behind.left_patterns,
-    {% endif -%}
+    {% if is_incremental() %}
+        left_behind.left_patterns,
+    {% endif %}
     changed.changed_batch_seq
 
 from changed
-{% if is_incremental() -%}
-left join left_behind on changed.episode_key = left_behind.episode_key
-{% endif -%}
+{% if is_incremental() %}
+    left join left_behind on changed.episode_key = left_behind.episode_key
+{% endif %}
 where changed.forgotten_at is not null

@@ -29,8 +29,8 @@
     )
 }}
 
-{#- Counts are added to, which is exact whatever the order of arrival. Only what an episode that was mined again has,
-    or had, is counted anew. -#}
+{#- Counts are added to, which is exact whatever the order of arrival. Only what an episode that was mined
+    again has, or had, is counted anew. -#}
 
 with
 
