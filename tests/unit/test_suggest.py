@@ -358,7 +358,7 @@ CALLS = st.lists(st.sampled_from("abc"), max_size=12)
 
 
 def experience(histories: Sequence[Sequence[str]]) -> Experience:
-    rows = [
+    rows: list[Any] = [
         (
             Episode(
                 UUID(int=number), str(number), None, None, "", None, "", "success", True, None,
