@@ -65,6 +65,31 @@
 {% endmacro %}
 
 
+{#- A JSON object as text, null where there is none. -#}
+{% macro json_object(column, key) %}
+    {{- return(adapter.dispatch('json_object', 'mnemoduck')(column, key)) -}}
+{% endmacro %}
+
+{% macro duckdb__json_object(column, key) -%}
+    case
+        when json_type({{ column }}, '$.{{ key }}') = 'OBJECT' then {{ json_value(column, key) }}
+    end
+{%- endmacro %}
+
+
+{#- A JSON value as a finite double, null where there is none. -#}
+{% macro json_number(column, key) %}
+    {{- return(adapter.dispatch('json_number', 'mnemoduck')(column, key)) -}}
+{% endmacro %}
+
+{% macro duckdb__json_number(column, key) -%}
+    case
+        when isfinite(try_cast({{ json_text(column, key) }} as double))
+            then try_cast({{ json_text(column, key) }} as double)
+    end
+{%- endmacro %}
+
+
 {#- A JSON list of texts as a list, empty where the key is missing. -#}
 {% macro json_text_list(column, key) %}
     {{- return(adapter.dispatch('json_text_list', 'mnemoduck')(column, key)) -}}

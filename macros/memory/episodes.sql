@@ -22,3 +22,18 @@
             )), 80)
     end
 {%- endmacro %}
+
+
+{#- Condition: an order forgets the scope that an episode is in. It forgets what had been heard of by then: an episode
+    with all of its steps, later ones too. Null parts of the scope mean any. What it forgets counts as having happened
+    when the episode began; of one whose start has not arrived, when it ended. -#}
+{% macro is_in_forgotten_scope(forgets, episodes) -%}
+    {{ forgets }}.recorded_at >= {{ episodes }}.recorded_at
+    and ({{ forgets }}.user_id is null or {{ forgets }}.user_id = {{ episodes }}.user_id)
+    and ({{ forgets }}.agent_id is null or {{ forgets }}.agent_id = {{ episodes }}.agent_id)
+    and ({{ forgets }}.session_id is null or {{ forgets }}.session_id = {{ episodes }}.session_id)
+    and (
+        {{ forgets }}.occurred_before is null
+        or {{ forgets }}.occurred_before > coalesce({{ episodes }}.started_at, {{ episodes }}.completed_at)
+    )
+{%- endmacro %}

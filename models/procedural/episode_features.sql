@@ -22,6 +22,14 @@ steps as (
 
 ),
 
+-- Orders to forget a whole scope; those that name memories do not concern episodes.
+forgets as (
+
+    select * from {{ ref('stg_forgets') }}
+    where is_whole_scope
+
+),
+
 {% if is_incremental() %}
     watermark as (
 
@@ -36,6 +44,11 @@ steps as (
         union
         select episode_key from steps
         where batch_seq > (select watermark.batch_seq from watermark)
+        union
+        select episodes.episode_key
+        from forgets
+        inner join episodes on {{ is_in_forgotten_scope('forgets', 'episodes') }}
+        where forgets.batch_seq > (select watermark.batch_seq from watermark)
 
     ),
 {% endif %}
@@ -96,6 +109,23 @@ of_steps as (
 
 ),
 
+-- The earliest order counts.
+forgotten as (
+
+    select
+        episodes.episode_key,
+        min(forgets.recorded_at) as forgotten_at,
+        max(forgets.batch_seq) as batch_seq
+
+    from forgets
+    inner join episodes on {{ is_in_forgotten_scope('forgets', 'episodes') }}
+    {% if is_incremental() %}
+        where episodes.episode_key in (select changed.episode_key from changed)
+    {% endif %}
+    group by episodes.episode_key
+
+),
+
 put_together as (
 
     select
@@ -136,13 +166,15 @@ put_together as (
         -- timestamps
         episodes.started_at,
         episodes.completed_at,
+        forgotten.forgotten_at,
 
         -- change
-        greatest(episodes.changed_batch_seq, of_steps.batch_seq) as changed_batch_seq
+        greatest(episodes.changed_batch_seq, of_steps.batch_seq, forgotten.batch_seq) as changed_batch_seq
 
     from episodes
     left join of_steps on episodes.episode_key = of_steps.episode_key
     left join of_calls on episodes.episode_key = of_calls.episode_key
+    left join forgotten on episodes.episode_key = forgotten.episode_key
     {% if is_incremental() %}
         where episodes.episode_key in (select changed.episode_key from changed)
     {% endif %}
@@ -154,6 +186,7 @@ select
     {{ hash_key([
         'agent_id', 'session_id', 'domain', 'task_id', 'task', 'context', 'outcome', 'reward', 'step_count', 'tools',
         'tool_errors', 'error_keys', 'requestors', 'repeated_call_count', 'started_at', 'completed_at',
+        'forgotten_at',
     ]) }} as row_hash
 
 from put_together

@@ -2,95 +2,193 @@
 
 with
 
+-- Earlier versions took any payload: what does not say what it must is no start and no end.
 episode_events as (
 
     select
-        *,
+        {{ episode_key('user_id', json_text('payload', 'episode_id')) }} as episode_key,
+        event_type,
+        event_id,
+        batch_seq,
+        segment,
+        line,
+        user_id,
+        agent_id,
+        session_id,
         {{ json_text('payload', 'episode_id') }} as episode_id,
-        {{ episode_key('user_id', json_text('payload', 'episode_id')) }} as episode_key
+        {{ json_text('payload', 'domain') }} as domain,
+        {{ json_text('payload', 'task_id') }} as task_id,
+        {{ json_text('payload', 'task') }} as task,
+        {{ json_object('payload', 'context') }} as context,
+        {{ json_text('payload', 'outcome') }} as outcome,
+        {{ json_number('payload', 'reward') }} as reward,
+        occurred_at,
+        recorded_at
 
     from {{ ref('stg_events') }}
     where
-        event_type in ('episode_started', 'episode_completed')
-        and {{ json_text('payload', 'episode_id') }} is not null
+        {{ json_text('payload', 'episode_id') }} is not null
+        and (
+            (event_type = 'episode_started' and {{ json_text('payload', 'task') }} is not null)
+            or (
+                event_type = 'episode_completed'
+                and {{ json_text('payload', 'outcome') }} in ('success', 'failure', 'abandoned')
+            )
+        )
         {% if is_incremental() %}
             and batch_seq > (select coalesce(max(loaded.changed_batch_seq), 0) from {{ this }} as loaded)
         {% endif %}
 
 ),
 
--- An episode starts once and ends once: the first that arrived counts.
+{% if is_incremental() %}
+    known as (
+
+        select * from {{ this }}
+        where episode_key in (select episode_events.episode_key from episode_events)
+
+    ),
+{% endif %}
+
 starts as (
 
-    select * from episode_events
+    select
+        episode_key,
+        event_id,
+        batch_seq,
+        user_id,
+        agent_id,
+        session_id,
+        episode_id,
+        domain,
+        task_id,
+        task,
+        context,
+        occurred_at,
+        recorded_at,
+        segment,
+        line
+
+    from episode_events
     where event_type = 'episode_started'
-    qualify row_number() over (partition by episode_key order by batch_seq, segment, line) = 1
+
+    {% if is_incremental() %}
+        union all
+
+        select
+            episode_key,
+            start_event_id,
+            changed_batch_seq,
+            user_id,
+            agent_id,
+            session_id,
+            episode_id,
+            domain,
+            task_id,
+            task,
+            context,
+            started_at,
+            recorded_at,
+            '' as segment,
+            0 as line
+
+        from known
+        where start_event_id is not null
+    {% endif %}
 
 ),
 
 ends as (
 
-    select * from episode_events
+    select
+        episode_key,
+        event_id,
+        batch_seq,
+        user_id,
+        agent_id,
+        session_id,
+        episode_id,
+        outcome,
+        reward,
+        occurred_at,
+        recorded_at,
+        segment,
+        line
+
+    from episode_events
     where event_type = 'episode_completed'
-    qualify row_number() over (partition by episode_key order by batch_seq, segment, line) = 1
-
-),
-
-touched as (
-
-    select episode_key from starts
-    union
-    select episode_key from ends
-
-),
-
-known as (
 
     {% if is_incremental() %}
-        select * from {{ this }}
-        where episode_key in (select touched.episode_key from touched)
-    {%- else -%}
+        union all
+
         select
-            cast(null as uuid) as episode_key,
-            {% for name in ['user_id', 'agent_id', 'session_id', 'episode_id', 'domain', 'task_id', 'task', 'context',
-                'outcome'] %}cast(null as varchar) as {{ name }}, {% endfor %}
-            cast(null as double) as reward,
-            {% for name in ['started_at', 'completed_at'] %}cast(null as timestamp) as {{ name }}, {% endfor %}
-            cast(null as bigint) as changed_batch_seq
-        where false
-    {%- endif %}
+            episode_key,
+            end_event_id,
+            changed_batch_seq,
+            user_id,
+            agent_id,
+            session_id,
+            episode_id,
+            outcome,
+            reward,
+            completed_at,
+            recorded_at,
+            '' as segment,
+            0 as line
+
+        from known
+        where end_event_id is not null
+    {% endif %}
 
 ),
+
+-- An episode starts once and ends once: the earliest counts, whichever arrived first.
+{% for name in ['starts', 'ends'] %}
+    first_{{ name }} as (
+
+        select
+            *,
+            min(recorded_at) over (partition by episode_key) as first_recorded_at
+
+        from {{ name }}
+        qualify
+            row_number() over (partition by episode_key order by occurred_at, event_id, batch_seq, segment, line) = 1
+
+    ),
+{% endfor %}
 
 merged as (
 
     select
-        touched.episode_key,
-        coalesce(known.user_id, starts.user_id, ends.user_id) as user_id,
-        coalesce(known.agent_id, starts.agent_id, ends.agent_id) as agent_id,
-        coalesce(known.session_id, starts.session_id, ends.session_id) as session_id,
-        coalesce(known.episode_id, starts.episode_id, ends.episode_id) as episode_id,
+        -- ids; the scope is the start's, where it has arrived
+        coalesce(starts.episode_key, ends.episode_key) as episode_key,
+        case when starts.episode_key is null then ends.user_id else starts.user_id end as user_id,
+        case when starts.episode_key is null then ends.agent_id else starts.agent_id end as agent_id,
+        case when starts.episode_key is null then ends.session_id else starts.session_id end as session_id,
+        coalesce(starts.episode_id, ends.episode_id) as episode_id,
+        starts.event_id as start_event_id,
+        ends.event_id as end_event_id,
 
-        coalesce(known.domain, {{ json_text('starts.payload', 'domain') }}) as domain,
-        coalesce(known.task_id, {{ json_text('starts.payload', 'task_id') }}) as task_id,
-        coalesce(known.task, {{ json_text('starts.payload', 'task') }}) as task,
-        coalesce(known.context, {{ json_value('starts.payload', 'context') }}) as context,
-        coalesce(known.outcome, {{ json_text('ends.payload', 'outcome') }}) as outcome,
+        -- strings
+        starts.domain,
+        starts.task_id,
+        starts.task,
+        starts.context,
+        ends.outcome,
 
-        case
-            when known.completed_at is not null then known.reward
-            else cast({{ json_text('ends.payload', 'reward') }} as double)
-        end as reward,
+        -- numbers
+        ends.reward,
 
-        coalesce(known.started_at, starts.occurred_at) as started_at,
-        coalesce(known.completed_at, ends.occurred_at) as completed_at,
+        -- timestamps
+        starts.occurred_at as started_at,
+        ends.occurred_at as completed_at,
+        least(starts.first_recorded_at, ends.first_recorded_at) as recorded_at,
 
-        greatest(known.changed_batch_seq, starts.batch_seq, ends.batch_seq) as changed_batch_seq
+        -- change
+        greatest(starts.batch_seq, ends.batch_seq) as changed_batch_seq
 
-    from touched
-    left join known on touched.episode_key = known.episode_key
-    left join starts on touched.episode_key = starts.episode_key
-    left join ends on touched.episode_key = ends.episode_key
+    from first_starts as starts
+    full join first_ends as ends on starts.episode_key = ends.episode_key
 
 )
 

@@ -7,12 +7,20 @@
 
 with
 
+-- Earlier versions took any payload: what does not say what it is about, and whether that helped, is no feedback.
 feedback_events as (
 
-    select * from {{ ref('stg_events') }}
+    select
+        *,
+        try_cast({{ json_text('payload', 'pattern_id') }} as uuid) as pattern_id,
+        try_cast({{ json_text('payload', 'memory_id') }} as uuid) as memory_id
+
+    from {{ ref('stg_events') }}
     where
         event_type = 'feedback'
         and {{ json_text('payload', 'outcome') }} in ('success', 'failure')
+        and (try_cast({{ json_text('payload', 'pattern_id') }} as uuid) is null)
+        != (try_cast({{ json_text('payload', 'memory_id') }} as uuid) is null)
         {% if is_incremental() %}
             and batch_seq > (select coalesce(max(loaded.batch_seq), 0) from {{ this }} as loaded)
         {% endif %}
@@ -41,8 +49,8 @@ select
     user_id,
     agent_id,
     session_id,
-    try_cast({{ json_text('payload', 'pattern_id') }} as uuid) as pattern_id,
-    try_cast({{ json_text('payload', 'memory_id') }} as uuid) as memory_id,
+    pattern_id,
+    memory_id,
 
     -- strings
     {{ json_text('payload', 'note') }} as note,

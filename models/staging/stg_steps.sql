@@ -7,12 +7,19 @@
 
 with
 
+-- Earlier versions took any payload: what does not say what was done, and when in which episode, is no step.
 step_events as (
 
     select * from {{ ref('stg_events') }}
     where
         event_type = 'step'
         and {{ json_text('payload', 'episode_id') }} is not null
+        and try_cast({{ json_text('payload', 'step') }} as integer) >= 0
+        and case coalesce({{ json_text('payload', 'step_type') }}, 'tool')
+            when 'tool' then {{ json_text('payload', 'tool') }} is not null
+            when 'message' then {{ json_text('payload', 'text') }} is not null
+            else false
+        end
         {% if is_incremental() %}
             and batch_seq > (select coalesce(max(loaded.batch_seq), 0) from {{ this }} as loaded)
         {% endif %}
@@ -47,7 +54,7 @@ select
     -- strings
     coalesce({{ json_text('payload', 'step_type') }}, 'tool') as step_type,
     {{ json_text('payload', 'tool') }} as tool,
-    coalesce({{ json_value('payload', 'args') }}, '{}') as args,
+    coalesce({{ json_object('payload', 'args') }}, '{}') as args,
     {{ json_text('payload', 'observation') }} as observation,
     {{ json_text('payload', 'error') }} as error,
     {{ json_text('payload', 'requestor') }} as requestor,
@@ -55,11 +62,13 @@ select
     {{ json_text('payload', 'text') }} as text,
 
     -- numbers
-    cast({{ json_text('payload', 'step') }} as integer) as step,
-    cast({{ json_text('payload', 'latency_ms') }} as double) as latency_ms,
+    try_cast({{ json_text('payload', 'step') }} as integer) as step,
+    {{ json_number('payload', 'latency_ms') }} as latency_ms,
 
     -- booleans
-    coalesce(cast({{ json_text('payload', 'is_error') }} as boolean), false) as is_error,
+    coalesce(
+        try_cast({{ json_text('payload', 'is_error') }} as boolean), {{ json_text('payload', 'error') }} is not null
+    ) as is_error,
 
     -- timestamps
     occurred_at,
