@@ -40,6 +40,17 @@
 {%- endmacro %}
 
 
+{#- The first texts of a list as one, and how many there are besides. -#}
+{% macro first_ones(texts, most, separator) -%}
+    {{ return(adapter.dispatch('first_ones', 'mnemoduck')(texts, most, separator)) }}
+{%- endmacro %}
+
+{% macro duckdb__first_ones(texts, most, separator) -%}
+    array_to_string({{ texts }}[:{{ most }}], '{{ separator }}')
+    || case when len({{ texts }}) > {{ most }} then '{{ separator }}' || len({{ texts }}) - {{ most }} || ' more' else '' end
+{%- endmacro %}
+
+
 {#- What came after a call that failed, in words: `tool` is the one that failed, `next_tool` what was called next (null:
     nothing), `is_next_error` whether that failed as well. -#}
 {% macro what_followed(tool, next_tool, is_next_error) -%}
@@ -49,4 +60,10 @@
         when {{ next_tool }} = {{ tool }} then 'tried again, which worked'
         else 'then ' || left({{ next_tool }}, 60) || case when {{ is_next_error }} then ', which failed too' else '' end
     end
+{%- endmacro %}
+
+
+{#- How much two sets have in common (Jaccard 1901): `shared` of their members are in both. Of empty sets it is 0. -#}
+{% macro jaccard(shared, size, other_size) -%}
+    coalesce({{ shared }} / nullif(cast({{ size }} + {{ other_size }} - {{ shared }} as double), 0), 0)
 {%- endmacro %}

@@ -38,7 +38,7 @@ newest as (
 
 ),
 
--- Attempts at the same task are told by their starts: of an episode whose start has not arrived nothing is known.
+-- The task is told by the start: while that has not arrived, it is an attempt at no task that is known.
 episodes as (
 
     select
@@ -64,6 +64,8 @@ episodes as (
             episode_key,
             user_id,
             domain,
+            known_task_key,
+            completed_at,
             forgotten_at
 
         from episodes
@@ -71,18 +73,23 @@ episodes as (
 
     ),
 
-    -- An end that arrives before its start is of no domain until then: there it leaves a gap.
+    -- Where an episode was compared with before, it leaves a gap: an end that arrives before its start is of no
+    -- domain until then, and an earlier end is found later.
     moved as (
 
         select
             known.episode_key,
             known.user_id,
             known.domain,
+            known.task_key,
             known.completed_at
 
         from {{ this }} as known
         inner join changed on known.episode_key = changed.episode_key
-        where known.domain <> changed.domain
+        where
+            known.domain <> changed.domain
+            or known.task_key is distinct from changed.known_task_key
+            or known.completed_at <> changed.completed_at
 
     ),
 
@@ -129,7 +136,7 @@ moments as (
             episode_key,
             user_id,
             domain,
-            null as known_task_key,
+            task_key as known_task_key,
             false as is_example,
             false as is_reflected_on,
             true as is_touched,
@@ -327,7 +334,7 @@ shared as (
 ),
 
 -- The mean of the Jaccard similarities of their tools and of the words of their tasks.
-similar as (
+most_alike as (
 
     select
         shared.episode_key,
@@ -363,7 +370,7 @@ compared as (
         compared_key,
         rank
 
-    from similar
+    from most_alike
 
 ),
 
@@ -420,7 +427,12 @@ differences as (
         coalesce(used.tool, own_tools.tool) as tool,
         own_tools.tool is null as is_missing,
         coalesce(used.episode_count, 0) as episode_count,
-        len(of_compared.compared_episodes) as compared_count
+        left(coalesce(used.tool, own_tools.tool), 60)
+        || case
+            when len(of_compared.compared_episodes) > 1
+                then ' (' || coalesce(used.episode_count, 0) || ' of ' || len(of_compared.compared_episodes) || ')'
+            else ''
+        end as tool_text
 
     from used
     full outer join own_tools on used.episode_key = own_tools.episode_key and used.tool = own_tools.tool
@@ -439,10 +451,8 @@ of_differences as (
         episode_key,
         list(tool order by episode_count desc, tool asc) filter (where is_missing) as missing_tools,
         list(tool order by episode_count asc, tool asc) filter (where not is_missing) as extra_tools,
-        list(left(tool, 60) || ' (' || episode_count || ')' order by episode_count desc, tool asc)
-            filter (where is_missing) as missing_texts,
-        list(left(tool, 60) || ' (' || episode_count || ')' order by episode_count asc, tool asc)
-            filter (where not is_missing) as extra_texts
+        list(tool_text order by episode_count desc, tool asc) filter (where is_missing) as missing_texts,
+        list(tool_text order by episode_count asc, tool asc) filter (where not is_missing) as extra_texts
 
     from differences
     group by episode_key
@@ -506,6 +516,7 @@ worded as (
         in_play.user_id,
         in_play.agent_id,
         in_play.episode_id,
+        in_play.known_task_key as task_key,
         in_play.domain,
         in_play.outcome,
         in_play.completed_at,
@@ -529,32 +540,23 @@ worded as (
         case when in_play.tool_count > 0 then 'Tried: ' || {{ runs_as_text('in_play.tools', 'in_play.run_starts') }} end
             as tried_line,
 
-        'Failed: ' || array_to_string(of_failures.said[:4], '; ')
-        || case when len(of_failures.said) > 4 then '; and ' || len(of_failures.said) - 4 || ' more' else '' end || '.'
-            as failed_line,
+        'Failed: ' || {{ first_ones('of_failures.said', 4, '; ') }} || '.' as failed_line,
 
         case
             when of_compared.compared_episodes is null then 'No earlier success in this domain to compare with.'
             else
-                'Compared with '
-                || case
-                    when len(of_compared.compared_episodes) = 1 then 'the one earlier success'
-                    else len(of_compared.compared_episodes) || ' earlier successes'
-                end
-                || case when in_play.earlier_attempts > 0 then ' at the same task' else ' at similar tasks' end
-                || case
-                    when of_differences.episode_key is null then ': they called the same tools.'
-                    else
-                        coalesce(
-                            ': not called here: ' || array_to_string(of_differences.missing_texts[:5], ', '), ''
-                        )
-                        || coalesce(
-                            case when of_differences.missing_texts is null then ': ' else '; ' end
-                            || 'called here only: ' || array_to_string(of_differences.extra_texts[:5], ', '),
-                            ''
-                        )
-                        || ' (how many of them called it).'
-                end
+                concat_ws(
+                    ' ',
+                    'Compared with '
+                    || case
+                        when len(of_compared.compared_episodes) = 1 then 'the one earlier success'
+                        else len(of_compared.compared_episodes) || ' earlier successes'
+                    end
+                    || case when in_play.earlier_attempts > 0 then ' at this task.' else ' at similar tasks.' end,
+                    'Called there and not here: ' || {{ first_ones('of_differences.missing_texts', 5, ', ') }} || '.',
+                    'Called here and hardly there: ' || {{ first_ones('of_differences.extra_texts', 5, ', ') }} || '.',
+                    case when of_differences.episode_key is null then 'The same tools were called there.' end
+                )
         end as compared_line
 
     from in_play
@@ -594,6 +596,7 @@ final as (
         user_id,
         agent_id,
         episode_id,
+        task_key,
 
         -- strings
         domain,
@@ -612,7 +615,7 @@ final as (
         -- change
         (select newest.batch_seq from newest) as changed_batch_seq,
         {{ hash_key([
-            'agent_id', 'domain', 'outcome', 'whole_text', 'compared_episodes', 'missing_tools', 'extra_tools',
+            'agent_id', 'task_key', 'domain', 'outcome', 'whole_text', 'compared_episodes', 'missing_tools', 'extra_tools',
             'completed_at',
         ]) }} as row_hash
 

@@ -54,6 +54,7 @@ TABLES = (
     "staging.stg_episodes",
     "staging.stg_feedback",
     "staging.episode_features",
+    "main.episode_reflections",
 )
 PARSED = "partial_parse.msgpack"
 PARSED_VARIABLE = "DBT_PARTIAL_PARSE_FILE_PATH"
