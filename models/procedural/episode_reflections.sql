@@ -571,8 +571,8 @@ shortened as (
 
     select
         * exclude (tried_line, failed_line),
-        {{ cut_text('tried_line', characters // 3) }} as tried_line,
-        {{ cut_text('failed_line', characters // 3) }} as failed_line
+        {{ cut_text('tried_line', characters // 4) }} as tried_line,
+        {{ cut_text('failed_line', characters // 4) }} as failed_line
 
     from worded
 
