@@ -84,6 +84,8 @@
         ('reflection_window', 1, none, 1000, none, 'of episodes from 1 to 1000'),
         ('reflection_compared_episodes', 1, none, 100, none, 'of episodes from 1 to 100'),
         ('reflection_max_characters', 200, none, 10000, none, 'of characters from 200 to 10000'),
+        ('episode_buffer_steps', 1, none, 10000, none, 'of steps from 1 to 10000'),
+        ('episode_buffer_ms', 1, none, 60000, none, 'of milliseconds from 1 to 60000'),
         ('partition_months_ahead', 0, none, 120, none, 'of months from 0 to 120'),
         ('partition_tail_rows', 0, none, none, none, 'of rows, at least 0'),
         ('partition_hot_hours', 0, none, none, none, 'of hours, at least 0'),

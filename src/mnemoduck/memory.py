@@ -25,6 +25,7 @@ import duckdb
 
 from mnemoduck.asking import Asker
 from mnemoduck.associations import Association, AssociationPath, association_paths, spread_activation
+from mnemoduck.episodes.writing import EpisodeWriter, Outcome, Whose, message_step, tool_step
 from mnemoduck.errors import QueryError, UsageError
 from mnemoduck.events import Event, new_event
 from mnemoduck.facts import FactReader, FactRecord
@@ -92,6 +93,7 @@ class Memory:
         self._records_recalls = record_recalls
         self._news = News(self._home)
         self._writer = InboxWriter(self._home, news=self._news)
+        self._episodes = EpisodeWriter(self._writer)
         self._cache_size = (cache_bytes, cache_seconds)
         self._opened = self._open_readers()
         self._inherited: list[_Readers] = []
@@ -254,6 +256,185 @@ class Memory:
         )
         self._writer.append([event.to_line()], durable=durable, is_news=False)
         return event.event_id
+
+    def start_episode(
+        self,
+        task: str,
+        *,
+        domain: str | None = None,
+        task_id: str | None = None,
+        context: Mapping[str, Any] | None = None,
+        episode_id: str | None = None,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        session_id: str | None = None,
+        occurred_at: datetime | None = None,
+        durable: bool = False,
+    ) -> str:
+        """Begin an episode, one attempt at a task, and return its id; docs/episodes.md tells how to log one.
+
+        Args:
+            task: what is to be done, 1 byte to 1 MiB of UTF-8.
+            domain: the kind of tasks it belongs to; patterns are found within one.
+            task_id: episodes of the same one are attempts at the same task.
+            context: what may matter for success: anything that JSON can hold, by its name.
+            episode_id: unique among the episodes of the user; default a new one.
+            user_id, agent_id, session_id: whose it is. This process remembers it for the episode's steps.
+            occurred_at: when it began (naive means UTC); default now.
+            durable: also survive a loss of power (waits for fsync).
+
+        Raises:
+            InvalidEventError: a value breaks the rules; says which.
+            StorageError: the disk refused; nothing was begun.
+        """
+        return self._episodes.start(
+            task,
+            Whose(user_id, agent_id, session_id),
+            domain=domain,
+            task_id=task_id,
+            context=context,
+            episode_id=episode_id,
+            occurred_at=occurred_at,
+            durable=durable,
+        )
+
+    def log_step(
+        self,
+        episode_id: str,
+        tool: str,
+        args: Mapping[str, Any] | None = None,
+        observation: Any = None,
+        *,
+        error: str | bool | None = None,
+        latency_ms: float | None = None,
+        requestor: str | None = None,
+        step: int | None = None,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        session_id: str | None = None,
+        occurred_at: datetime | None = None,
+        durable: bool = False,
+    ) -> UUID:
+        """Log a call of a tool in an episode, and return the id of its event.
+
+        The step is kept in this process and written with others: when there are `episode_buffer_steps`,
+        after `episode_buffer_ms`, with `complete_episode` and with `close`. Until then `kill -9` loses it,
+        unless it is durable.
+
+        Args:
+            args: what the tool was called with, by name.
+            observation: what it gave back: a text, or what JSON can hold, which becomes text.
+            error: why it failed, or True if it did; None or False if it did not.
+            latency_ms: milliseconds that it took.
+            requestor: who called it; default the agent.
+            step: its number in the episode, from 0, by which steps are ordered, equal ones by their time.
+                Default: one more than the highest of the episode in this process, and 0 for the first.
+            user_id, agent_id, session_id: whose episode it is; a process that did not start it has to say.
+            durable: return when this step, and all that this process logged before it, is on disk (fsync).
+
+        Raises:
+            InvalidEventError: a value breaks the rules; says which.
+            UsageError: no user is given, and this process has started such an episode for several users.
+            StorageError: the disk refused this step, or earlier ones that still wait; it was not taken.
+        """
+        return self._episodes.log(
+            episode_id,
+            tool_step(tool, args, observation, error, latency_ms, requestor),
+            Whose(user_id, agent_id, session_id),
+            step=step,
+            occurred_at=occurred_at,
+            durable=durable,
+        )
+
+    def log_message(
+        self,
+        episode_id: str,
+        role: str,
+        text: str,
+        *,
+        step: int | None = None,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        session_id: str | None = None,
+        occurred_at: datetime | None = None,
+        durable: bool = False,
+    ) -> UUID:
+        """Log what was said in an episode, as a step among the others; see `log_step`."""
+        return self._episodes.log(
+            episode_id,
+            message_step(role, text),
+            Whose(user_id, agent_id, session_id),
+            step=step,
+            occurred_at=occurred_at,
+            durable=durable,
+        )
+
+    def complete_episode(
+        self,
+        episode_id: str,
+        outcome: Outcome,
+        *,
+        reward: float | None = None,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        session_id: str | None = None,
+        occurred_at: datetime | None = None,
+        durable: bool = False,
+    ) -> UUID:
+        """Say how an episode ended, and return the id of the event. Its buffered steps are written before it.
+
+        Only `success` counts as a success. The first end of an episode counts; steps that are logged after it
+        still belong to the episode, and what was learned from it is made anew with the next run.
+
+        Args:
+            outcome: success, failure or abandoned.
+            reward: what it was worth, on a scale of your own; kept with the episode.
+            durable: return when it, and all that this process logged before it, is on disk (fsync).
+
+        Raises:
+            InvalidEventError, UsageError, StorageError: as `log_step` does.
+        """
+        return self._episodes.complete(
+            episode_id,
+            outcome,
+            Whose(user_id, agent_id, session_id),
+            reward=reward,
+            occurred_at=occurred_at,
+            durable=durable,
+        )
+
+    def feedback(
+        self,
+        outcome: Literal["success", "failure"],
+        *,
+        pattern_id: UUID | str | None = None,
+        memory_id: UUID | str | None = None,
+        note: str | None = None,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        session_id: str | None = None,
+        occurred_at: datetime | None = None,
+        durable: bool = False,
+    ) -> UUID:
+        """Say whether a pattern, or a memory, has helped, and return the id of the event.
+
+        With the next run it counts for the confidence of the pattern.
+
+        Raises:
+            InvalidEventError: it is about nothing, about both, or a value breaks the rules.
+            StorageError: the disk refused; nothing was recorded.
+        """
+        return self._episodes.give_feedback(
+            {
+                "outcome": outcome,
+                "pattern_id": None if pattern_id is None else str(pattern_id),
+                "memory_id": None if memory_id is None else str(memory_id),
+                "note": note,
+            },
+            Whose(user_id, agent_id, session_id),
+            occurred_at=occurred_at,
+            durable=durable,
+        )
 
     def recall(
         self,
@@ -541,9 +722,16 @@ class Memory:
         return self._readers.cache.statistics
 
     def close(self) -> None:
-        """Seal what this object has written and close what it has opened."""
-        self._writer.close()
-        self._readers.close()
+        """Write what is buffered, seal what this object has written and close what it has opened.
+
+        Raises:
+            StorageError: the disk refused steps of episodes; they stay buffered, and closing tries again.
+        """
+        try:
+            self._episodes.close()
+        finally:
+            self._writer.close()
+            self._readers.close()
 
     def __enter__(self) -> Memory:
         return self
