@@ -533,6 +533,8 @@ worded as (
         end
         || case
             when in_play.tool_count = 0 then ''
+            when in_play.tool_count = 1 and in_play.error_count = 0 then ', which worked.'
+            when in_play.tool_count = 1 then ', which failed.'
             when in_play.error_count = 0 then ', none of which failed.'
             else ', ' || in_play.error_count || ' of which failed.'
         end as outcome_line,

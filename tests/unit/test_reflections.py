@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import duckdb
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import Environment
 from tests.integration.workbench import PROJECT
 
+from mnemoduck.errors import NothingPublishedError, SnapshotError, UsageError
+from mnemoduck.memory import Memory
 from mnemoduck.project import render
 
 PARAMETERS = {
@@ -211,3 +216,57 @@ def test_of_a_long_episode_the_comparison_is_still_told() -> None:
     ).fetchall()[0]
     assert len(text) <= PARAMETERS["reflection_max_characters"]
     assert "Compared with the one earlier success at this task." in text
+
+
+# --- Memory.reflect ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def published(memory: Memory, make_snapshot: Callable[[int], Path]) -> Memory:
+    """A snapshot: Ada's e1 and e2 at the same task, and another user's e2."""
+    reflections = Reflections()
+    reflections.arrive([(1, Ended(1)), (2, Ended(2, outcome="failure", tools=("look",)))])
+    reflections.build()
+    with duckdb.connect(str(make_snapshot(1))) as connection:
+        for name, query in (
+            ("episode_reflections", "from episode_reflections"),
+            ("episodes", "select episode_key, task from episode_features"),
+        ):
+            connection.register("rows", DATABASE.execute(query).to_arrow_table())
+            connection.execute(f"create table {name} as select * from rows")
+        connection.execute(
+            "insert into episode_reflections by name select * replace (null as user_id)"
+            " from episode_reflections where episode_id = 'e1'"
+        )
+    return memory
+
+
+def test_a_reflection_is_read_with_the_task_and_what_others_did(published: Memory) -> None:
+    reflection = published.reflect("e2", user_id="ada")
+    assert (reflection.task, reflection.outcome, reflection.method) == (
+        "send back a kettle",
+        "failure",
+        "rules",
+    )
+    assert reflection.compared_episodes == ["e1"]
+    assert (reflection.missing_tools, reflection.extra_tools) == (["find"], ["look"])
+    assert reflection.text.startswith("Failed after 1 call, which worked.\nTried: look\n")
+    assert reflection.completed_at == datetime(2026, 1, 1, 0, 2, tzinfo=UTC)
+
+
+def test_an_episode_of_several_users_or_of_nobody_is_not_guessed(published: Memory) -> None:
+    with pytest.raises(UsageError, match=r"2 users have an episode 'e1' \(nobody, 'ada'\)"):
+        published.reflect("e1")
+    assert published.reflect("e1", user_id="ada").user_id == "ada"
+    with pytest.raises(UsageError, match="no reflection on the episode 'e2' of the user 'bo'"):
+        published.reflect("e2", user_id="bo")
+
+
+def test_before_there_are_reflections_it_says_what_to_do(
+    memory: Memory, make_snapshot: Callable[[int], Path]
+) -> None:
+    with pytest.raises(NothingPublishedError, match="mnemoduck run"):
+        memory.reflect("e1")
+    make_snapshot(1)
+    with pytest.raises(SnapshotError, match="no reflections yet"):
+        memory.reflect("e1")
