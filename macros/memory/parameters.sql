@@ -86,6 +86,14 @@
         ('reflection_max_characters', 200, none, 10000, none, 'of characters from 200 to 10000'),
         ('episode_buffer_steps', 1, none, 10000, none, 'of steps from 1 to 10000'),
         ('episode_buffer_ms', 1, none, 60000, none, 'of milliseconds from 1 to 60000'),
+        ('pattern_max_length', 2, none, 6, none, 'of tools from 2 to 6'),
+        ('pattern_max_gap', 0, none, 2, none, 'of calls from 0 to 2'),
+        ('pattern_max_calls', 10, none, 5000, none, 'of calls from 10 to 5000'),
+        ('pattern_min_support', 2, none, 1000, none, 'of episodes from 2 to 1000'),
+        ('pattern_false_discovery_rate', none, 0, 0.5, none, 'above 0, at most 0.5'),
+        ('confidence_period_days', none, 0, none, none, 'of days above 0'),
+        ('confidence_decay', none, 0, 1, none, 'above 0, at most 1'),
+        ('confidence_prior_weight', 1, none, 100, none, 'of episodes from 1 to 100'),
         ('partition_months_ahead', 0, none, 120, none, 'of months from 0 to 120'),
         ('partition_tail_rows', 0, none, none, none, 'of rows, at least 0'),
         ('partition_hot_hours', 0, none, none, none, 'of hours, at least 0'),
@@ -148,5 +156,6 @@
         'concepts_per_memory', 'association_concepts', 'recall_memories', 'recall_concepts',
         'association_decay', 'consolidation_cycle_hours', 'association_neighbours',
         'reflection_window', 'reflection_compared_episodes', 'reflection_max_characters',
+        'pattern_max_length', 'pattern_max_gap', 'pattern_max_calls', 'confidence_period_days',
     ]) }}
 {% endmacro %}

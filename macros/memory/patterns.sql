@@ -1,0 +1,430 @@
+{#- Patterns of episodes: which tools follow each other, what is chosen in a situation, what recovers from an error,
+    what goes with success. Mined set-wise: what is done is done once for each different history of calls. -#}
+
+
+{#- The period of a moment, counted from 1970: periods do not depend on when anything arrived. -#}
+{% macro confidence_period(moment) -%}
+    cast(floor({{ microseconds_since_1970(moment) }} / (864e8 * {{ parameter('confidence_period_days') }})) as bigint)
+{%- endmacro %}
+
+
+{#- The id of a pattern: of whose it is and what it says, so that it is the same in every build. -#}
+{% macro pattern_id(user_id, domain, kind, pattern) -%}
+    {{ hash_key([user_id, domain, kind, pattern]) }}
+{%- endmacro %}
+
+
+{#- The first of each run of equal tools, numbered, with what follows it: one row for each place to start from.
+    `calls`: history, place, tool; `tools`: tool, tool_number from 1. -#}
+{% macro tool_windows(calls, tools) -%}
+{%- set reach = (parameter('pattern_max_length') - 1) * (parameter('pattern_max_gap') + 1) -%}
+select
+    firsts.history,
+    cast(tools.tool_number as hugeint) as t0,
+    {% for offset in range(1, reach + 1) -%}
+    cast(lead(tools.tool_number, {{ offset }}) over of_history as hugeint) as t{{ offset }}{{ ',' if not loop.last }}
+    {% endfor %}
+from (
+    select
+        history,
+        place,
+        tool
+    from {{ calls }}
+    qualify lag(tool) over (partition by history order by place) is distinct from tool
+) as firsts
+inner join {{ tools }} as tools on firsts.tool = tools.tool
+window of_history as (partition by firsts.history order by firsts.place)
+{%- endmacro %}
+
+
+{#- Every sequence of 2 to pattern_max_length tools in which at most pattern_max_gap calls are left out between
+    neighbours and no neighbours are equal, once for each history: skip-grams (Guthrie et al. 2006). A sequence is a
+    number in base 2^20, a tool being a digit.
+
+    From a place there are at most (gap + 1)^1 + … + (gap + 1)^5 sequences, 62 with gap 1: so the work of a history
+    is bounded by its calls, and those by pattern_max_calls. `windows`: rows of tool_windows. -#}
+{% macro gapped_sequences(windows) -%}
+{#- The ways to go on from a place: how far each step leads, those of the way that it goes on from, where that one
+    ends and where it ends itself. -#}
+{%- set ways = [] -%}
+{%- set front = namespace(ways=[('', 0)]) -%}
+{%- for _ in range(parameter('pattern_max_length') - 1) -%}
+    {%- set longer = [] -%}
+    {%- for path, end in front.ways -%}
+        {%- for step in range(1, parameter('pattern_max_gap') + 2) -%}
+            {%- do longer.append((path ~ step, end + step)) -%}
+            {%- do ways.append((path ~ step, path, end, end + step)) -%}
+        {%- endfor -%}
+    {%- endfor -%}
+    {%- set front.ways = longer -%}
+{%- endfor %}
+select distinct
+    history,
+    code
+from (
+    select
+        history,
+        unnest([{% for path, _, _, _ in ways %}s{{ path }}{{ ', ' if not loop.last }}{% endfor %}]) as code
+    from (
+        select
+            history
+            {%- for path, before, last, next in ways %},
+            case when t{{ last }} <> t{{ next }} then {{ 's' ~ before if before else 't0' }} * 1048576 + t{{ next }} end
+                as s{{ path }}
+            {%- endfor %}
+        from {{ windows }}
+    ) as coded
+) as listed
+where code is not null
+{%- endmacro %}
+
+
+{#- The tools of a sequence: `code` as in gapped_sequences, `names` the list in which a tool's number is its place. -#}
+{% macro sequence_tools(code, names) -%}
+    list_reverse(list_transform(
+        list_filter(
+            [
+                {%- for digit in range(parameter('pattern_max_length')) %}
+                cast(({{ code }} >> {{ 20 * digit }}) & 1048575 as integer){{ ',' if not loop.last }}
+                {%- endfor %}
+            ],
+            lambda number: number > 0
+        ),
+        lambda number: {{ names }}[number]
+    ))
+{%- endmacro %}
+
+
+{#- How many calls, in bins that each are about twice the one before. -#}
+{% macro call_count_bin(count) -%}
+    case
+        when {{ count }} = 0 then '0'
+        when {{ count }} <= 2 then '1 to 2'
+        when {{ count }} <= 5 then '3 to 5'
+        when {{ count }} <= 10 then '6 to 10'
+        when {{ count }} <= 20 then '11 to 20'
+        when {{ count }} <= 50 then '21 to 50'
+        else 'over 50'
+    end
+{%- endmacro %}
+
+
+{#- How many, where most have none. -#}
+{% macro small_count_bin(count) -%}
+    case when {{ count }} <= 1 then cast({{ count }} as varchar) when {{ count }} <= 3 then '2 to 3' else 'over 3' end
+{%- endmacro %}
+
+
+{#- What the circumstances of an episode say, pairs of a name and a value: texts, numbers and yes or no, at most 20
+    and 80 characters of each. What is nested is nobody's feature. -#}
+{% macro context_features(context) %}{{ return(adapter.dispatch('context_features', 'mnemoduck')(context)) }}{% endmacro %}
+
+{% macro duckdb__context_features(context) -%}
+    list_transform(
+        list_filter(
+            map_entries(coalesce(
+                try_cast(try_cast({{ context }} as json) as map(varchar, json)), map([], [])
+            ))[:20],
+            lambda entry: json_type(entry.value) not in ('NULL', 'ARRAY', 'OBJECT')
+        ),
+        lambda entry: [left('context.' || entry.key, 80), left(entry.value ->> '$', 80)]
+    )
+{%- endmacro %}
+
+
+{#- What a pattern is compared with: a decision with the other choices in the same situation, a recovery with the
+    other ones from the same error, the rest with all episodes of the domain. -#}
+{% macro compared_with(kind, pattern) -%}
+    case
+        when {{ kind }} = 'comparison' then {{ pattern }}
+        when {{ kind }} in ('decision', 'error_recovery') then [{{ kind }}, {{ pattern }}[1], {{ pattern }}[2]]
+        else ['domain']
+    end
+{%- endmacro %}
+
+
+{#- How often each pattern was there in each period, and how often with success. `occurrences`: rows of
+    int_pattern_occurrences. -#}
+{% macro counted_patterns(occurrences) -%}
+select
+    pattern_id,
+    any_value(compared_with_id) as compared_with_id,
+    user_id,
+    domain,
+    kind,
+    any_value(pattern) as pattern,
+    period,
+    count(*) as episode_count,
+    count(*) filter (where is_success) as success_count,
+    count(*) filter (where is_cut) as cut_count,
+    {{ merged_task_keys('list(distinct task_key)') }} as task_keys,
+    list_concat(
+        coalesce(max({{ example() }}, 2) filter (where is_success), []),
+        coalesce(max({{ example() }}, 1) filter (where not is_success), [])
+    ) as examples,
+    min(completed_at) as first_seen_at,
+    max(completed_at) as last_seen_at,
+    max(changed_batch_seq) as changed_batch_seq
+from {{ occurrences }} as counted
+group by pattern_id, user_id, domain, kind, period
+{%- endmacro %}
+
+
+{% macro example() -%}
+    struct_pack(is_success := is_success, completed_at := completed_at, episode_id := episode_id)
+{%- endmacro %}
+
+
+{#- The episodes that show a pattern: of a list of them the two latest that succeeded and the latest that did not. -#}
+{% macro chosen_examples(examples) -%}
+    list_transform(
+        [list_reverse_sort({{ examples }})],
+        lambda latest: list_concat(
+            list_filter(latest, lambda one: one.is_success)[:2], list_filter(latest, lambda one: not one.is_success)[:1]
+        )
+    )[1]
+{%- endmacro %}
+
+
+{#- The tasks of a pattern, the 256 smallest keys if there are more: what is kept of any number of tasks is bounded,
+    the same in any order, and still says how many there are (Bar-Yossef et al. 2002). -#}
+{% macro merged_task_keys(task_keys) -%}
+    list_sort(list_distinct({{ task_keys }}))[:256]
+{%- endmacro %}
+
+
+{#- A pattern as people read it. -#}
+{% macro pattern_text(kind, pattern) -%}
+    case {{ kind }}
+        when 'tool_sequence' then array_to_string({{ pattern }}, ' → ')
+        when 'decision'
+            then {{ pattern }}[1] || case when {{ pattern }}[2] = 'failed' then ' (failed)' else '' end
+                || ' → ' || {{ pattern }}[3]
+        when 'error_recovery'
+            then {{ pattern }}[1] || ' (' || {{ pattern }}[2] || ') → ' || {{ pattern }}[3]
+                || case when {{ pattern }}[4] = 'worked later' then ', worked later' else ', never worked' end
+        when 'context' then {{ pattern }}[1] || ' = ' || {{ pattern }}[2]
+    end
+{%- endmacro %}
+
+
+{#- The sequences that a sequence contains, as texts: those that are left when some of its tools are, as many between
+    two as a sequence may leave out. -#}
+{% macro contained_sequences(pattern) -%}
+{%- set kept = [] -%}
+{%- set front = namespace(ways=[]) -%}
+{%- for first in range(1, parameter('pattern_max_length')) -%}
+    {%- do front.ways.append([first]) -%}
+{%- endfor -%}
+{%- for _ in range(parameter('pattern_max_length') - 1) -%}
+    {%- set longer = [] -%}
+    {%- for way in front.ways -%}
+        {%- for step in range(1, parameter('pattern_max_gap') + 2) -%}
+            {%- if way[-1] + step <= parameter('pattern_max_length') -%}
+                {%- do longer.append(way + [way[-1] + step]) -%}
+            {%- endif -%}
+        {%- endfor -%}
+    {%- endfor -%}
+    {%- do kept.extend(longer) -%}
+    {%- set front.ways = longer -%}
+{%- endfor -%}
+    [
+        {%- for way in kept if way | length < parameter('pattern_max_length') %}
+        {% for place in way %}{{ pattern }}[{{ place }}]{{ ' || chr(31) || ' if not loop.last }}{% endfor %}
+        {{- ',' if not loop.last }}
+        {%- endfor %}
+    ]
+{%- endmacro %}
+
+
+{#- What is known of each pattern at a moment, one row each: those that enough episodes show and, of sequences, that no
+    longer one with the same support contains. All that happened by then counts and nothing else, so that the past stays
+    as it was. `periods`, `occurrences`, `feedback`: rows of int_pattern_periods, int_pattern_occurrences and stg_feedback;
+    `moment`: an expression without columns. -#}
+{% macro patterns_at(periods, occurrences, feedback, moment) -%}
+{%- set counts = 'user_id, domain, kind, pattern_id, compared_with_id, pattern, period, episode_count, success_count, '
+    ~ 'cut_count, task_keys, examples, first_seen_at, last_seen_at' -%}
+{%- set weight = 'pow(' ~ parameter('confidence_decay') ~ ', ' ~ confidence_period(moment) ~ ' - period)' -%}
+{%- set scope = 'user_id, domain' %}
+with
+
+-- A period in which something happened after the moment is counted anew from what had happened by then.
+counted as (
+
+    select {{ counts }} from {{ periods }}
+    where last_seen_at <= {{ moment }}
+
+    union all
+
+    select {{ counts }} from (
+        {{ counted_patterns("(
+            select * from " ~ occurrences ~ "
+            where
+                completed_at <= " ~ moment ~ "
+                and period = " ~ confidence_period(moment) ~ "
+                and pattern_id in (
+                    select begun.pattern_id from " ~ periods ~ " as begun
+                    where begun.period = " ~ confidence_period(moment) ~ " and begun.last_seen_at > " ~ moment ~ "
+                )
+        )") }}
+    ) as begun
+
+),
+
+-- Sums of whole billionths are the same in any order.
+summed as (
+
+    select
+        user_id,
+        domain,
+        kind,
+        pattern_id,
+        any_value(compared_with_id) as compared_with_id,
+        any_value(pattern) as pattern,
+        cast(sum(episode_count) as bigint) as support,
+        cast(sum(success_count) as bigint) as success_count,
+        cast(sum(cut_count) as bigint) as cut_count,
+        cast(sum(cast(round(episode_count * {{ weight }} * 1e9) as bigint)) as double) / 1e9 as weight,
+        cast(sum(cast(round(success_count * {{ weight }} * 1e9) as bigint)) as double) / 1e9 as success_weight,
+        min(first_seen_at) as first_seen_at,
+        max(last_seen_at) as last_seen_at
+
+    from counted
+    group by user_id, domain, kind, pattern_id
+    having sum(episode_count) >= {{ parameter('pattern_min_support') }}
+
+),
+
+compared as (
+
+    select
+        *,
+        max(case when kind = 'comparison' then support end) over compared as total,
+        max(case when kind = 'comparison' then success_count end) over compared as total_successes,
+        max(case when kind = 'comparison' then (success_weight + 1) / (weight + 2) end) over compared as base_rate
+    from summed
+    window compared as (partition by {{ scope }}, compared_with_id)
+
+),
+
+-- The whole is what it is compared with: a pattern of all of it says nothing.
+candidates as (
+
+    select
+        *,
+        array_to_string(pattern, chr(31)) as text_key,
+        false as is_contained
+    from compared
+    where kind <> 'comparison'
+
+    union all by name
+
+    select
+        user_id,
+        domain,
+        kind,
+        support,
+        unnest({{ contained_sequences('pattern') }}) as text_key,
+        true as is_contained
+    from compared
+    where kind = 'tool_sequence'
+
+),
+
+closed as (
+
+    select * exclude (text_key, is_contained)
+    from candidates
+    where text_key is not null
+    qualify
+        not is_contained
+        and not bool_or(is_contained) over (partition by {{ scope }}, kind, support, text_key)
+
+),
+
+-- What helped or did not when it was tried counts like an episode of that time, in what is believed only.
+tried as (
+
+    select
+        pattern_id,
+        user_id,
+        sum(cast(round({{ weight }} * 1e9) as bigint)) filter (where is_success) / 1e9 as helped,
+        sum(cast(round({{ weight }} * 1e9) as bigint)) filter (where not is_success) / 1e9 as failed,
+        count(*) as feedback_count
+    from (
+        select
+            *,
+            {{ confidence_period('occurred_at') }} as period
+        from {{ feedback }}
+        where pattern_id is not null and occurred_at <= {{ moment }}
+    ) as given
+    group by pattern_id, user_id
+
+),
+
+believed as (
+
+    select
+        closed.*,
+        coalesce(tried.feedback_count, 0) as feedback_count,
+        greatest(0.5, closed.base_rate * {{ parameter('confidence_prior_weight') }})
+            + closed.success_weight + coalesce(tried.helped, 0) as successes,
+        greatest(0.5, (1 - closed.base_rate) * {{ parameter('confidence_prior_weight') }})
+            + closed.weight - closed.success_weight + coalesce(tried.failed, 0) as failures,
+        case
+            when closed.total > closed.support and closed.total_successes between 1 and closed.total - 1
+                then {{ fisher_p_value('closed.success_count', 'closed.support', 'closed.total_successes', 'closed.total') }}
+        end as p_value
+
+    from closed
+    left join tried on closed.pattern_id = tried.pattern_id
+
+),
+
+judged as (
+
+    select * from (
+        {{ benjamini_hochberg('(' ~ with_beta_interval('believed', 'successes', 'failures') ~ ')', 'p_value', scope) }}
+    ) as corrected
+
+)
+
+select
+    -- ids
+    pattern_id,
+    user_id,
+
+    -- strings
+    domain,
+    kind,
+    {{ pattern_text('kind', 'pattern') }} as pattern,
+    pattern as steps,
+
+    -- numbers
+    support,
+    success_count,
+    cut_count,
+    cast(feedback_count as bigint) as feedback_count,
+    success_count / support as success_rate,
+    base_rate,
+    successes / (successes + failures) as confidence,
+    confidence_low,
+    confidence_high,
+    successes / (successes + failures) / base_rate as lift,
+    p_value,
+    q_value,
+
+    -- booleans
+    coalesce(
+        confidence_low > base_rate and q_value <= {{ parameter('pattern_false_discovery_rate') }}, false
+    ) as is_actionable,
+    coalesce(
+        confidence_high < base_rate and q_value <= {{ parameter('pattern_false_discovery_rate') }}, false
+    ) as is_warning,
+
+    -- timestamps
+    first_seen_at,
+    last_seen_at
+
+from judged
+{%- endmacro %}
