@@ -208,6 +208,22 @@ group by pattern_id, user_id, domain, kind, period
 {%- endmacro %}
 
 
+{% macro pattern_key(pattern) %}array_to_string({{ pattern }}, chr(31)){% endmacro %}
+
+
+{#- How many different tasks: as many as there are keys, and where only the 256 smallest are kept as many as lie that
+    close (Bar-Yossef et al. 2002): to within 6 %. -#}
+{% macro task_count(task_keys) -%}
+    list_transform(
+        [{{ merged_task_keys(task_keys) }}],
+        lambda keys: case
+            when len(keys) < 256 then len(keys)
+            else cast(round(255 * pow(2, 60) / cast('0x' || replace(cast(keys[256] as varchar), '-', '')[:15] as bigint)) as bigint)
+        end
+    )[1]
+{%- endmacro %}
+
+
 {#- The sequences that a sequence contains, as texts: those that are left when some of its tools are, as many between
     two as a sequence may leave out. -#}
 {% macro contained_sequences(pattern) -%}
@@ -271,27 +287,46 @@ counted as (
 
 ),
 
--- Sums of whole billionths are the same in any order.
-summed as (
+-- Most of what was ever seen was seen once or twice: only what is not so is looked at in full.
+frequent as (
 
     select
         user_id,
         domain,
-        kind,
-        pattern_id,
-        any_value(compared_with_id) as compared_with_id,
-        any_value(pattern) as pattern,
-        cast(sum(episode_count) as bigint) as support,
-        cast(sum(success_count) as bigint) as success_count,
-        cast(sum(cut_count) as bigint) as cut_count,
-        cast(sum(cast(round(episode_count * {{ weight }} * 1e9) as bigint)) as double) / 1e9 as weight,
-        cast(sum(cast(round(success_count * {{ weight }} * 1e9) as bigint)) as double) / 1e9 as success_weight,
-        min(first_seen_at) as first_seen_at,
-        max(last_seen_at) as last_seen_at
+        pattern_id
+    from counted
+    group by user_id, domain, pattern_id
+    having sum(cast(episode_count as double)) >= {{ parameter('pattern_min_support') }}
+
+),
+
+-- Sums of whole millionths are the same in any order.
+summed as (
+
+    select
+        counted.user_id,
+        counted.domain,
+        counted.kind,
+        counted.pattern_id,
+        any_value(counted.compared_with_id) as compared_with_id,
+        any_value(counted.pattern) as pattern,
+        cast(sum(counted.episode_count) as bigint) as support,
+        cast(sum(counted.success_count) as bigint) as success_count,
+        cast(sum(counted.cut_count) as bigint) as cut_count,
+        sum(round(counted.episode_count * {{ weight }} * 1e6)) / 1e6 as weight,
+        sum(round(counted.success_count * {{ weight }} * 1e6)) / 1e6 as success_weight,
+        {{ task_count('flatten(list(counted.task_keys))') }} as task_count,
+        {{ chosen_examples('flatten(list(counted.examples))') }} as examples,
+        min(counted.first_seen_at) as first_seen_at,
+        max(counted.last_seen_at) as last_seen_at
 
     from counted
-    group by user_id, domain, kind, pattern_id
-    having sum(episode_count) >= {{ parameter('pattern_min_support') }}
+    inner join frequent
+        on
+            counted.user_id is not distinct from frequent.user_id
+            and counted.domain = frequent.domain
+            and counted.pattern_id = frequent.pattern_id
+    group by counted.user_id, counted.domain, counted.kind, counted.pattern_id
 
 ),
 
@@ -299,46 +334,62 @@ compared as (
 
     select
         *,
-        max(case when kind = 'comparison' then support end) over compared as total,
-        max(case when kind = 'comparison' then success_count end) over compared as total_successes,
-        max(case when kind = 'comparison' then (success_weight + 1) / (weight + 2) end) over compared as base_rate
+        max(case when kind = 'comparison' then support end) over of_the_same as total,
+        max(case when kind = 'comparison' then success_count end) over of_the_same as total_successes,
+        max(case when kind = 'comparison' then (success_weight + 1) / (weight + 2) end) over of_the_same as base_rate
     from summed
-    window compared as (partition by {{ scope }}, compared_with_id)
+    window of_the_same as (partition by user_id, domain, compared_with_id)
 
 ),
 
--- The whole is what it is compared with: a pattern of all of it says nothing.
-candidates as (
-
-    select
-        *,
-        array_to_string(pattern, chr(31)) as text_key,
-        false as is_contained
-    from compared
-    where kind <> 'comparison'
-
-    union all by name
+-- A sequence that a longer one with the same support contains has nothing to say beside it (Pasquier et al. 1999).
+keyed as (
 
     select
         user_id,
         domain,
         kind,
         support,
-        unnest({{ contained_sequences('pattern') }}) as text_key,
-        true as is_contained
+        {{ pattern_key('pattern') }} as text_key,
+        false as is_contained,
+        compared as row
     from compared
-    where kind = 'tool_sequence'
+    where kind <> 'comparison'
+
+    union all
+
+    select
+        user_id,
+        domain,
+        kind,
+        support,
+        text_key,
+        true as is_contained,
+        null as row
+    from (
+        select
+            user_id,
+            domain,
+            kind,
+            support,
+            {{ pattern_key('pattern') }} as own_key,
+            unnest({{ contained_sequences('pattern') }}) as text_key
+        from compared
+        where kind = 'tool_sequence'
+    ) as contained
+    where text_key <> own_key
 
 ),
 
 closed as (
 
-    select * exclude (text_key, is_contained)
-    from candidates
-    where text_key is not null
-    qualify
-        not is_contained
-        and not bool_or(is_contained) over (partition by {{ scope }}, kind, support, text_key)
+    select
+        user_id,
+        domain,
+        unnest(any_value(row)) as whole
+    from keyed
+    group by user_id, domain, kind, support, text_key
+    having bool_and(not is_contained)
 
 ),
 
@@ -348,9 +399,9 @@ tried as (
     select
         pattern_id,
         user_id,
-        sum(cast(round({{ weight }} * 1e9) as bigint)) filter (where is_success) / 1e9 as helped,
-        sum(cast(round({{ weight }} * 1e9) as bigint)) filter (where not is_success) / 1e9 as failed,
-        count(*) as feedback_count
+        count(*) as feedback_count,
+        coalesce(sum(round({{ weight }} * 1e6)) filter (where is_success), 0) / 1e6 as helped,
+        coalesce(sum(round({{ weight }} * 1e6)) filter (where not is_success), 0) / 1e6 as failed
     from (
         select
             *,
@@ -362,6 +413,7 @@ tried as (
 
 ),
 
+-- What it is compared with is all there is to be told of it beforehand.
 believed as (
 
     select
@@ -370,22 +422,31 @@ believed as (
         greatest(0.5, closed.base_rate * {{ parameter('confidence_prior_weight') }})
             + closed.success_weight + coalesce(tried.helped, 0) as successes,
         greatest(0.5, (1 - closed.base_rate) * {{ parameter('confidence_prior_weight') }})
-            + closed.weight - closed.success_weight + coalesce(tried.failed, 0) as failures,
-        case
-            when closed.total > closed.support and closed.total_successes between 1 and closed.total - 1
-                then {{ fisher_p_value('closed.success_count', 'closed.support', 'closed.total_successes', 'closed.total') }}
-        end as p_value
-
+            + closed.weight - closed.success_weight + coalesce(tried.failed, 0) as failures
     from closed
-    left join tried on closed.pattern_id = tried.pattern_id
+    left join tried
+        on closed.pattern_id = tried.pattern_id and closed.user_id is not distinct from tried.user_id
+
+),
+
+estimated as (
+
+    select
+        *,
+        successes / (successes + failures) as confidence,
+        {{ beta_lower_bound('successes', 'failures') }} as confidence_low,
+        1 - ({{ beta_lower_bound('failures', 'successes') }}) as confidence_high,
+        case
+            when total > support and total_successes between 1 and total - 1
+                then {{ fisher_p_value('success_count', 'support', 'total_successes', 'total') }}
+        end as p_value
+    from believed
 
 ),
 
 judged as (
 
-    select * from (
-        {{ benjamini_hochberg('(' ~ with_beta_interval('believed', 'successes', 'failures') ~ ')', 'p_value', scope) }}
-    ) as corrected
+    {{ benjamini_hochberg('estimated', 'p_value', 'user_id, domain') }}
 
 )
 
@@ -399,28 +460,26 @@ select
     kind,
     {{ pattern_text('kind', 'pattern') }} as pattern,
     pattern as steps,
+    list_transform(examples, lambda one: one.episode_id) as examples,
 
     -- numbers
     support,
+    task_count,
     success_count,
     cut_count,
     cast(feedback_count as bigint) as feedback_count,
     success_count / support as success_rate,
     base_rate,
-    successes / (successes + failures) as confidence,
+    confidence,
     confidence_low,
     confidence_high,
-    successes / (successes + failures) / base_rate as lift,
+    confidence / base_rate as lift,
     p_value,
     q_value,
 
     -- booleans
-    coalesce(
-        confidence_low > base_rate and q_value <= {{ parameter('pattern_false_discovery_rate') }}, false
-    ) as is_actionable,
-    coalesce(
-        confidence_high < base_rate and q_value <= {{ parameter('pattern_false_discovery_rate') }}, false
-    ) as is_warning,
+    coalesce(q_value <= {{ parameter('pattern_false_discovery_rate') }}, false) and confidence_low > base_rate as is_actionable,
+    coalesce(q_value <= {{ parameter('pattern_false_discovery_rate') }}, false) and confidence_high < base_rate as is_warning,
 
     -- timestamps
     first_seen_at,

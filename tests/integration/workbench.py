@@ -55,11 +55,22 @@ TABLES = (
     "staging.stg_feedback",
     "staging.episode_features",
     "main.episode_reflections",
+    "staging.int_pattern_occurrences",
+    "staging.int_pattern_periods",
 )
 PARSED = "partial_parse.msgpack"
 PARSED_VARIABLE = "DBT_PARTIAL_PARSE_FILE_PATH"
 SHARED_VARIABLE = "MNEMODUCK_TESTS_SHARED"
-BOOKKEEPING = ("batch_seq", "changed_batch_seq", "run_id", "segment", "line", "loaded_at", "files")
+BOOKKEEPING = (
+    "batch_seq",
+    "changed_batch_seq",
+    "run_id",
+    "segment",
+    "line",
+    "loaded_at",
+    "files",
+    "left_patterns",
+)
 """Columns that say how a row came to be, not what it says: they may differ between equal contents."""
 
 
