@@ -140,7 +140,7 @@ class Comparison:
     def areas(self) -> dict[str, Any]:
         """Return the area under the ROC curve by domain, and of all pairs within domains, with 95 % intervals."""
         counts = self._resampled()
-        names = sorted(set(self._domains))
+        names = sorted(str(domain) for domain in set(self._domains))
         areas = {domain: self._area(counts, self._domains == domain) for domain in names}
         return {**areas, "pooled": self._area(counts, np.full(len(self._domains), True))}
 
