@@ -88,7 +88,9 @@ def held_out(mining: Mining) -> dict[str, Any]:
                 rows = {places[row.pop("episode_key")]: row for row in found}
                 for score in SCORES:
                     values = {
-                        place: float(row[score]) if (row := rows.get(place)) and row[score] is not None else 0.0
+                        place: float(row[score])
+                        if (row := rows.get(place)) and row[score] is not None
+                        else 0.0
                         for place in out
                     }
                     comparisons[variant, score].add(out, values, base)
@@ -249,9 +251,7 @@ def _parts(episodes: Sequence[dict[str, Any]], split: int) -> dict[str, int]:
     return parts
 
 
-def _base_rates(
-    episodes: Sequence[dict[str, Any]], parts: dict[str, int], part: int
-) -> dict[str, float]:
+def _base_rates(episodes: Sequence[dict[str, Any]], parts: dict[str, int], part: int) -> dict[str, float]:
     """Return how often episodes of the other parts succeeded, by domain (Laplace's rule of succession)."""
     rates = {}
     for domain in sorted({one["domain"] for one in episodes}):

@@ -49,9 +49,7 @@ class Mining:
         if task_keys is not None:
             self.connection.register("tasks", pa.table({"task_key": pa.array(task_keys, pa.string())}))
             condition = "where cast(task_key as varchar) in (select task_key from tasks)"
-        self.connection.execute(
-            f"create or replace temp table seen as select * from occurrences {condition}"
-        )
+        self.connection.execute(f"create or replace temp table seen as select * from occurrences {condition}")
         self.connection.execute(
             f"create or replace temp table periods as {self._render('counted_patterns', 'seen')}"
         )

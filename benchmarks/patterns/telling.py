@@ -61,7 +61,12 @@ def most_telling(mining: Mining) -> list[dict[str, Any]]:
         """
     )
     candidates.sort(
-        key=lambda one: (one["p_value"], -abs(one["confidence"] - one["base_rate"]), one["domain"], one["pattern"])
+        key=lambda one: (
+            one["p_value"],
+            -abs(one["confidence"] - one["base_rate"]),
+            one["domain"],
+            one["pattern"],
+        )
     )
     shown: list[dict[str, Any]] = []
     seen: list[set[str]] = []

@@ -26,6 +26,7 @@ import duckdb
 from mnemoduck.asking import Asker
 from mnemoduck.associations import Association, AssociationPath, association_paths, spread_activation
 from mnemoduck.episodes.reflecting import Reflection, read_reflection
+from mnemoduck.episodes.stored import EpisodeReader, StoredEpisode
 from mnemoduck.episodes.writing import EpisodeWriter, Outcome, Whose, message_step, tool_step
 from mnemoduck.errors import QueryError, UsageError
 from mnemoduck.events import Event, new_event
@@ -622,6 +623,33 @@ class Memory:
         """
         return read_reflection(self._readers.snapshots, episode_id, user_id)
 
+    def episodes(
+        self,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        session_id: str | None = None,
+        domain: str | None = None,
+        outcome: str | None = None,
+        limit: int = 10,
+    ) -> list[StoredEpisode]:
+        """Return the episodes of the last build, the latest first, without their steps.
+
+        Args:
+            outcome: only what ended so: success, failure or abandoned; "open" for what has not ended.
+            limit: how many at most, 0 to 10,000.
+        """
+        scope = Scope(user_id, agent_id, session_id)
+        return self._readers.episodes.find(scope, domain=domain, outcome=outcome, limit=limit)
+
+    def get_episode(self, episode_id: str, *, user_id: str | None = None) -> StoredEpisode | None:
+        """Return an episode of the last build with all its steps, None if there is none.
+
+        Raises:
+            UsageError: no user is given, and several have an episode of this id.
+        """
+        return self._readers.episodes.get(episode_id, user_id)
+
     def facts(
         self,
         *,
@@ -791,6 +819,10 @@ class _Readers:
         self._asker: Asker | None = None
         self._memory: MemoryReader | None = None
         self._recaller: Recaller | None = None
+
+    @cached_property
+    def episodes(self) -> EpisodeReader:
+        return EpisodeReader(self.snapshots)
 
     @cached_property
     def facts(self) -> FactReader:

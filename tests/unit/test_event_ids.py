@@ -19,7 +19,9 @@ from mnemoduck.pipeline.load import load_inbox, read_manifest
 
 
 def write(home: Home, count: int, *, is_closed: bool = True) -> list[UUID]:
-    events = [new_event("step", {"n": number}) for number in range(count)]
+    events = [
+        new_event("step", {"episode_id": "run-1", "tool": "look", "step": number}) for number in range(count)
+    ]
     writer = InboxWriter(home)
     writer.append([event.to_line() for event in events])
     if is_closed:

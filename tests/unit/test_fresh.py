@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import duckdb
 import pytest
@@ -99,7 +99,7 @@ def test_events_that_no_reader_has_to_know_change_no_table(home: Home) -> None:
     writer.append([memory_event(1, "duck", 0).to_line()])
     before, tick = reader.get()[1], reader.changes.now
     writer.append([new_event("recall", {"memory_ids": [str(UUID(int=1))]}).to_line()])
-    writer.append([new_event("feedback", {"score": 1}).to_line()])
+    writer.append([new_event("feedback", {"outcome": "success", "memory_id": str(uuid4())}).to_line()])
     assert reader.get()[1] is before
     assert reader.changes.now == tick
     writer.append([new_event("forget", {"memory_ids": [str(UUID(int=1))]}).to_line()])

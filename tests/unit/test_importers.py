@@ -308,7 +308,9 @@ class TestEvents:
     def test_events_are_kept_unchanged(self, warehouse: Warehouse, tmp_path: Path) -> None:
         events = [
             new_event("memory", {"content": HOSTILE, "metadata": {"none": None}}, user_id="maya"),
-            new_event("step", {"tool": "search", "args": {"q": "x"}}, session_id="s"),
+            new_event(
+                "step", {"episode_id": "e", "step": 0, "tool": "search", "args": {"q": "x"}}, session_id="s"
+            ),
         ]
         path = tmp_path / "events.jsonl"
         path.write_bytes(b"".join(event.to_line() for event in events))

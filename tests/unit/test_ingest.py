@@ -19,6 +19,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from tests.unit.test_episode_importer import an_episode
 from tests.unit.test_importers import (
     Warehouse,
     locomo_sample,
@@ -68,6 +69,7 @@ def write_one_of_each(folder: Path) -> list[Path]:
         write_parquet(folder / "d.parquet", {"content": ["in a column"]}),
         write_json(folder / "e.json", [locomo_sample()]),
         write_json(folder / "f.json", [longmemeval_question()]),
+        write_jsonl(folder / "g.jsonl", an_episode()),
     ]
 
 
@@ -78,7 +80,7 @@ class TestOnce:
         paths = write_one_of_each(tmp_path / "files")
         first = warehouse.ingest(*paths)
         assert {file.format for file in first.files} == set(FORMATS)
-        assert (first.accepted, first.duplicated, first.quarantined) == (17, 0, 0)
+        assert (first.accepted, first.duplicated, first.quarantined) == (24, 0, 0)
         events = warehouse.events()
 
         (tmp_path / "files").rename(tmp_path / "elsewhere")
@@ -86,7 +88,7 @@ class TestOnce:
         again = warehouse.ingest(
             *(path for path in sorted((tmp_path / "elsewhere").iterdir()) if path.name != "home")
         )
-        assert (again.accepted, again.duplicated, again.quarantined) == (0, 17, 0)
+        assert (again.accepted, again.duplicated, again.quarantined) == (0, 24, 0)
         assert warehouse.events() == events
 
     def test_a_file_given_twice_is_taken_once(self, warehouse: Warehouse, tmp_path: Path) -> None:

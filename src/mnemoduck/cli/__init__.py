@@ -11,6 +11,7 @@ import click
 from mnemoduck import __version__
 from mnemoduck.cli.associations import associations_command
 from mnemoduck.cli.build import init_command, run_command
+from mnemoduck.cli.episodes import episode_group, feedback_command
 from mnemoduck.cli.evaluation import eval_group
 from mnemoduck.cli.facts import facts_command
 from mnemoduck.cli.llm_cache import cache_group
@@ -56,6 +57,8 @@ for _command in (
     facts_command,
     reflect_command,
     associations_command,
+    episode_group,
+    feedback_command,
     show_command,
     sql_command,
     partitions_group,

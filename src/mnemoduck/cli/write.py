@@ -159,8 +159,9 @@ def ingest_command(
 ) -> None:
     """Import files, or a folder of Markdown notes. Ingesting the same file again adds nothing.
 
-    Reads events and memories as JSONL, memories as CSV or Parquet, notes as Markdown, and LoCoMo and
-    LongMemEval in their own formats. What cannot be read goes to quarantine with file, line and reason.
+    Reads events and memories as JSONL, memories as CSV or Parquet, notes as Markdown, episodes of agents, and
+    LoCoMo and LongMemEval in their own formats. What cannot be read goes to quarantine with file, line and
+    reason.
     """
     defaults = Scope(user_id, agent_id, session_id)
     opened = open_home(home)
@@ -219,7 +220,15 @@ def _print_ingest_summary(summary: IngestSummary) -> None:
             f"{summary.quarantined:,} quarantined in {summary.seconds:.1f} s"
         )
     if summary.accepted:
-        click.echo("They are found by recall at once; `mnemoduck run` makes them permanent memory.")
+        click.echo(_say_what_comes(summary))
+
+
+def _say_what_comes(summary: IngestSummary) -> str:
+    if not summary.visible:
+        return "They change nothing yet: `mnemoduck run` builds them in, and learns from episodes."
+    if summary.visible < summary.accepted:
+        return f"Recall knows {summary.visible:,} of them at once; `mnemoduck run` builds them all in."
+    return "They are found by recall at once; `mnemoduck run` makes them permanent memory."
 
 
 def _print_ingest_json(summary: IngestSummary) -> None:

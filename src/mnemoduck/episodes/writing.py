@@ -6,7 +6,7 @@ What this means for who logs:
 
 * A step is acknowledged once it is in the inbox: with `durable=True` when the call returns (after fsync),
   else within the time of the buffer. `kill -9` can lose the steps that are still buffered, nothing else. The
-  start and the end of an episode are in the inbox when the call returns, and so is all that was logged before.
+  start and the end of an episode are in the inbox when the call returns, and all that was logged before too.
 * Lines are appended in the order of the calls, of all threads of the process: one flush at a time takes
   everything that is buffered.
 * Where the disk refuses, the buffered steps stay and are tried again: by every further call and, once a
@@ -231,8 +231,8 @@ class EpisodeWriter:
                 self._append_buffered()
             except StorageError as error:
                 raise StorageError(
-                    f"{self.waiting:,} steps wait in this process, since writing to the inbox failed "
-                    f"({_reason(error)}). Free space or mend the disk: they are written with the next call."
+                    f"{_count(self.waiting)} in this process, since writing to the inbox failed "
+                    f"({_reason(error)}). Free space or mend the disk: the next call writes what waits."
                 ) from error
 
     def close(self) -> None:
@@ -257,7 +257,7 @@ class EpisodeWriter:
             try:
                 self._append_buffered(take, durable=durable)
             except StorageError as error:
-                waiting = f"; {self.waiting:,} steps before it wait in this process" if self._lines else ""
+                waiting = f"; {_count(self.waiting, ' before it')} in this process" if self._lines else ""
                 raise StorageError(
                     f"The {what} was not taken: writing to the inbox failed ({_reason(error)}){waiting}. "
                     "Free space or mend the disk, then log it again."
@@ -286,11 +286,12 @@ class EpisodeWriter:
                     del self._lines[:count]
                     self._bytes -= sum(map(len, lines))
                     self._oldest = began  # what was logged meanwhile is no older
-                    if self._has_failed:
-                        self._changed.notify_all()  # the thread waits for another trial
-                self._has_failed = not is_written and bool(self._lines)
-                if self._has_failed:
+                has_failed = not is_written and bool(self._lines)
+                if has_failed:
                     self._watch()
+                if has_failed != self._has_failed:
+                    self._has_failed = has_failed
+                    self._changed.notify_all()  # the thread waits for something else now
 
     def _find(self, episode_id: str, whose: Whose) -> tuple[_Known, Whose]:
         """Return what is known of an episode, and the scope of what is logged to it.
@@ -369,6 +370,8 @@ class EpisodeWriter:
                     return
                 if self._has_failed:
                     self._changed.wait(SECONDS_BETWEEN_TRIALS)
+                    if not self._has_failed:
+                        continue
                 else:
                     rest = self._oldest + self._buffer_size().seconds - time.monotonic()
                     if rest > 0 and not self._is_closed:
@@ -447,6 +450,10 @@ def _check_names(episode_id: object, whose: Whose) -> None:
     for name, value in (("episode_id", episode_id), *whose._asdict().items()):
         if not isinstance(value, str) and (value is not None or name == "episode_id"):
             raise InvalidEventError(f"{name} is no text: {value!r}.")
+
+
+def _count(steps: int, which: str = "") -> str:
+    return f"1 step{which} waits" if steps == 1 else f"{steps:,} steps{which} wait"
 
 
 def _reason(error: StorageError) -> object:

@@ -11,6 +11,7 @@ import pydantic_core
 from mnemoduck.errors import UnknownFormatError
 from mnemoduck.importers.csv_plain import read_csv
 from mnemoduck.importers.documents import parse_json
+from mnemoduck.importers.episodes import is_episode, read_episodes
 from mnemoduck.importers.json_plain import read_json
 from mnemoduck.importers.jsonl_events import read_events
 from mnemoduck.importers.jsonl_plain import read_jsonl
@@ -32,6 +33,7 @@ FORMATS: Mapping[str, Importer] = {
     "markdown": read_note,
     "locomo": read_locomo,
     "longmemeval": read_longmemeval,
+    "episodes": read_episodes,
 }
 
 HEAD_BYTES = 4 * 1024 * 1024
@@ -99,27 +101,27 @@ def _detect_json(text: bytes) -> str | None:
     if text.startswith(b"["):
         items = _parse_partly(text)
         if isinstance(items, list) and items and isinstance(items[0], dict):
-            return _benchmark(items[0]) or "json"
+            return _by_fields(items[0]) or "json"
         return None
     first_line, _, _ = text.partition(b"\n")
     if text.startswith(b"{") and _parse_object(first_line) is None:
         whole = _parse_partly(text)
-        if isinstance(whole, dict) and (benchmark := _benchmark(whole)):
-            return benchmark
+        if isinstance(whole, dict) and (told := _by_fields(whole)):
+            return told
     for line in text.split(b"\n", HEAD_LINES)[:HEAD_LINES]:
         if item := _parse_object(line):
             is_event = "event_type" in item and "event_id" in item
-            return _benchmark(item) or ("events" if is_event else "jsonl")
+            return _by_fields(item) or ("events" if is_event else "jsonl")
     return None
 
 
-def _benchmark(item: dict[str, Any]) -> str | None:
+def _by_fields(item: dict[str, Any]) -> str | None:
     if "haystack_sessions" in item:
         return "longmemeval"
     conversation = item.get("conversation")
     if isinstance(conversation, dict) and any(key.startswith("session_") for key in conversation):
         return "locomo"
-    return None
+    return "episodes" if is_episode(item) else None
 
 
 def _parse_object(line: bytes) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from mnemoduck.importers.records import Record, kind_of, printable
 from mnemoduck.importers.source import Source, UnusableSourceError, show_path
 from mnemoduck.importers.summary import FileSummary, IngestSummary, Progress
 from mnemoduck.importers.tally import Tally
-from mnemoduck.inbox import InboxWriter
+from mnemoduck.inbox import VISIBLE_EVENT_TYPES, InboxWriter
 from mnemoduck.quarantine import QuarantineFile, Rejection
 from mnemoduck.scope import Scope
 
@@ -208,7 +208,7 @@ class _Intake:
         self._writer = InboxWriter(home)
         self._known_event_ids = known_event_ids
         self._seen = Tally()
-        self._asking: list[tuple[UUID, bytes, FileSummary]] = []
+        self._asking: list[tuple[Event, bytes, FileSummary]] = []
         self._asking_bytes = 0
         self._writing: list[bytes] = []
         self._writing_bytes = 0
@@ -245,7 +245,7 @@ class _Intake:
         if self._seen.add(event.event_id.bytes):
             summary.duplicated += 1
             return
-        self._asking.append((event.event_id, line, summary))
+        self._asking.append((event, line, summary))
         self._asking_bytes += len(line)
         if len(self._asking) >= EVENTS_PER_QUESTION or self._asking_bytes >= BYTES_PER_QUESTION:
             self._ask()
@@ -255,9 +255,9 @@ class _Intake:
         if not self._asking:
             return
         asking, self._asking, self._asking_bytes = self._asking, [], 0
-        known = self._known_event_ids([event_id for event_id, _, _ in asking])
-        for event_id, line, summary in asking:
-            if known and event_id in known:
+        known = self._known_event_ids([event.event_id for event, _, _ in asking])
+        for event, line, summary in asking:
+            if known and event.event_id in known:
                 summary.duplicated += 1
                 continue
             # Written before the next line comes, so that the last write, the durable one, is never empty.
@@ -266,6 +266,7 @@ class _Intake:
             self._writing.append(line)
             self._writing_bytes += len(line)
             summary.accepted += 1
+            summary.visible += event.event_type in VISIBLE_EVENT_TYPES
 
     def _write(self, *, durable: bool) -> None:
         lines, self._writing, self._writing_bytes = self._writing, [], 0

@@ -25,12 +25,14 @@ class FileSummary:
     """What became of the records of one given path: a file, or a folder of notes.
 
     Every record is counted once: accepted, duplicated (an event with its id was there already) or
-    quarantined. `reasons` says why, `problem` is a sentence about the file as a whole.
+    quarantined. `reasons` says why, `problem` is a sentence about the file as a whole. `visible` are those
+    of the accepted that recall knows at once: memories, and orders to forget.
     """
 
     path: Path
     format: str
     accepted: int = 0
+    visible: int = 0
     duplicated: int = 0
     quarantined: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
@@ -59,6 +61,10 @@ class IngestSummary:
     @property
     def accepted(self) -> int:
         return sum(file.accepted for file in self.files)
+
+    @property
+    def visible(self) -> int:
+        return sum(file.visible for file in self.files)
 
     @property
     def duplicated(self) -> int:
