@@ -48,9 +48,9 @@ def run(data: Path, warehouse: Path | None, out: Path) -> None:
         "parameters": {name: mining.parameters[name] for name in sorted(PARAMETERS)},
         "moment": mining.moment.isoformat(timespec="seconds"),
         "domains": mining.ask(
-            "select domain, count(*) as episodes, count(distinct task_key) as tasks, "
-            "count(*) filter (where is_success) as successes, sum(tool_count)::bigint as calls, "
-            "sum(error_count)::bigint as failed_calls from occurrences_features group by domain order by domain"
+            "select domain, count(*) as episodes, count(distinct task_key) as tasks, count(*) filter "
+            "(where is_success) as successes, sum(tool_count)::bigint as calls, sum(error_count)::bigint "
+            "as failed_calls from occurrences_features group by domain order by domain"
         ),
         "counts": counts(mining),
         "telling": most_telling(mining),

@@ -1,8 +1,9 @@
 """Does a pattern's confidence predict success at tasks that it was not learned from?
 
-Tasks are split into five parts within their domain, ten times over. Patterns are learned from four parts; each
-episode of the fifth gets a score from the patterns that it has. Everything is compared within a part and a domain,
-so all that is compared was judged by the same patterns, and a split that is uneven by chance tells nothing.
+Tasks are split into five parts within their domain, ten times over. Patterns are learned from four parts;
+each episode of the fifth gets a score from the patterns that it has. Everything is compared within a part and
+a domain, so all that is compared was judged by the same patterns, and a split that is uneven by chance tells
+nothing.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ VARIANTS = {
     "without the end": ("occurrences", f"not {_ENDS}"),
     "first half": ("begun", f"not {_NOT_KNOWN_YET}"),
 }
-"""Which patterns of an episode count: all; those that do not tell how it ended; those of its first half of calls."""
+"""Which patterns of an episode count: all; those that do not tell how it ended; those of its first half."""
 
 Matrix = NDArray[np.float64]
 
@@ -140,14 +141,22 @@ class Comparison:
             self._times[places] += 1
 
     def areas(self) -> dict[str, Any]:
-        """Return the area under the ROC curve by domain, and of all pairs within domains, with 95 % intervals."""
+        """Return the area under the ROC curve by domain, and of all pairs within domains, with intervals.
+
+        `same task` is of pairs of attempts at one task: there the task cannot be what tells them apart.
+        """
         counts = self._resampled()
         names = sorted(str(domain) for domain in set(self._domains))
-        areas = {domain: self._area(counts, self._domains == domain) for domain in names}
-        return {**areas, "pooled": self._area(counts, np.full(len(self._domains), True))}
+        areas = {domain: self._area(counts, (self._domains == domain)[:, None]) for domain in names}
+        same_task = np.equal.outer(self._tasks, self._tasks)
+        return {
+            **areas,
+            "pooled": self._area(counts, np.full_like(same_task, True)),
+            "same task": self._area(counts, same_task),
+        }
 
     def calibration(self) -> dict[str, Any]:
-        """Return expected and observed success in fifths of the episodes, and Brier scores beside the base rate's."""
+        """Return expected and observed success in fifths, and Brier scores beside the base rate's."""
         expected, base = self._expected / self._times, self._base / self._times
         happened = self._success.astype(float)
         order = np.argsort(expected, kind="stable")
@@ -174,15 +183,15 @@ class Comparison:
         }
 
     def _area(self, counts: Matrix, kept: NDArray[np.bool_]) -> dict[str, float]:
-        won, compared = self._won * np.outer(kept, kept), self._compared * np.outer(kept, kept)
+        won, compared = self._won * kept, self._compared * kept
         # Of a resample, each pair counts as often as its two episodes were drawn together.
-        resampled = np.einsum("ri,ij,rj->r", counts, won, counts, optimize=True) / np.einsum(
-            "ri,ij,rj->r", counts, compared, counts, optimize=True
-        )
+        both = [np.einsum("ri,ij,rj->r", counts, pairs, counts, optimize=True) for pairs in (won, compared)]
+        resampled = both[0][both[1] > 0] / both[1][both[1] > 0]
         return {
-            "area": float(won.sum() / compared.sum()),
-            "low": float(np.quantile(resampled, 0.025)),
-            "high": float(np.quantile(resampled, 0.975)),
+            "pairs": float((compared > 0).sum()),
+            "area": float(won.sum() / compared.sum()) if compared.any() else math.nan,
+            "low": float(np.quantile(resampled, 0.025)) if resampled.size else math.nan,
+            "high": float(np.quantile(resampled, 0.975)) if resampled.size else math.nan,
         }
 
     def _resampled(self) -> Matrix:
@@ -226,7 +235,7 @@ _SCORED = """
 
 _BINNED = f"""
     select
-        (select count(*) from unnest({list(BIN_EDGES[1:-1])}) as edges(edge) where l.confidence >= edge) as bin,
+        len(list_filter({list(BIN_EDGES[1:-1])}, lambda edge: l.confidence >= edge)) as bin,
         count(*) as pairs,
         sum(l.confidence) as confidence,
         sum(l.base_rate) as base_rate,
@@ -243,7 +252,7 @@ _BINNED = f"""
 
 def _parts(episodes: Sequence[dict[str, Any]], split: int) -> dict[str, int]:
     """Return the part of each task: in each domain, dealt out in an order that only the split decides."""
-    parts = {}
+    parts: dict[str, int] = {}
     for domain in sorted({one["domain"] for one in episodes}):
         tasks = {one["task_key"] for one in episodes if one["domain"] == domain}
         ordered = sorted(tasks, key=lambda task: hashlib.sha256(f"{split} {task}".encode()).digest())

@@ -1,4 +1,4 @@
-"""The models and macros of patterns as they are, rendered outside dbt and run over the episodes of a built home.
+"""The models and macros of patterns as they are, rendered outside dbt and run over episodes of a built home.
 
 Nothing here mines or believes anything itself: which patterns an episode has is said by the model
 `int_pattern_occurrences`, what is believed of a pattern by the macro `patterns_at`, both of this project.
@@ -38,7 +38,8 @@ class Mining:
         self._mine("occurrences", features)
         self._mine("begun", self._first_halves(features))
         self.connection.execute(
-            "create table feedback (pattern_id uuid, user_id varchar, is_success boolean, occurred_at timestamp)"
+            "create table feedback (pattern_id uuid, user_id varchar, is_success boolean, occurred_at "
+            "timestamp)"
         )
         last = self._scalar("select max(completed_at) from occurrences_features")
         self.moment: datetime = last + timedelta(days=1)
@@ -77,9 +78,9 @@ class Mining:
             with halves as (select *, cast(ceil(tool_count / 2) as integer) as half from rows)
             select
                 * exclude (half) replace (
-                    tools[:half] as tools, tool_errors[:half] as tool_errors, error_keys[:half] as error_keys,
-                    requestors[:half] as requestors, half as tool_count,
-                    cast(len(list_filter(tool_errors[:half], lambda failed: failed)) as integer) as error_count
+                    tools[:half] as tools, tool_errors[:half] as tool_errors,
+                    error_keys[:half] as error_keys, requestors[:half] as requestors, half as tool_count,
+                    cast(coalesce(list_sum(tool_errors[:half]::integer[]), 0) as integer) as error_count
                 )
             from halves
             """

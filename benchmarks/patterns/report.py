@@ -52,14 +52,14 @@ def _in_short(result: dict[str, Any]) -> Iterator[str]:
     kept = sum(row["kept"] for row in result["counts"])
     telling = sum(row["actionable"] + row["warnings"] for row in result["counts"])
     yield (
-        f"In short: {held_out['episodes']} episodes give {kept:,} patterns, of which {telling} tell success from "
-        f"failure by more than chance. Of the ten most telling ones {verdicts.count('lesson')} are lessons, "
-        f"{verdicts.count('trivial')} say in other words how the episode ended, and "
-        f"{verdicts.count('task mix')} which tasks are hard. On tasks that were left out, the patterns of an "
-        f"episode order success before failure with an area of {_area(areas['whole'])} (0.5 is chance, and all "
-        f"that the base rate can do); without those that tell the end, {_area(areas['without the end'])}; from "
-        f"the first half of the calls, which is when an agent could still use it, "
-        f"{_area(areas['first half'])}."
+        f"In short: {held_out['episodes']} episodes give {kept:,} patterns, of which {telling} tell "
+        "success from failure by more than chance. Of the ten most telling ones "
+        f"{verdicts.count('lesson')} are lessons, {verdicts.count('trivial')} say in other words how the "
+        f"episode ended, and {verdicts.count('task mix')} which tasks are hard. On tasks that were left "
+        "out, the patterns of an episode order success before failure with an area of "
+        f"{_area(areas['whole'])} (0.5 is chance, and all that the base rate can do); without those that "
+        f"tell the end, {_area(areas['without the end'])}; from the first half of the calls, which is when "
+        f"an agent could still use it, {_area(areas['first half'])}."
     )
     yield ""
 
@@ -84,10 +84,10 @@ def _counts(result: dict[str, Any]) -> Iterator[str]:
     )
     yield ""
     yield (
-        f"A pattern is kept from {parameters['pattern_min_support']} episodes on, and a sequence if no longer one has the "
-        "same support. It is actionable if the lower bound of its confidence is above the base rate of what it is "
-        "compared with, a warning if the upper bound is below, and both only at a false discovery rate of "
-        f"{parameters['pattern_false_discovery_rate']:g} within its domain."
+        f"A pattern is kept from {parameters['pattern_min_support']} episodes on, and a sequence if no "
+        "longer one has the same support. It is actionable if the lower bound of its confidence is above "
+        "the base rate of what it is compared with, a warning if the upper bound is below, and both only "
+        f"at a false discovery rate of {parameters['pattern_false_discovery_rate']:g} within its domain."
     )
     yield ""
     yield from table(
@@ -114,11 +114,18 @@ def _counts(result: dict[str, Any]) -> Iterator[str]:
     yield ""
     failed_calls = sum(row["failed_calls"] for row in result["domains"])
     yield (
-        f"Calls hardly ever fail in these data ({failed_calls} of {sum(row['calls'] for row in result['domains']):,}), "
-        "so no error with what recovered from it was seen often enough to be kept: nothing here says what recoveries "
-        "are worth. In retail no pattern tells: 18 failures among 114 tasks that differ in wording more than in kind "
-        "are too few."
+        f"Calls hardly ever fail in these data ({failed_calls} of "
+        f"{sum(row['calls'] for row in result['domains']):,}), so no error with what recovered from it was "
+        "seen often enough to be kept: nothing here says what recoveries are worth."
     )
+    for row in result["domains"]:
+        if not any(
+            one["actionable"] + one["warnings"] for one in result["counts"] if one["domain"] == row["domain"]
+        ):
+            yield (
+                f"In {row['domain']} no pattern tells: {row['episodes'] - row['successes']} failures among "
+                f"{row['tasks']} tasks are too few."
+            )
     yield ""
 
 
@@ -126,8 +133,8 @@ def _telling(result: dict[str, Any]) -> Iterator[str]:
     yield "## The ten most telling, read"
     yield ""
     yield (
-        "Those with the smallest p-value (Fisher's exact test), passing over what shares half of its episodes with one "
-        "above it. Each was read in its episodes."
+        "Those with the smallest p-value (Fisher's exact test), passing over what shares half of its "
+        "episodes with one above it. Each was read in its episodes."
     )
     yield ""
     yield from table(
@@ -152,9 +159,9 @@ def _telling(result: dict[str, Any]) -> Iterator[str]:
         yield f"{place}. {JUDGEMENTS[_key(one)][1]}"
     yield ""
     yield (
-        "A test cannot tell these apart: an episode that is about to fail is given away, so what stands before that is "
-        "telling. Take a pattern for advice only if its steps are not how such episodes end, and look at the number of "
-        "its tasks."
+        "A test cannot tell these apart: an episode that is about to fail is given away, so what stands "
+        "before that is telling. Take a pattern for advice only if its steps are not how such episodes "
+        "end, and look at the number of its tasks."
     )
     yield ""
 
@@ -163,31 +170,43 @@ def _held_out(held_out: dict[str, Any]) -> Iterator[str]:
     yield "## On tasks that were left out"
     yield ""
     yield (
-        f"The tasks of each domain are dealt into {held_out['parts']} parts, {held_out['splits']} times over; patterns "
-        "are learned from four parts and judge the episodes of the fifth. The score of an episode is the mean of its "
-        "patterns' log-odds lifts, logit(confidence) - logit(base rate); this was chosen before any result was seen. "
-        "The area under the ROC curve is the share of pairs, one success and one failure of the same domain and part, "
-        "in which the success scores higher; the base rate gives all of a domain the same, which is 0.5. Intervals are "
-        f"95 % of {held_out['resamples']:,} resamples of tasks (with all their episodes)."
+        f"The tasks of each domain are dealt into {held_out['parts']} parts, {held_out['splits']} times "
+        "over; patterns are learned from four parts and judge the episodes of the fifth. The score of an "
+        "episode is the mean of its patterns' log-odds lifts, logit(confidence) - logit(base rate); this "
+        "was chosen before any result was seen. The area under the ROC curve is the share of pairs, one "
+        "success and one failure of the same domain and part, in which the success scores higher; the "
+        "base rate gives all of a domain the same, which is 0.5. Intervals are 95 % of "
+        f"{held_out['resamples']:,} resamples of tasks (with all their episodes)."
     )
     yield ""
-    domains = [name for name in held_out["fewer calls"] if name != "pooled"]
+    domains = [name for name in held_out["fewer calls"] if name not in ("pooled", "same task")]
     rows = [
-        [f"patterns, {name}", *(_area(part["scores"][PRIMARY][column]) for column in [*domains, "pooled"])]
+        [
+            f"patterns, {name}",
+            *(_area(part["scores"][PRIMARY][column]) for column in [*domains, "pooled", "same task"]),
+        ]
         for name, part in held_out["variants"].items()
     ]
-    rows.append(["fewer calls", *(_area(held_out["fewer calls"][column]) for column in [*domains, "pooled"])])
-    rows.append(["base rate", *["0.50"] * (len(domains) + 1)])
-    yield from table(["score", *domains, "all, within domains"], rows)
+    rows.append(
+        [
+            "fewer calls",
+            *(_area(held_out["fewer calls"][column]) for column in [*domains, "pooled", "same task"]),
+        ]
+    )
+    rows.append(["base rate", *["0.50"] * (len(domains) + 2)])
+    yield from table(["score", *domains, "all, within domains", "same task"], rows)
     yield ""
     yield (
-        "*Whole* takes every pattern of the episode: an agent that gives the customer to a person, or stops after a "
-        "test that came out well, has all but told the outcome, so this figure says little about the use of patterns. "
-        "*Without the end* leaves out what the episode ended with and every pattern with transfer_to_human_agents. *First "
-        "half* takes only what the first half of the calls shows, and of the circumstances what is known at the start."
+        "*Same task* compares only attempts at one task, of which one succeeded and one did not "
+        f"({held_out['fewer calls']['same task']['pairs']:.0f} pairs): there patterns cannot do it by "
+        "telling hard tasks from easy ones. *Whole* takes every pattern of the episode: an agent that "
+        "gives the customer to a person, or stops after a test that came out well, has all but told the "
+        "outcome, so this figure says little about the use of patterns. *Without the end* leaves out what "
+        "the episode ended with and every pattern with transfer_to_human_agents. *First half* takes only "
+        "what the first half of the calls shows, and of the circumstances what is known at the start."
     )
     yield ""
-    yield "Other ways to make one number of an episode's patterns, looked at afterwards (all, within domains):"
+    yield "Other ways to make one number of them, looked at afterwards (all, within domains):"
     yield ""
     yield from table(
         ["score", *held_out["variants"]],
@@ -205,10 +224,11 @@ def _calibration(held_out: dict[str, Any]) -> Iterator[str]:
     yield f"![Expected and observed success on tasks that were left out]({PLOT})"
     yield ""
     yield (
-        "Left, each pattern with each episode of a task that was left out and has it: how often such episodes succeeded, by "
-        "the pattern's confidence. Many patterns of one episode are nearly the same, so there is far less evidence than "
-        "pairs. Right, the episodes in fifths by what their patterns expect of them, the base rate of the domain moved by "
-        "the score. The Brier score is the mean squared error; less is better."
+        "Left, each pattern with each episode of a task that was left out and has it: how often such "
+        "episodes succeeded, by the pattern's confidence. Many patterns of one episode are nearly the "
+        "same, so there is far less evidence than pairs. Right, the episodes in fifths by what their "
+        "patterns expect of them, the base rate of the domain moved by the score. The Brier score is the "
+        "mean squared error; less is better."
     )
     yield ""
     yield from table(
@@ -247,17 +267,17 @@ def _limits() -> Iterator[str]:
     yield "## What this does not show"
     yield ""
     yield (
-        "- Success goes with a pattern; nobody has tried whether following one helps. For that an agent would have to be "
-        "given suggestions, with and without, on the same tasks."
+        "- Success goes with a pattern; nobody has tried whether following one helps. For that an agent "
+        "would have to be given suggestions, with and without, on the same tasks."
     )
     yield (
-        "- Retail has one agent and one attempt at a task, telecom two agents of one model: what tells agents apart and "
-        "what tells tasks apart cannot always be separated. Compare with the same task's other attempts where there are "
-        "any, as [reflections](patterns.md) do."
+        "- Retail has one agent and one attempt at a task, telecom two agents of one model: what tells "
+        "agents apart and what tells tasks apart cannot always be separated. Compare with the same task's "
+        "other attempts where there are any, as [reflections](reflections.md) do."
     )
     yield (
-        "- Left-out tasks are of the same domain and written from the same templates. On another customer's work it "
-        "can only be worse."
+        "- Left-out tasks are of the same domain and written from the same templates. On another "
+        "customer's work it can only be worse."
     )
 
 
@@ -307,7 +327,8 @@ def _key(one: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _kind(one: dict[str, Any]) -> str:
-    return {"tool_sequence": "sequence", "error_recovery": "recovery"}.get(one["kind"], one["kind"])
+    kind: str = one["kind"]
+    return {"tool_sequence": "sequence", "error_recovery": "recovery"}.get(kind, kind)
 
 
 def _area(figures: dict[str, float]) -> str:

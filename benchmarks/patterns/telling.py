@@ -12,7 +12,7 @@ OVERLAP = 0.5
 
 
 def counts(mining: Mining) -> list[dict[str, Any]]:
-    """Return for each domain and kind how many patterns were found, how many are kept, and how many are telling."""
+    """Return for each domain and kind how many patterns were found, are kept, and are telling."""
     return mining.ask(
         """
         select
@@ -32,7 +32,7 @@ def counts(mining: Mining) -> list[dict[str, Any]]:
 
 
 def most_telling(mining: Mining) -> list[dict[str, Any]]:
-    """Return the patterns that chance explains least (p-value, then how far confidence is from the base rate).
+    """Return the patterns that chance explains least (p-value, then distance of confidence and base rate).
 
     A pattern that half of its episodes share with one before it is passed over.
     """

@@ -1,6 +1,6 @@
-{#- Of an episode that is compared with others, the others can change and arrive late: so an episode is looked at again
-    when one that it is, or was, compared with has changed. Those are at most reflection_window successes before it,
-    and the last attempts at its task; how many lie between two episodes is their distance in a running count. -#}
+{#- An episode is compared with others, and these can change and arrive late. It is looked at again when one
+    that it is, or was, compared with has changed. Those are at most reflection_window successes before it and the
+    last attempts at its task; how many lie between two episodes is the difference of their running counts. -#}
 {{
     config(
         materialized='incremental',
@@ -38,7 +38,7 @@ newest as (
 
 ),
 
--- The task is told by the start: while that has not arrived, it is an attempt at no task that is known.
+-- The task is told by the start: until that arrives, it is an attempt at no task that is known.
 episodes as (
 
     select
@@ -73,8 +73,8 @@ episodes as (
 
     ),
 
-    -- Where an episode was compared with before, it leaves a gap: an end that arrives before its start is of no
-    -- domain until then, and an earlier end is found later.
+    -- Where an episode was compared with before, it leaves a gap: an end that arrives before its start is of
+    -- no domain until then, and an earlier end can be heard of later.
     moved as (
 
         select
@@ -119,8 +119,11 @@ moments as (
         episodes.known_task_key,
         episodes.is_example,
         episodes.forgotten_at is null as is_reflected_on,
-        {{ 'episodes.episode_key in (select changed.episode_key from changed)' if is_incremental() else 'true' }}
-            as is_touched,
+        {% if is_incremental() %}
+            episodes.episode_key in (select changed.episode_key from changed) as is_touched,
+        {% else %}
+            true as is_touched,
+        {% endif %}
         episodes.completed_at
 
     from episodes
@@ -188,7 +191,10 @@ in_play as (
     select
         episodes.*,
         reached.earlier_examples,
-        case when episodes.known_task_key is null then 0 else reached.earlier_attempts end as earlier_attempts,
+        case
+            when episodes.known_task_key is null then 0
+            else reached.earlier_attempts
+        end as earlier_attempts,
         {{ run_starts('episodes.tools') }} as run_starts
 
     from reached
@@ -237,7 +243,7 @@ same_task as (
     select
         same_task_places.episode_key,
         examples.episode_key as compared_key,
-        -same_task_places.place as rank
+        -same_task_places.place as distance
 
     from same_task_places
     inner join examples
@@ -313,22 +319,22 @@ tokens as (
 
 ),
 
-shared as (
+in_common as (
 
     select
         near.episode_key,
         near.compared_key,
         near.place,
-        count(*) filter (where own.is_tool) as shared_tools,
-        count(*) filter (where not own.is_tool) as shared_words
+        count(*) filter (where mine.is_tool) as shared_tools,
+        count(*) filter (where not mine.is_tool) as shared_words
 
     from near
-    inner join tokens as own on near.episode_key = own.episode_key
-    inner join tokens as others
+    inner join tokens as mine on near.episode_key = mine.episode_key
+    inner join tokens as theirs
         on
-            near.compared_key = others.episode_key
-            and own.token = others.token
-            and own.is_tool = others.is_tool
+            near.compared_key = theirs.episode_key
+            and mine.token = theirs.token
+            and mine.is_tool = theirs.is_tool
     group by near.episode_key, near.compared_key, near.place
 
 ),
@@ -337,20 +343,21 @@ shared as (
 most_alike as (
 
     select
-        shared.episode_key,
-        shared.compared_key,
+        in_common.episode_key,
+        in_common.compared_key,
         row_number() over (
-            partition by shared.episode_key
+            partition by in_common.episode_key
             order by
-                {{ jaccard('shared.shared_tools', 'len(own.tools)', 'len(others.tools)') }}
-                + {{ jaccard('shared.shared_words', 'len(own.task_words)', 'len(others.task_words)') }} desc,
-                shared.place desc
-        ) as rank
+                {{ jaccard('in_common.shared_tools', 'len(mine.tools)', 'len(theirs.tools)') }}
+                + {{ jaccard('in_common.shared_words', 'len(mine.task_words)', 'len(theirs.task_words)') }}
+                desc,
+                in_common.place desc
+        ) as distance
 
-    from shared
-    inner join told as own on shared.episode_key = own.episode_key
-    inner join told as others on shared.compared_key = others.episode_key
-    qualify rank <= {{ compared_most }}
+    from in_common
+    inner join told as mine on in_common.episode_key = mine.episode_key
+    inner join told as theirs on in_common.compared_key = theirs.episode_key
+    qualify distance <= {{ compared_most }}
 
 ),
 
@@ -359,7 +366,7 @@ compared as (
     select
         episode_key,
         compared_key,
-        rank
+        distance
 
     from same_task
 
@@ -368,7 +375,7 @@ compared as (
     select
         episode_key,
         compared_key,
-        rank
+        distance
 
     from most_alike
 
@@ -378,7 +385,7 @@ of_compared as (
 
     select
         compared.episode_key,
-        list(episodes.episode_id order by compared.rank) as compared_episodes
+        list(episodes.episode_id order by compared.distance) as compared_episodes
 
     from compared
     inner join episodes on compared.compared_key = episodes.episode_key
@@ -430,7 +437,9 @@ differences as (
         left(coalesce(used.tool, own_tools.tool), 60)
         || case
             when len(of_compared.compared_episodes) > 1
-                then ' (' || coalesce(used.episode_count, 0) || ' of ' || len(of_compared.compared_episodes) || ')'
+                then concat(
+                    ' (', coalesce(used.episode_count, 0), ' of ', len(of_compared.compared_episodes), ')'
+                )
             else ''
         end as tool_text
 
@@ -490,7 +499,9 @@ failure_kinds as (
 
     select
         episode_key,
-        what_failed || case when count(*) > 1 then ' ×' || count(*) else '' end || ', ' || followed_by as said,
+        concat(
+            what_failed, case when count(*) > 1 then ' ×' || count(*) end, ', ', followed_by
+        ) as said,
         min(place) as place
 
     from failures
@@ -525,7 +536,11 @@ worded as (
         coalesce(of_differences.missing_tools, cast([] as varchar[])) as missing_tools,
         coalesce(of_differences.extra_tools, cast([] as varchar[])) as extra_tools,
 
-        case in_play.outcome when 'success' then 'Succeeded' when 'abandoned' then 'Given up' else 'Failed' end
+        case in_play.outcome
+            when 'success' then 'Succeeded'
+            when 'abandoned' then 'Given up'
+            else 'Failed'
+        end
         || case in_play.tool_count
             when 0 then ' without a call.'
             when 1 then ' after 1 call'
@@ -539,13 +554,16 @@ worded as (
             else ', ' || in_play.error_count || ' of which failed.'
         end as outcome_line,
 
-        case when in_play.tool_count > 0 then 'Tried: ' || {{ runs_as_text('in_play.tools', 'in_play.run_starts') }} end
-            as tried_line,
+        case
+            when in_play.tool_count > 0
+                then 'Tried: ' || {{ runs_as_text('in_play.tools', 'in_play.run_starts') }}
+        end as tried_line,
 
         'Failed: ' || {{ first_ones('of_failures.said', 4, '; ') }} || '.' as failed_line,
 
         case
-            when of_compared.compared_episodes is null then 'No earlier success in this domain to compare with.'
+            when of_compared.compared_episodes is null
+                then 'No earlier success in this domain to compare with.'
             else
                 concat_ws(
                     ' ',
@@ -554,9 +572,14 @@ worded as (
                         when len(of_compared.compared_episodes) = 1 then 'the one earlier success'
                         else len(of_compared.compared_episodes) || ' earlier successes'
                     end
-                    || case when in_play.earlier_attempts > 0 then ' at this task.' else ' at similar tasks.' end,
-                    'Called there and not here: ' || {{ first_ones('of_differences.missing_texts', 5, ', ') }} || '.',
-                    'Called here and hardly there: ' || {{ first_ones('of_differences.extra_texts', 5, ', ') }} || '.',
+                    || case
+                        when in_play.earlier_attempts > 0 then ' at this task.'
+                        else ' at similar tasks.'
+                    end,
+                    'Called there and not here: '
+                    || {{ first_ones('of_differences.missing_texts', 5, ', ') }} || '.',
+                    'Called here and hardly there: '
+                    || {{ first_ones('of_differences.extra_texts', 5, ', ') }} || '.',
                     case when of_differences.episode_key is null then 'The same tools were called there.' end
                 )
         end as compared_line
