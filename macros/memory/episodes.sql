@@ -4,6 +4,24 @@
 {%- endmacro %}
 
 
+{#- Condition: a payload says what was done, and when in which episode. Earlier versions took any. -#}
+{% macro is_step(payload) -%}
+    {{ json_text(payload, 'episode_id') }} is not null
+    and try_cast({{ json_text(payload, 'step') }} as integer) >= 0
+    and case coalesce({{ json_text(payload, 'step_type') }}, 'tool')
+        when 'tool' then {{ json_text(payload, 'tool') }} is not null
+        when 'message' then {{ json_text(payload, 'text') }} is not null
+        else false
+    end
+{%- endmacro %}
+
+
+{#- What a tool gave back is kept once for each user: users share no text, so that none says what another has seen. -#}
+{% macro observation_key(user_id, observation) -%}
+    case when {{ observation }} is not null then {{ hash_key([user_id, observation]) }} end
+{%- endmacro %}
+
+
 {#- What an error says, whatever it is about: small letters, numbers and what stands in quotes as one sign each, at
     most 80 characters. Null where nothing failed. -#}
 {% macro error_key(is_error, error, observation) -%}

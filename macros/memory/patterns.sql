@@ -8,17 +8,19 @@
 {%- endmacro %}
 
 
-{#- The id of a pattern: of whose it is and what it says, so that it is the same in every build. -#}
-{% macro pattern_id(user_id, domain, kind, pattern) -%}
-    {{ hash_key([user_id, domain, kind, pattern]) }}
+{#- The id of a pattern: of whose it is and what it says, so that it is the same in every build. `scope_key`: of
+    hash_key(['user_id', 'domain']), which many patterns share. -#}
+{% macro pattern_id(scope_key, kind, pattern) -%}
+    cast(md5(concat_ws(':', cast({{ scope_key }} as varchar), {{ kind }}, cast({{ pattern }} as varchar))) as uuid)
 {%- endmacro %}
 
 
 {#- The first of each run of equal tools, numbered, with what follows it: one row for each place to start from.
-    `calls`: history, place, tool; `tools`: tool, tool_number from 1. -#}
+    `calls`: scope, history, place, tool; `tools`: tool, tool_number from 1. -#}
 {% macro tool_windows(calls, tools) -%}
 {%- set reach = (parameter('pattern_max_length') - 1) * (parameter('pattern_max_gap') + 1) -%}
 select
+    firsts.scope,
     firsts.history,
     cast(tools.tool_number as hugeint) as t0,
     {% for offset in range(1, reach + 1) -%}
@@ -26,6 +28,7 @@ select
     {% endfor %}
 from (
     select
+        scope,
         history,
         place,
         tool
@@ -59,14 +62,17 @@ window of_history as (partition by firsts.history order by firsts.place)
     {%- set front.ways = longer -%}
 {%- endfor %}
 select distinct
+    scope,
     history,
     code
 from (
     select
+        scope,
         history,
         unnest([{% for path, _, _, _ in ways %}s{{ path }}{{ ', ' if not loop.last }}{% endfor %}]) as code
     from (
         select
+            scope,
             history
             {%- for path, before, last, next in ways %},
             case when t{{ last }} <> t{{ next }} then {{ 's' ~ before if before else 't0' }} * 1048576 + t{{ next }} end
@@ -81,17 +87,14 @@ where code is not null
 
 {#- The tools of a sequence: `code` as in gapped_sequences, `names` the list in which a tool's number is its place. -#}
 {% macro sequence_tools(code, names) -%}
-    list_reverse(list_transform(
-        list_filter(
-            [
-                {%- for digit in range(parameter('pattern_max_length')) %}
-                cast(({{ code }} >> {{ 20 * digit }}) & 1048575 as integer){{ ',' if not loop.last }}
-                {%- endfor %}
-            ],
-            lambda number: number > 0
-        ),
-        lambda number: {{ names }}[number]
-    ))
+    list_filter(
+        [
+            {%- for digit in range(parameter('pattern_max_length') - 1, -1, -1) %}
+            {{ names }}[cast(({{ code }} >> {{ 20 * digit }}) & 1048575 as integer)]{{ ',' if not loop.last }}
+            {%- endfor %}
+        ],
+        lambda tool: tool is not null
+    )
 {%- endmacro %}
 
 
@@ -158,10 +161,8 @@ select
     count(*) filter (where is_success) as success_count,
     count(*) filter (where is_cut) as cut_count,
     {{ merged_task_keys('list(distinct task_key)') }} as task_keys,
-    list_concat(
-        coalesce(max({{ example() }}, 2) filter (where is_success), []),
-        coalesce(max({{ example() }}, 1) filter (where not is_success), [])
-    ) as examples,
+    max({{ example() }}, 2) filter (where is_success) as success_examples,
+    max({{ example() }}) filter (where not is_success) as failure_example,
     min(completed_at) as first_seen_at,
     max(completed_at) as last_seen_at,
     max(changed_batch_seq) as changed_batch_seq
@@ -170,19 +171,14 @@ group by pattern_id, user_id, domain, kind, period
 {%- endmacro %}
 
 
+{#- An episode that shows a pattern: of several the latest. -#}
 {% macro example() -%}
-    struct_pack(is_success := is_success, completed_at := completed_at, episode_id := episode_id)
+    struct_pack(completed_at := completed_at, episode_id := episode_id)
 {%- endmacro %}
 
 
-{#- The episodes that show a pattern: of a list of them the two latest that succeeded and the latest that did not. -#}
-{% macro chosen_examples(examples) -%}
-    list_transform(
-        [list_reverse_sort({{ examples }})],
-        lambda latest: list_concat(
-            list_filter(latest, lambda one: one.is_success)[:2], list_filter(latest, lambda one: not one.is_success)[:1]
-        )
-    )[1]
+{% macro latest_examples(examples) -%}
+    list_reverse_sort({{ examples }})[:2]
 {%- endmacro %}
 
 
@@ -259,7 +255,7 @@ group by pattern_id, user_id, domain, kind, period
     `moment`: an expression without columns. -#}
 {% macro patterns_at(periods, occurrences, feedback, moment) -%}
 {%- set counts = 'user_id, domain, kind, pattern_id, compared_with_id, pattern, period, episode_count, success_count, '
-    ~ 'cut_count, task_keys, examples, first_seen_at, last_seen_at' -%}
+    ~ 'cut_count, task_keys, success_examples, failure_example, first_seen_at, last_seen_at' -%}
 {%- set weight = 'pow(' ~ parameter('confidence_decay') ~ ', ' ~ confidence_period(moment) ~ ' - period)' -%}
 {%- set scope = 'user_id, domain' %}
 with
@@ -316,7 +312,8 @@ summed as (
         sum(round(counted.episode_count * {{ weight }} * 1e6)) / 1e6 as weight,
         sum(round(counted.success_count * {{ weight }} * 1e6)) / 1e6 as success_weight,
         {{ task_count('flatten(list(counted.task_keys))') }} as task_count,
-        {{ chosen_examples('flatten(list(counted.examples))') }} as examples,
+        {{ latest_examples('flatten(list(counted.success_examples) filter (where counted.success_examples is not null))') }} as success_examples,
+        max(counted.failure_example) as failure_example,
         min(counted.first_seen_at) as first_seen_at,
         max(counted.last_seen_at) as last_seen_at
 
@@ -460,7 +457,10 @@ select
     kind,
     {{ pattern_text('kind', 'pattern') }} as pattern,
     pattern as steps,
-    list_transform(examples, lambda one: one.episode_id) as examples,
+    list_filter(
+        list_append(list_transform(success_examples, lambda one: one.episode_id), failure_example.episode_id),
+        lambda one: one is not null
+    ) as examples,
 
     -- numbers
     support,

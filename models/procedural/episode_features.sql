@@ -22,6 +22,12 @@ steps as (
 
 ),
 
+observations as (
+
+    select * from {{ ref('stg_observations') }}
+
+),
+
 -- Orders to forget a whole scope; those that name memories do not concern episodes.
 forgets as (
 
@@ -56,13 +62,21 @@ forgets as (
 placed as (
 
     select
-        *,
-        {{ error_key('is_error', 'error', 'observation') }} as error_key,
-        row_number() over (partition by episode_key order by step, occurred_at, event_id) as place
+        steps.*,
+        {{ error_key('steps.is_error', 'steps.error', 'observations.observation') }} as error_key,
+        row_number() over (
+            partition by steps.episode_key
+            order by steps.step, steps.occurred_at, steps.event_id
+        ) as place
 
     from steps
+    left join observations
+        on
+            steps.observation_key = observations.observation_key
+            and steps.is_error
+            and steps.error is null
     {% if is_incremental() %}
-        where episode_key in (select changed.episode_key from changed)
+        where steps.episode_key in (select changed.episode_key from changed)
     {% endif %}
 
 ),

@@ -16,6 +16,12 @@ steps as (
 
 ),
 
+observations as (
+
+    select * from {{ ref('stg_observations') }}
+
+),
+
 -- What has neither begun nor ended yet is not there, nor what is forgotten.
 episodes as (
 
@@ -33,7 +39,7 @@ select
     steps.step_type,
     steps.tool,
     steps.args,
-    steps.observation,
+    observations.observation,
     steps.is_error,
     steps.error,
     steps.requestor,
@@ -44,3 +50,4 @@ select
 
 from steps
 inner join episodes on steps.episode_key = episodes.episode_key
+left join observations on steps.observation_key = observations.observation_key

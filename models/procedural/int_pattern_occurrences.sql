@@ -19,6 +19,17 @@ with
     ),
 {% endif %}
 
+changed as (
+
+    select * from {{ ref('episode_features') }}
+    where
+        completed_at is not null
+        {% if is_incremental() %}
+            and changed_batch_seq > (select watermark.batch_seq from watermark)
+        {% endif %}
+
+),
+
 -- Of an episode of more calls the first ones are mined.
 ended as (
 
@@ -30,12 +41,22 @@ ended as (
         tool_count > {{ most_calls }} as is_cut,
         dense_rank() over (order by user_id, domain) as scope
 
-    from {{ ref('episode_features') }}
-    where
-        completed_at is not null
-        {% if is_incremental() %}
-            and changed_batch_seq > (select watermark.batch_seq from watermark)
-        {% endif %}
+    from changed
+    where forgotten_at is null
+
+),
+
+scopes as materialized (
+
+    select
+        *,
+        {{ pattern_id('scope_key', "'comparison'", "['domain']") }} as domain_id
+    from (
+        select distinct
+            scope,
+            {{ hash_key(['user_id', 'domain']) }} as scope_key
+        from ended
+    ) as different
 
 ),
 
@@ -56,9 +77,20 @@ histories as materialized (
 
 ),
 
+episodes_of_histories as materialized (
+
+    select
+        history,
+        unnest(episode_keys) as episode_key
+
+    from histories
+
+),
+
 calls as materialized (
 
     select
+        scope,
         history,
         unnest(tools) as tool,
         unnest(tool_errors) as is_error,
@@ -85,64 +117,69 @@ sequences as materialized (
 
 ),
 
-scopes as (
+-- Each pattern gets a number here, is named once, and meets its name last: names are long and most rows short.
+sequence_numbers as materialized (
 
-    select distinct
+    select
         scope,
-        user_id,
-        domain
+        code,
+        row_number() over () as pattern_number
 
-    from ended
+    from (
+        select distinct
+            scope,
+            code
+        from sequences
+    ) as different
 
 ),
 
--- Each pattern is named once, however many episodes have it.
-named_sequences as materialized (
+named_sequences as (
 
     select
-        spelled.scope,
-        spelled.code,
-        spelled.pattern,
-        {{ pattern_id('scopes.user_id', 'scopes.domain', "'tool_sequence'", 'spelled.pattern') }} as pattern_id
+        *,
+        {{ pattern_id('scope_key', "'tool_sequence'", 'pattern') }} as pattern_id
 
     from (
         select
-            *,
-            {{ sequence_tools('code', 'dictionary.names') }} as pattern
+            numbered.*,
+            {{ sequence_tools('numbered.code', 'dictionary.names') }} as pattern
         from (
-            select distinct
-                histories.scope,
-                sequences.code
-            from sequences
-            inner join histories on sequences.history = histories.history
-        ) as different
+            select
+                sequence_numbers.pattern_number,
+                sequence_numbers.code,
+                scopes.scope_key,
+                scopes.domain_id as compared_with_id
+            from sequence_numbers
+            inner join scopes on sequence_numbers.scope = scopes.scope
+        ) as numbered
         cross join (select list(tools.tool order by tools.tool_number) as names from tools) as dictionary
     ) as spelled
-    inner join scopes on spelled.scope = scopes.scope
 
 ),
 
 -- What was called next: first, after a call that worked, after one that failed; $ is the end.
 choices as (
 
-    select
+    select distinct
+        scope,
         history,
         'decision' as kind,
         [coalesce(before, '^'), case when was_error then 'failed' when before is null then 'began' else 'worked' end, tool]
             as pattern
     from (
         select
-            history,
-            tool,
+            *,
             lag(tool) over of_history as before,
             lag(is_error) over of_history as was_error
         from calls
         window of_history as (partition by history order by place)
     ) as called
 
-    union
+    union all
 
     select
+        scope,
         history,
         'decision' as kind,
         [coalesce(tools[-1], '^'), case when tool_errors[-1] then 'failed' when tools = [] then 'began' else 'worked' end, '$']
@@ -156,6 +193,7 @@ choices as (
 recoveries as (
 
     select distinct
+        scope,
         history,
         'error_recovery' as kind,
         [
@@ -179,6 +217,7 @@ recoveries as (
 uses as (
 
     select distinct
+        scope,
         history,
         'context' as kind,
         ['uses', tool] as pattern
@@ -187,6 +226,7 @@ uses as (
     union all
 
     select
+        scope,
         history,
         'context' as kind,
         unnest([['first tool', tools[1]], ['last tool', tools[-1]]]) as pattern
@@ -195,21 +235,11 @@ uses as (
 
 ),
 
-of_histories as (
-
-    select * from choices
-    union all
-    select * from recoveries
-    union all
-    select * from uses
-
-),
-
 circumstances as (
 
     select
-        episode_key,
         scope,
+        episode_key,
         'context' as kind,
         unnest(list_concat(
             [
@@ -224,109 +254,141 @@ circumstances as (
 
 ),
 
-small_ones as materialized (
+found as materialized (
 
     select
-        unnest(histories.episode_keys) as episode_key,
-        histories.scope,
+        of_histories.scope,
+        episodes_of_histories.episode_key,
         of_histories.kind,
-        of_histories.pattern
+        of_histories.pattern,
+        {{ compared_with('of_histories.kind', 'of_histories.pattern') }} as compared_with
 
-    from of_histories
-    inner join histories on of_histories.history = histories.history
+    from (
+        select * from choices
+        union all
+        select * from recoveries
+        union all
+        select * from uses
+    ) as of_histories
+    inner join episodes_of_histories on of_histories.history = episodes_of_histories.history
 
     union all
 
-    select * from circumstances
+    select
+        *,
+        ['domain'] as compared_with
+    from circumstances
 
 ),
 
--- What each is compared with is counted like a pattern: all episodes, or those in the same situation.
+-- What patterns are compared with is counted like a pattern.
 with_comparisons as materialized (
 
-    select
-        episode_key,
-        scope,
-        kind,
-        pattern
-    from small_ones
+    select * from found
 
-    union
+    union all
 
-    select
-        episode_key,
+    select distinct
         scope,
+        episode_key,
         'comparison' as kind,
-        {{ compared_with('kind', 'pattern') }} as pattern
-    from small_ones
-
-    union
-
-    select
-        episode_key,
-        scope,
-        'comparison' as kind,
-        ['domain'] as pattern
-    from ended
+        compared_with as pattern,
+        compared_with
+    from found
 
 ),
 
-named as materialized (
+named_others as materialized (
 
     select
         different.*,
-        {{ pattern_id('scopes.user_id', 'scopes.domain', 'different.kind', 'different.pattern') }} as pattern_id,
-        {{ pattern_id(
-            'scopes.user_id', 'scopes.domain', "'comparison'", compared_with('different.kind', 'different.pattern')
-        ) }} as compared_with_id
+        -row_number() over () as pattern_number,
+        {{ pattern_id('scopes.scope_key', 'different.kind', 'different.pattern') }} as pattern_id,
+        {{ pattern_id('scopes.scope_key', "'comparison'", 'different.compared_with') }} as compared_with_id
 
     from (
         select distinct
             scope,
             kind,
-            pattern
+            pattern,
+            compared_with
         from with_comparisons
     ) as different
     inner join scopes on different.scope = scopes.scope
 
 ),
 
-occurrences as (
+named as (
 
     select
-        unnest(histories.episode_keys) as episode_key,
+        pattern_number,
+        pattern_id,
+        compared_with_id,
         'tool_sequence' as kind,
-        named_sequences.pattern_id,
-        whole.pattern_id as compared_with_id,
-        named_sequences.pattern
+        pattern
+    from named_sequences
+
+    union all
+
+    select
+        pattern_number,
+        pattern_id,
+        compared_with_id,
+        kind,
+        pattern
+    from named_others
+
+),
+
+numbered as (
+
+    select
+        episodes_of_histories.episode_key,
+        sequence_numbers.pattern_number
 
     from sequences
-    inner join histories on sequences.history = histories.history
-    inner join named_sequences
-        on histories.scope = named_sequences.scope and sequences.code = named_sequences.code
-    inner join named as whole on histories.scope = whole.scope and whole.pattern = ['domain']
+    inner join sequence_numbers
+        on sequences.scope = sequence_numbers.scope and sequences.code = sequence_numbers.code
+    inner join episodes_of_histories on sequences.history = episodes_of_histories.history
 
     union all
 
     select
         with_comparisons.episode_key,
-        with_comparisons.kind,
-        named.pattern_id,
-        named.compared_with_id,
-        with_comparisons.pattern
+        named_others.pattern_number
 
     from with_comparisons
-    inner join named
+    inner join named_others
         on
-            with_comparisons.scope = named.scope
-            and with_comparisons.kind = named.kind
-            and with_comparisons.pattern = named.pattern
+            with_comparisons.scope = named_others.scope
+            and with_comparisons.kind = named_others.kind
+            and with_comparisons.pattern = named_others.pattern
+
+),
+
+occurrences as materialized (
+
+    select
+        ended.episode_key,
+        ended.user_id,
+        ended.episode_id,
+        ended.task_key,
+        ended.domain,
+        {{ confidence_period('ended.completed_at') }} as period,
+        ended.is_success,
+        ended.is_cut,
+        ended.completed_at,
+        ended.changed_batch_seq,
+        numbered.pattern_number
+
+    from numbered
+    inner join ended on numbered.episode_key = ended.episode_key
 
 )
 
 {%- if is_incremental() %},
 
--- What an episode that is mined again had before and has no more is counted anew, too.
+-- What an episode that is mined again, or forgotten, had before is counted anew.
 left_behind as (
 
     select
@@ -341,7 +403,9 @@ left_behind as (
             pattern_id,
             period
         from {{ this }}
-        where episode_key in (select ended.episode_key from ended)
+        where
+            kind <> 'forgotten'
+            and episode_key in (select changed.episode_key from changed)
 
         union
 
@@ -349,7 +413,7 @@ left_behind as (
             episode_key,
             unnest(left_patterns, recursive := true)
         from {{ this }}
-        where episode_key in (select ended.episode_key from ended)
+        where episode_key in (select changed.episode_key from changed)
     ) as before
     group by before.episode_key
 
@@ -358,38 +422,62 @@ left_behind as (
 
 select
     -- ids
-    ended.episode_key,
-    occurrences.pattern_id,
-    occurrences.compared_with_id,
-    ended.user_id,
-    ended.episode_id,
-    ended.task_key,
+    occurrences.episode_key,
+    named.pattern_id,
+    named.compared_with_id,
+    occurrences.user_id,
+    occurrences.episode_id,
+    occurrences.task_key,
 
     -- strings
-    ended.domain,
-    occurrences.kind,
-    occurrences.pattern,
+    occurrences.domain,
+    named.kind,
+    named.pattern,
 
     -- numbers
-    {{ confidence_period('ended.completed_at') }} as period,
+    occurrences.period,
 
     -- booleans
-    ended.is_success,
-    ended.is_cut,
+    occurrences.is_success,
+    occurrences.is_cut,
 
     -- timestamps
-    ended.completed_at,
+    occurrences.completed_at,
 
     -- change
     {% if is_incremental() -%}
-    case when occurrences.pattern = ['domain'] then left_behind.left_patterns end
+    case when named.pattern = ['domain'] then left_behind.left_patterns end
     {%- else -%}
     cast(null as struct(pattern_id uuid, period bigint)[])
     {%- endif %} as left_patterns,
-    ended.changed_batch_seq
+    occurrences.changed_batch_seq
 
 from occurrences
-inner join ended on occurrences.episode_key = ended.episode_key
+inner join named on occurrences.pattern_number = named.pattern_number
 {% if is_incremental() -%}
 left join left_behind on occurrences.episode_key = left_behind.episode_key
 {%- endif %}
+
+union all by name
+
+-- Of what is forgotten nothing is left but that it is.
+select
+    changed.episode_key,
+    {{ pattern_id("''", "'forgotten'", "cast([] as varchar[])") }} as pattern_id,
+    {{ pattern_id("''", "'forgotten'", "cast([] as varchar[])") }} as compared_with_id,
+    '' as domain,
+    'forgotten' as kind,
+    cast([] as varchar[]) as pattern,
+    {{ confidence_period('changed.completed_at') }} as period,
+    false as is_success,
+    false as is_cut,
+    {% if is_incremental() -%}
+    left_behind.left_patterns,
+    {% endif -%}
+    changed.changed_batch_seq
+
+from changed
+{% if is_incremental() -%}
+left join left_behind on changed.episode_key = left_behind.episode_key
+{% endif -%}
+where changed.forgotten_at is not null

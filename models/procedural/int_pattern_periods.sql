@@ -9,7 +9,16 @@
                 {'action': 'delete', 'condition': 'DBT_INTERNAL_SOURCE.episode_count = 0'},
                 {
                     'action': 'update',
-                    'condition': 'DBT_INTERNAL_SOURCE.row_hash is distinct from DBT_INTERNAL_DEST.row_hash',
+                    'condition': (
+                        '(DBT_INTERNAL_SOURCE.episode_count, DBT_INTERNAL_SOURCE.success_count, '
+                        'DBT_INTERNAL_SOURCE.cut_count, DBT_INTERNAL_SOURCE.task_keys, '
+                        'DBT_INTERNAL_SOURCE.success_examples, DBT_INTERNAL_SOURCE.failure_example, '
+                        'DBT_INTERNAL_SOURCE.first_seen_at, DBT_INTERNAL_SOURCE.last_seen_at) is distinct from '
+                        '(DBT_INTERNAL_DEST.episode_count, DBT_INTERNAL_DEST.success_count, '
+                        'DBT_INTERNAL_DEST.cut_count, DBT_INTERNAL_DEST.task_keys, '
+                        'DBT_INTERNAL_DEST.success_examples, DBT_INTERNAL_DEST.failure_example, '
+                        'DBT_INTERNAL_DEST.first_seen_at, DBT_INTERNAL_DEST.last_seen_at)'
+                    ),
                 },
             ],
             'when_not_matched': [
@@ -27,13 +36,14 @@ with
 occurrences as (
 
     select * from {{ ref('int_pattern_occurrences') }}
+    where kind <> 'forgotten'
 
 ),
 
 {% if is_incremental() %}
     fresh as (
 
-        select * from occurrences
+        select * from {{ ref('int_pattern_occurrences') }}
         where changed_batch_seq > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
 
     ),
@@ -61,7 +71,9 @@ occurrences as (
                 fresh.period,
                 fresh.changed_batch_seq
             from fresh
-            where fresh.episode_key in (select disturbed_episodes.episode_key from disturbed_episodes)
+            where
+                fresh.kind <> 'forgotten'
+                and fresh.episode_key in (select disturbed_episodes.episode_key from disturbed_episodes)
 
             union all
 
@@ -82,7 +94,7 @@ occurrences as (
 
     added as (
 
-        {{ counted_patterns('fresh') }}
+        {{ counted_patterns("(select * from fresh where kind <> 'forgotten')") }}
 
     ),
 
@@ -109,8 +121,16 @@ occurrences as (
             added.episode_count + coalesce(known.episode_count, 0) as episode_count,
             added.success_count + coalesce(known.success_count, 0) as success_count,
             added.cut_count + coalesce(known.cut_count, 0) as cut_count,
-            {{ merged_task_keys("list_concat(added.task_keys, coalesce(known.task_keys, []))") }} as task_keys,
-            {{ chosen_examples("list_concat(added.examples, coalesce(known.examples, []))") }} as examples,
+            case
+                when known.pattern_id is null or known.task_keys = added.task_keys then added.task_keys
+                else {{ merged_task_keys('list_concat(added.task_keys, known.task_keys)') }}
+            end as task_keys,
+            case
+                when known.success_examples is null then added.success_examples
+                when added.success_examples is null then known.success_examples
+                else {{ latest_examples('list_concat(added.success_examples, known.success_examples)') }}
+            end as success_examples,
+            greatest(added.failure_example, known.failure_example) as failure_example,
             least(added.first_seen_at, coalesce(known.first_seen_at, added.first_seen_at)) as first_seen_at,
             greatest(added.last_seen_at, coalesce(known.last_seen_at, added.last_seen_at)) as last_seen_at,
             added.changed_batch_seq
@@ -170,16 +190,14 @@ select
     task_keys,
 
     -- examples
-    examples,
+    success_examples,
+    failure_example,
 
     -- timestamps
     first_seen_at,
     last_seen_at,
 
     -- change
-    changed_batch_seq,
-    {{ hash_key([
-        'episode_count', 'success_count', 'cut_count', 'task_keys', 'examples', 'first_seen_at', 'last_seen_at',
-    ]) }} as row_hash
+    changed_batch_seq
 
 from merged

@@ -152,7 +152,10 @@ ends as (
 
         from {{ name }}
         qualify
-            row_number() over (partition by episode_key order by occurred_at, event_id, batch_seq, segment, line) = 1
+            row_number() over (
+                partition by episode_key
+                order by occurred_at, event_id, batch_seq, segment, line
+            ) = 1
 
     ),
 {% endfor %}

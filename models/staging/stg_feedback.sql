@@ -7,7 +7,7 @@
 
 with
 
--- Earlier versions took any payload: what does not say what it is about, and whether that helped, is no feedback.
+-- Earlier versions took any payload: what does not say whether something helped, and what, is no feedback.
 feedback_events as (
 
     select

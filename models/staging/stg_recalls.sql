@@ -7,11 +7,26 @@
 
 with
 
+-- A memory that is said to have helped was used, by itself.
 recall_events as (
 
-    select * from {{ ref('stg_events') }}
+    select
+        *,
+        case event_type
+            when 'recall' then {{ json_text_list('payload', 'memory_ids') }}
+            else [{{ json_text('payload', 'memory_id') }}]
+        end as memory_ids
+
+    from {{ ref('stg_events') }}
     where
-        event_type = 'recall'
+        (
+            event_type = 'recall'
+            or (
+                event_type = 'feedback'
+                and {{ json_text('payload', 'outcome') }} = 'success'
+                and try_cast({{ json_text('payload', 'memory_id') }} as uuid) is not null
+            )
+        )
         {% if is_incremental() %}
             and batch_seq > (select coalesce(max(loaded.batch_seq), 0) from {{ this }} as loaded)
         {% endif %}
@@ -44,7 +59,7 @@ named as (
         session_id,
         occurred_at,
         recorded_at,
-        cast(unnest({{ json_text_list('payload', 'memory_ids') }}) as uuid) as memory_id
+        cast(unnest(memory_ids) as uuid) as memory_id
 
     from delivered_once
 

@@ -7,19 +7,12 @@
 
 with
 
--- Earlier versions took any payload: what does not say what was done, and when in which episode, is no step.
 step_events as (
 
     select * from {{ ref('stg_events') }}
     where
         event_type = 'step'
-        and {{ json_text('payload', 'episode_id') }} is not null
-        and try_cast({{ json_text('payload', 'step') }} as integer) >= 0
-        and case coalesce({{ json_text('payload', 'step_type') }}, 'tool')
-            when 'tool' then {{ json_text('payload', 'tool') }} is not null
-            when 'message' then {{ json_text('payload', 'text') }} is not null
-            else false
-        end
+        and {{ is_step('payload') }}
         {% if is_incremental() %}
             and batch_seq > (select coalesce(max(loaded.batch_seq), 0) from {{ this }} as loaded)
         {% endif %}
@@ -50,12 +43,12 @@ select
     agent_id,
     session_id,
     {{ json_text('payload', 'episode_id') }} as episode_id,
+    {{ observation_key('user_id', json_text('payload', 'observation')) }} as observation_key,
 
     -- strings
     coalesce({{ json_text('payload', 'step_type') }}, 'tool') as step_type,
     {{ json_text('payload', 'tool') }} as tool,
     coalesce({{ json_object('payload', 'args') }}, '{}') as args,
-    {{ json_text('payload', 'observation') }} as observation,
     {{ json_text('payload', 'error') }} as error,
     {{ json_text('payload', 'requestor') }} as requestor,
     {{ json_text('payload', 'role') }} as role,
@@ -67,7 +60,8 @@ select
 
     -- booleans
     coalesce(
-        try_cast({{ json_text('payload', 'is_error') }} as boolean), {{ json_text('payload', 'error') }} is not null
+        try_cast({{ json_text('payload', 'is_error') }} as boolean),
+        {{ json_text('payload', 'error') }} is not null
     ) as is_error,
 
     -- timestamps

@@ -182,7 +182,8 @@ class Memory:
         """Forget memories by their ids, or everything of a scope (that happened before a moment).
 
         Takes effect in `recall` and `working_memory` at once. Forgetting is a fate, not a deletion:
-        the memory stays in raw/ and can be remembered again.
+        the memory stays in raw/ and can be remembered again. Episodes of the scope, and the patterns that
+        only they tell, go with the next run (docs/episodes.md).
 
         Returns:
             The id of the order to forget.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from benchmarks.stream import Shape, generate
 
 from mnemoduck import Memory
 from mnemoduck.errors import LockedError
-from mnemoduck.events import Event, new_event, parse_event
+from mnemoduck.events import EVENT_TYPES, Event, new_event, parse_event
 from mnemoduck.home import open_home
 from mnemoduck.inbox import InboxWriter
 from mnemoduck.pipeline.lock import RunLock
@@ -51,6 +52,33 @@ def with_recalls(events: list[Event]) -> list[Event]:
         for pair in pairs
         for days in (0, 3, 3, 5)
     ]
+
+
+def with_episodes(events: list[Event]) -> list[Event]:
+    """Add the episodes once more as Kim's: some are forgotten, all begin anew, some events come again."""
+    kinds = ("episode_started", "step", "episode_completed")
+    told = [event for event in events if event.event_type in kinds]
+    kims = [
+        new_event(
+            event.event_type,
+            event.payload,
+            occurred_at=event.occurred_at,
+            recorded_at=event.occurred_at,
+            user_id="kim",
+        )
+        for event in told
+    ]
+    anew = [
+        new_event(
+            event.event_type, event.payload, occurred_at=event.occurred_at + timedelta(hours=1), user_id="kim"
+        )
+        for event in told
+        if event.event_type != "step"
+    ]
+    forget = new_event(
+        "forget", {"is_whole_scope": True}, recorded_at=datetime(2026, 3, 13, tzinfo=UTC), user_id="kim"
+    )
+    return [*events, forget, *kims, *anew, *kims[::3], *told[::5]]
 
 
 def run(bench: Workbench, *options: str) -> None:
@@ -154,8 +182,8 @@ def test_the_order_and_batching_of_arrival_do_not_change_what_is_built(
     Orders to forget and recalls arrive before what they name, and memories before and after others of
     their session. The rows are tested once, in the build of all of them: the others are compared with it.
     """
-    events = with_recalls(sample_events()) + lifelike_events(tmp_path / "stream")
-    assert {event.event_type for event in events} == {"memory", "recall", "forget"}
+    events = with_episodes(with_recalls(sample_events()) + lifelike_events(tmp_path / "stream"))
+    assert {event.event_type for event in events} == set(EVENT_TYPES)
     chunks = [events[1::3], events[::3], events[2::3]]
     for chunk in chunks:
         write(bench.home, list(reversed(chunk)))
@@ -172,6 +200,76 @@ def test_the_order_and_batching_of_arrival_do_not_change_what_is_built(
     for table in incremental.keys() - {"staging.raw_batches"}:
         assert incremental[table] == refreshed[table], table
         assert incremental[table] == whole[table], table
+    forgotten = "select count(*), count(forgotten_at) from staging.episode_features where user_id = 'kim'"
+    assert at_once.query(forgotten) == [(5, 2)]
+    assert at_once.query("select count(*) from episodes where user_id = 'kim'") == [(3,)]
+    assert at_once.query("select count(distinct episode_id) from episode_steps where user_id = 'kim'") == [
+        (3,)
+    ]
+
+
+def test_the_steps_of_an_episode_come_back_exactly(bench: Workbench) -> None:
+    """Awkward texts, of two users, and the development episodes where they are at hand."""
+    texts = [
+        "",
+        " ",
+        "none\0of\0it",
+        "\N{LUGGAGE}é\r\n\t\"{}'",
+        "null",
+        "{}",
+        "m\N{SNOWMAN}" * 300_000,
+        "none",
+    ]
+    steps = [
+        (user, "awkward", number, "tool", "find", {"n": text[:9]}, text, None)
+        for user in ("ada", None)
+        for number, text in enumerate([*texts, *texts])
+    ]
+    steps += [(None, "awkward", 99, "message", None, {}, None, text) for text in texts]
+    steps += development_steps()
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    named = dict.fromkeys((user, name) for user, name, *_ in steps)
+    events = [
+        new_event("episode_started", {"episode_id": name, "task": "t"}, occurred_at=start, user_id=user)
+        for user, name in named
+    ]
+    for second, (user, name, step, kind, tool, args, observation, text) in enumerate(steps):
+        payload = {"episode_id": name, "step": step, "step_type": kind, "tool": tool, "args": args}
+        payload |= {"observation": observation, "text": text}
+        given = {key: value for key, value in payload.items() if value is not None}
+        events.append(new_event("step", given, occurred_at=start + timedelta(seconds=second), user_id=user))
+    write(bench.home, events)
+    run(bench, "--select", "+episode_steps")
+    with duckdb.connect(str(bench.home / "warehouse.duckdb"), read_only=True) as connection:
+        rows = connection.execute(
+            "select user_id, episode_id, step, step_type, tool, args, observation, text from episode_steps "
+            "order by occurred_at"
+        ).fetchall()
+    kept = [(*row[:5], json.loads(row[5]), *row[6:]) for row in rows]
+    assert kept == steps
+
+
+def development_steps() -> list[tuple[object, ...]]:
+    """Return the steps of the development episodes; none without ../shared/data."""
+    path = SHARED_DATA / "agent_episodes_dev.jsonl.gz"
+    if not path.exists():
+        return []
+    with gzip.open(path) as file:
+        episodes = [json.loads(line) for line in file]
+    return [
+        (
+            None,
+            episode["episode_id"],
+            step["step"],
+            step["type"],
+            step.get("tool"),
+            step.get("args", {}),
+            step.get("observation"),
+            step.get("text"),
+        )
+        for episode in episodes
+        for step in episode["steps"]
+    ]
 
 
 def test_a_damaged_warehouse_is_named_with_what_to_do_and_rebuilt_from_raw(sample: Workbench) -> None:

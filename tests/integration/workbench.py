@@ -51,6 +51,7 @@ TABLES = (
     "staging.int_concepts",
     "staging.int_associations",
     "staging.stg_steps",
+    "staging.stg_observations",
     "staging.stg_episodes",
     "staging.stg_feedback",
     "staging.episode_features",

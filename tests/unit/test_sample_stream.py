@@ -34,6 +34,12 @@ def events(lines: list[bytes]) -> list[Event]:
 
 
 @pytest.fixture(scope="module")
+def conversation(events: list[Event]) -> list[Event]:
+    """What was said and ordered: the episodes follow at the end, handed in when all was over."""
+    return [event for event in events if event.event_type in ("memory", "forget")]
+
+
+@pytest.fixture(scope="module")
 def memories(events: list[Event]) -> list[Event]:
     return [event for event in events if event.event_type == "memory"]
 
@@ -76,8 +82,49 @@ def test_every_line_is_an_event_exactly_as_we_would_write_it(lines: list[bytes],
     assert [event.to_line() for event in events] == lines
 
 
-def test_it_holds_256_memories_and_one_forget(events: list[Event]) -> None:
-    assert Counter(event.event_type for event in events) == {"memory": 256, "forget": 1}
+def test_it_holds_256_memories_and_one_forget_and_then_five_episodes(events: list[Event]) -> None:
+    assert Counter(event.event_type for event in events) == {
+        "memory": 256,
+        "forget": 1,
+        "episode_started": 5,
+        "step": 26,
+        "episode_completed": 5,
+        "feedback": 1,
+    }
+    assert {event.event_type for event in events[:257]} == {"memory", "forget"}
+    assert {event.recorded_at for event in events[257:]} == {END}
+
+
+def test_the_episodes_end_in_every_way_and_one_of_them_gets_over_the_error_of_another(
+    events: list[Event],
+) -> None:
+    ended = {
+        (event.payload["episode_id"], event.payload["outcome"])
+        for event in events
+        if event.event_type == "episode_completed"
+    }
+    assert ended == {
+        ("orders-0311", "failure"),
+        ("orders-0312", "success"),
+        ("invoices-0314", "success"),
+        ("storage-box", "success"),
+        ("courier", "abandoned"),
+    }
+    calls = [e.payload for e in events if e.event_type == "step" and "tool" in e.payload]
+    tried = {
+        name: [(call["tool"], call.get("is_error", False)) for call in calls if call["episode_id"] == name]
+        for name, _ in ended
+    }
+    assert tried["orders-0311"] == [("list_runs", False), ("start_run", True), ("start_run", True)]
+    assert tried["orders-0312"] == [
+        ("list_runs", False),
+        ("start_run", True),
+        ("release_lock", False),
+        ("start_run", False),
+        ("compare_rows", False),
+    ]
+    started = {event.payload["domain"] for event in events if event.event_type == "episode_started"}
+    assert started == {"pipelines", "errands"}
 
 
 def test_ids_are_unique_and_derived_from_time_and_line_number(events: list[Event]) -> None:
@@ -119,8 +166,8 @@ def test_each_of_the_18_sessions_belongs_to_one_user_and_to_the_day_in_its_name(
         assert {f"{event.occurred_at:%Y-%m-%d}" for event in members} == {session_id[:10]}
 
 
-def test_three_notes_have_no_session(events: list[Event]) -> None:
-    alone = [event for event in events if event.session_id is None]
+def test_three_notes_have_no_session(conversation: list[Event]) -> None:
+    alone = [event for event in conversation if event.session_id is None]
     assert [event.payload["role"] for event in alone] == ["note"] * 3
 
 
@@ -205,20 +252,20 @@ def test_the_root_cause_is_found_in_the_fifth_session_and_recurs_in_a_later_one(
 
 
 def test_exactly_three_memories_arrive_a_day_late_and_everything_else_within_seconds(
-    events: list[Event],
+    conversation: list[Event],
 ) -> None:
-    late = [number for number, event in enumerate(events) if delay(event) > timedelta(days=1)]
+    late = [number for number, event in enumerate(conversation) if delay(event) > timedelta(days=1)]
     assert len(late) == 3
     for number in late:
-        assert events[number].occurred_at < events[number - 1].occurred_at
-    punctual = [event for number, event in enumerate(events) if number not in late]
+        assert conversation[number].occurred_at < conversation[number - 1].occurred_at
+    punctual = [event for number, event in enumerate(conversation) if number not in late]
     assert all(timedelta(0) <= delay(event) <= A_FEW_SECONDS for event in punctual)
 
 
 def test_a_late_arrival_hits_an_old_session_of_each_user_and_one_hits_none(
-    events: list[Event],
+    conversation: list[Event],
 ) -> None:
-    late = [event for event in events if delay(event) > timedelta(days=1)]
+    late = [event for event in conversation if delay(event) > timedelta(days=1)]
     assert [(event.user_id, event.session_id) for event in late] == [
         ("jonas", "2026-03-04-pipeline"),
         ("maya", "2026-03-03-flat-hunt"),

@@ -1,0 +1,1 @@
+"""Episodes: what storing them takes, and how fast they come in and go out."""
