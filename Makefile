@@ -78,6 +78,11 @@ $(PEERS)/.ready: pyproject.toml
 		echo "The peers could not be installed: they are left out, and the page says so." >&2
 	@touch $@
 
+.PHONY: bench-episodes
+bench-episodes: $(READY) ## Measure logging, extraction and suggestions of episodes (five minutes)
+	$(BIN)/python -m benchmarks.episodes run
+	$(BIN)/python -m benchmarks.episodes report
+
 .PHONY: bench-science
 bench-science: $(READY) ## Run the studies of memory anew and write docs/science.md (seconds)
 	$(BIN)/python -m benchmarks.science run

@@ -103,9 +103,9 @@ def build_home(corpus: Corpus, layout: str, folder: Path) -> tuple[Home, dict[st
     shutil.rmtree(folder, ignore_errors=True)
     home = open_home(folder)
     lines = _divided(_lines(corpus.base), LAYOUTS[layout], 0)
-    found: dict[str, Any] = {"load_seconds": _load(home, "base", lines)}
+    found: dict[str, Any] = {"load_seconds": load_lines(home, "base", lines)}
     started = time.perf_counter()
-    times = _run_dbt(home, SELECTED)
+    times = run_dbt(home, SELECTED)
     found["dbt_seconds"] = round(time.perf_counter() - started, 3)
     found["index_seconds"] = round(sum(times[name] for name in INDEX_MODELS), 3)
     started = time.perf_counter()
@@ -137,8 +137,10 @@ def add_memories(home: Home, corpus: Corpus, layout: str) -> dict[str, Any]:
     for number in range(ADD_ROUNDS):
         lines = iter(corpus.newest[number * ADDED : (number + 1) * ADDED])
         first = corpus.memories + number * ADDED
-        _load(home, f"added-{number}", (line + b"\n" for line in _divided(lines, LAYOUTS[layout], first)))
-        rounds.append(_run_dbt(home, _OF_NEW_MEMORIES))
+        load_lines(
+            home, f"added-{number}", (line + b"\n" for line in _divided(lines, LAYOUTS[layout], first))
+        )
+        rounds.append(run_dbt(home, _OF_NEW_MEMORIES))
     with duckdb.connect(str(home.warehouse), read_only=True) as connection:
         rows = _count(connection, "retrieval.search_documents")
     if rows != corpus.memories + ADDED * ADD_ROUNDS:
@@ -155,7 +157,7 @@ def add_memories(home: Home, corpus: Corpus, layout: str) -> dict[str, Any]:
     }
 
 
-def _load(home: Home, name: str, lines: Iterator[bytes]) -> float:
+def load_lines(home: Home, name: str, lines: Iterator[bytes]) -> float:
     """Place lines in the inbox as a writer would, sealed, load them into raw/ and return the seconds."""
     segment = home.inbox / f"{name}{OPEN_SUFFIX}"
     with segment.open("wb") as file:
@@ -169,7 +171,7 @@ def _load(home: Home, name: str, lines: Iterator[bytes]) -> float:
     return round(time.perf_counter() - started, 3)
 
 
-def _run_dbt(home: Home, selected: Sequence[str]) -> dict[str, float]:
+def run_dbt(home: Home, selected: Sequence[str]) -> dict[str, float]:
     """Build models; return the seconds of each."""
     done = subprocess.run(
         [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,33 @@ def test_each_command_that_the_table_names_exists(bench: Workbench) -> None:
     assert len(commands) >= 10
     for command in commands:
         assert bench.mnemoduck_here(command, "--help").code == 0, command
+
+
+def test_the_commands_that_log_episodes_run_in_the_readme_and_on_their_page(bench: Workbench) -> None:
+    pages = (README, (PROJECT / "docs" / "episodes.md").read_text("utf-8"))
+    shown = []
+    for page in pages:
+        blocks = re.findall(r"```console\n(.*?)```", page, flags=re.DOTALL)
+        (block,) = (block for block in blocks if "episode=$(" in block)
+        lines = [line.removeprefix("$ ") for line in block.splitlines() if "mnemoduck " in line]
+        before, after = lines[: lines.index("mnemoduck run")], lines[lines.index("mnemoduck run") + 1 :]
+        assert len(before) >= 4
+        episode = _run(bench, before[0].removeprefix("episode=$(").removesuffix(")"))
+        for line in before[1:]:
+            _run(bench, line.replace("$episode", episode))
+        shown += [line.replace("$episode", episode) for line in after]
+    bench.build()
+    outputs = [_run(bench, line) for line in shown]
+    assert all(outputs)
+    assert sum("failed: order has been shipped" in output for output in outputs) == 2
+
+
+def _run(bench: Workbench, line: str) -> str:
+    program, *arguments = shlex.split(line)
+    assert program == "mnemoduck"
+    done = bench.mnemoduck_here(*arguments)
+    assert done.code == 0, done.err
+    return done.out.strip()
 
 
 def test_each_file_that_the_readme_links_to_exists() -> None:
