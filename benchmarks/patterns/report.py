@@ -48,6 +48,7 @@ def _page(result: dict[str, Any]) -> Iterator[str]:
 def _in_short(result: dict[str, Any]) -> Iterator[str]:
     held_out = result["held_out"]
     areas = {name: part["scores"][PRIMARY]["pooled"] for name, part in held_out["variants"].items()}
+    early = held_out["variants"]["first half"]["scores"][PRIMARY]["same task"]
     verdicts = [JUDGEMENTS[_key(one)][0] for one in result["telling"]]
     kept = sum(row["kept"] for row in result["counts"])
     telling = sum(row["actionable"] + row["warnings"] for row in result["counts"])
@@ -56,10 +57,11 @@ def _in_short(result: dict[str, Any]) -> Iterator[str]:
         "success from failure by more than chance. Of the ten most telling ones "
         f"{verdicts.count('lesson')} are lessons, {verdicts.count('trivial')} say in other words how the "
         f"episode ended, and {verdicts.count('task mix')} which tasks are hard. On tasks that were left "
-        "out, the patterns of an episode order success before failure with an area of "
-        f"{_area(areas['whole'])} (0.5 is chance, and all that the base rate can do); without those that "
-        f"tell the end, {_area(areas['without the end'])}; from the first half of the calls, which is when "
-        f"an agent could still use it, {_area(areas['first half'])}."
+        "out confidence is about what it says. The patterns of an episode order success before failure "
+        f"with an area of {_area(areas['whole'])}, where the base rate has 0.5; without those that tell "
+        f"the end, {_area(areas['without the end'])}. From the first half of the calls, which is when an "
+        f"agent could still use it, it is {_area(areas['first half'])}, and of two attempts at the same "
+        f"task {_area(early)}: what is known by then is which tasks are hard, not which attempt will fail."
     )
     yield ""
 
