@@ -1,1 +1,1 @@
-"""Episodes: what storing them takes, and how fast they come in and go out."""
+"""How quickly episodes are logged, learned from and suggested from, and that nothing of them is lost."""

@@ -106,8 +106,8 @@ def _page(result: Result) -> Iterator[str]:
         yield (
             f"`Memory.suggest(task, so_far, user_id=…, domain=…)` for {found['asked']:,} tasks that the home "
             f"has not seen, after none to all of their calls but one; {found['answered']:,} had an answer. "
-            f"The first took {found['first_ms']:,.0f} ms: it opens the snapshot. p95 is {found['p95_ratio']:.0f} "
-            f"times `select 1` ({found['select_1_ms']:.2f} ms)."
+            f"The first took {found['first_ms']:,.0f} ms: it opens the snapshot. p95 is "
+            f"{found['p95_ratio']:.0f} times `select 1` ({found['select_1_ms']:.2f} ms)."
         )
 
 

@@ -20,6 +20,7 @@ from uuid import NAMESPACE_OID, uuid5
 import click
 import duckdb
 import pyarrow as pa
+
 from benchmarks.machine import describe_run
 
 RESULT = Path(__file__).with_name("storage.json")
