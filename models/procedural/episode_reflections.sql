@@ -269,12 +269,13 @@ domain_places as (
 
 ),
 
-near as (
+near as materialized (
 
     select
         domain_places.episode_key,
         examples.episode_key as compared_key,
-        domain_places.place
+        domain_places.place,
+        row_number() over () as pair
 
     from domain_places
     inner join examples
@@ -290,7 +291,9 @@ told as (
     select
         episode_key,
         list_distinct(tools) as tools,
-        list_distinct({{ words('left(task, 1000)') }}) as task_words
+        list_filter(
+            list_distinct({{ words('left(task, 400)') }}), lambda word: length(word) > 3
+        ) as task_words
 
     from episodes
     where
@@ -322,9 +325,7 @@ tokens as (
 in_common as (
 
     select
-        near.episode_key,
-        near.compared_key,
-        near.place,
+        near.pair,
         count(*) filter (where mine.is_tool) as shared_tools,
         count(*) filter (where not mine.is_tool) as shared_words
 
@@ -335,28 +336,29 @@ in_common as (
             near.compared_key = theirs.episode_key
             and mine.token = theirs.token
             and mine.is_tool = theirs.is_tool
-    group by near.episode_key, near.compared_key, near.place
+    group by near.pair
 
 ),
 
--- The mean of the Jaccard similarities of their tools and of the words of their tasks.
+-- By the mean of two Jaccard similarities, of the tools and of the words of four letters and more of the tasks.
 most_alike as (
 
     select
-        in_common.episode_key,
-        in_common.compared_key,
+        near.episode_key,
+        near.compared_key,
         row_number() over (
-            partition by in_common.episode_key
+            partition by near.episode_key
             order by
                 {{ jaccard('in_common.shared_tools', 'len(mine.tools)', 'len(theirs.tools)') }}
                 + {{ jaccard('in_common.shared_words', 'len(mine.task_words)', 'len(theirs.task_words)') }}
                 desc,
-                in_common.place desc
+                near.place desc
         ) as distance
 
     from in_common
-    inner join told as mine on in_common.episode_key = mine.episode_key
-    inner join told as theirs on in_common.compared_key = theirs.episode_key
+    inner join near on in_common.pair = near.pair
+    inner join told as mine on near.episode_key = mine.episode_key
+    inner join told as theirs on near.compared_key = theirs.episode_key
     qualify distance <= {{ compared_most }}
 
 ),
