@@ -340,7 +340,7 @@ in_common as (
 
 ),
 
--- By the mean of two Jaccard similarities, of the tools and of the words of four letters and more of the tasks.
+-- By the mean of two Jaccard similarities: of the tools, and of the words of four letters and more.
 most_alike as (
 
     select
