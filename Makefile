@@ -88,6 +88,11 @@ bench-science: $(READY) ## Run the studies of memory anew and write docs/science
 	$(BIN)/python -m benchmarks.science run
 	$(BIN)/python -m benchmarks.science report
 
+.PHONY: bench-patterns
+bench-patterns: $(READY) ## Test patterns of episodes on tasks left out, and write docs/patterns-evaluation.md (../shared/data; minutes)
+	$(BIN)/python -m benchmarks.patterns run
+	$(BIN)/python -m benchmarks.patterns report
+
 .PHONY: bench-recall-quality
 bench-recall-quality: $(READY) ## Measure what recall finds on LoCoMo and LongMemEval (../shared/data; ten minutes)
 	$(BIN)/python -m benchmarks.recall_quality run

@@ -86,6 +86,9 @@
         ('recall_rescored_vectors', 10, none, 100000, none, 'of memories from 10 to 100000'),
         ('recall_sessions', 1, none, 100000, none, 'of sessions from 1 to 100000'),
         ('recall_tail_rows', 0, none, none, none, 'of rows, at least 0'),
+        ('reflection_window', 1, none, 1000, none, 'of episodes from 1 to 1000'),
+        ('reflection_compared_episodes', 1, none, 100, none, 'of episodes from 1 to 100'),
+        ('reflection_max_characters', 200, none, 10000, none, 'of characters from 200 to 10000'),
         ('episode_buffer_steps', 1, none, 10000, none, 'of steps from 1 to 10000'),
         ('episode_buffer_ms', 1, none, 60000, none, 'of milliseconds from 1 to 60000'),
         ('pattern_max_length', 2, none, 6, none, 'of tools from 2 to 6'),
@@ -157,6 +160,7 @@
         'near_duplicate_similarity', 'near_duplicate_additions', 'minhash_bands', 'minhash_rows',
         'concepts_per_memory', 'association_concepts', 'recall_memories', 'recall_concepts',
         'association_decay', 'consolidation_cycle_hours', 'association_neighbours',
+        'reflection_window', 'reflection_compared_episodes', 'reflection_max_characters',
         'pattern_max_length', 'pattern_max_gap', 'pattern_max_calls', 'confidence_period_days',
     ]) }}
 {% endmacro %}

@@ -27,6 +27,7 @@ from mnemoduck.asking import Asker
 from mnemoduck.associations import Association, AssociationPath, association_paths, spread_activation
 from mnemoduck.episodes.patterns import PatternReader
 from mnemoduck.episodes.records import Call, Pattern, Suggestion, SuggestionRequest
+from mnemoduck.episodes.reflecting import Reflection, read_reflection
 from mnemoduck.episodes.stored import EpisodeReader, StoredEpisode
 from mnemoduck.episodes.suggesting import Suggester, check_request, read_calls
 from mnemoduck.episodes.writing import EpisodeWriter, Outcome, Whose, message_step, tool_step
@@ -616,6 +617,21 @@ class Memory:
         """Return the strongest consolidated memories of the last build, strongest first."""
         scope = Scope(user_id, agent_id, session_id)
         return self._readers.memory.long_term(scope, limit=limit, as_of=_as_utc(as_of))
+
+    def reflect(self, episode_id: str, *, user_id: str | None = None) -> Reflection:
+        """Return what was tried in an episode, where it failed, and what earlier successes did instead.
+
+        It is made by `mnemoduck run` of episodes that have ended; docs/reflections.md tells how.
+
+        Args:
+            episode_id: as `start_episode` returned it.
+            user_id: whose episode it is, needed only if several users have one of that id.
+
+        Raises:
+            UsageError: there is no reflection on such an episode, or several users have one.
+            NothingPublishedError: nothing was published yet.
+        """
+        return read_reflection(self._readers.snapshots, episode_id, user_id)
 
     def episodes(
         self,

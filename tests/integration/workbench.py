@@ -56,6 +56,7 @@ TABLES = (
     "staging.stg_episodes",
     "staging.stg_feedback",
     "staging.episode_features",
+    "main.episode_reflections",
     "staging.int_pattern_occurrences",
     "staging.int_pattern_periods",
 )

@@ -26,6 +26,7 @@ from mnemoduck.cli.read import (
     working_memory_command,
 )
 from mnemoduck.cli.recall import recall_command
+from mnemoduck.cli.reflections import reflect_command
 from mnemoduck.cli.write import forget_command, ingest_command, reinforce_command, remember_command
 from mnemoduck.errors import MnemoduckError
 
@@ -55,6 +56,7 @@ for _command in (
     working_memory_command,
     long_term_command,
     facts_command,
+    reflect_command,
     associations_command,
     patterns_command,
     suggest_command,
