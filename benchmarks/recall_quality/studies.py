@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from benchmarks.recall_quality.conversations import Corpus
 from benchmarks.recall_quality.formula import Asked, Index, Numbers, Weights, Words, values_of, weights_of
-from mnemoduck.evaluation import ABLATION
-from mnemoduck.evaluation.result import Answers
+from mnemoduck.evaluation import Ablation
 from mnemoduck.memory import Memory
 from mnemoduck.project import find_project
 
@@ -28,6 +27,14 @@ SWEPT: dict[str, tuple[float, ...]] = {
     "recall_session_weight": (0.0, 0.2, 0.6),
 }
 """Each weight moved alone, the others as they are: few steps, since more would find what is chance."""
+
+BY_WORDS_ALONE = Ablation(
+    "by words alone: without the time boost and the prior",
+    {"recall_time_weight": 0.0, "recall_prior_weight": 0.0},
+)
+"""What the formula computes: what a memory's time and strength add takes more than its text."""
+
+WITHOUT_VECTORS = Ablation("without vectors", {"recall_meaning_weight": 0.0})
 
 
 Expansions: TypeAlias = dict[str, list[tuple[str, float]]]
@@ -65,23 +72,10 @@ def study(corpora: dict[str, Corpus], expansions: Expansions) -> dict[str, Any]:
     return {
         "weights": bench.weights,
         "formula": bench.means(),
-        "ablations": {name: ablate(bench, name) for name in corpora},
         "sweep": sweep(bench),
         "leave_one_out": leave_one_out(bench, "locomo"),
         "tried": tried(bench, expansions),
     }
-
-
-def ablate(bench: Bench, name: str) -> list[dict[str, Any]]:
-    """Switch each part off, as `mnemoduck eval --compare` does through the API; differences are paired."""
-    asked = bench.corpora[name].asked
-    as_it_is = Answers(bench.values(name), [])
-    rows = []
-    for way in ABLATION:
-        answers = Answers(bench.values(name, {**bench.weights, **way.weights}), [])
-        changes = {measure: asdict(one) for measure, one in answers.differences(as_it_is, asked).items()}
-        rows.append({"name": way.name, "means": mean_of(answers.values), "differences": changes})
-    return rows
 
 
 def expand(memory: Memory, corpus: Corpus) -> Expansions:
