@@ -222,11 +222,11 @@ def _with_vectors(result: dict[str, Any]) -> Iterator[str]:
     yield (
         f"Better with vectors: {', '.join(better) or 'nothing'}. Worse: {', '.join(worse) or 'nothing'}. "
         + (
-            "So MiniLM is off by default: `embedding_provider: auto` never takes it. Who wants what is better "
-            "with it sets MNEMODUCK_EMBEDDINGS=minilm."
+            "So MiniLM is off by default: `embedding_provider: auto` never takes it. Who wants what is "
+            "better with it sets MNEMODUCK_EMBEDDINGS=minilm."
             if worse
-            else "MiniLM is off by default all the same, since the extra is 1.7 GB: `embedding_provider: auto` "
-            "never takes it, MNEMODUCK_EMBEDDINGS=minilm does."
+            else "MiniLM is off by default all the same, since the extra is 1.7 GB: `embedding_provider: "
+            "auto` never takes it, MNEMODUCK_EMBEDDINGS=minilm does."
         )
     )
     yield ""
