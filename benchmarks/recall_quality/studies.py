@@ -50,8 +50,16 @@ class Bench:
     corpora: dict[str, Corpus]
     indexes: dict[str, list[Index]]
 
+    def __post_init__(self) -> None:
+        self._known: dict[tuple[Any, ...], Numbers] = {}
+
     def values(self, name: str, weights: Weights | None = None, scores: Any = None) -> Numbers:
-        return values_of(self.indexes[name], self.corpora[name], weights or self.weights, scores)
+        key = (name, scores, *sorted((weights or self.weights).items()))
+        if key not in self._known:
+            self._known[key] = values_of(
+                self.indexes[name], self.corpora[name], weights or self.weights, scores
+            )
+        return self._known[key]
 
     def means(self, weights: Weights | None = None, scores: Any = None) -> dict[str, list[float]]:
         return {name: mean_of(self.values(name, weights, scores)) for name in self.corpora}
@@ -75,7 +83,31 @@ def study(corpora: dict[str, Corpus], expansions: Expansions) -> dict[str, Any]:
         "sweep": sweep(bench),
         "leave_one_out": leave_one_out(bench, "locomo"),
         "tried": tried(bench, expansions),
+        "turns_first": turns_first(bench, "longmemeval"),
     }
+
+
+def turns_first(bench: Bench, name: str, count: int = 10) -> dict[str, int]:
+    """Return what the first turns of the answers are, and what those are that answer."""
+    found = dict.fromkeys(
+        ("turns", "evidence", "same_session", "same_session_assistant", "to_be_found", "ends_with_question"),
+        0,
+    )
+    for index in bench.indexes[name]:
+        for question in index.conversation.questions:
+            turns, sessions = question.evidence["turns"], question.evidence["sessions"]
+            for turn in index.best(index.scores(question.text, bench.weights), count):
+                is_evidence = turn.names["turns"] in turns
+                is_beside = not is_evidence and turn.names["sessions"] in sessions
+                found["turns"] += 1
+                found["evidence"] += is_evidence
+                found["same_session"] += is_beside
+                found["same_session_assistant"] += is_beside and turn.role == "assistant"
+            for turn, is_question in zip(index.turns, index.is_question, strict=True):
+                if turn.names["turns"] in turns:
+                    found["to_be_found"] += 1
+                    found["ends_with_question"] += bool(is_question)
+    return found
 
 
 def expand(memory: Memory, corpus: Corpus) -> Expansions:
@@ -190,6 +222,11 @@ _OTHER_TERMS: dict[str, Callable[[str], str]] = {
 
 
 def _other_scores(expansions: Expansions) -> Iterator[tuple[str, Any]]:
+    for weight in (0.6, 0.5):
+        yield (
+            f"recall_question_weight {weight:g} for the share of a turn's words that stand in questions",
+            _by_share(weight),
+        )
     for documents, terms, weight in ((5, 10, 0.1), (5, 10, 0.2), (10, 20, 0.1), (10, 20, 0.3)):
         yield (
             f"pseudo-relevance feedback: {terms} terms of the best {documents}, weight {weight:g}",
@@ -201,6 +238,15 @@ def _other_scores(expansions: Expansions) -> Iterator[tuple[str, Any]]:
                 f"query expansion through the concept graph, weight {weight:g} {_ONLY}",
                 _through_concepts(expansions, weight),
             )
+
+
+def _by_share(weight: float) -> Callable[[Index, str, Weights], Numbers]:
+    """A turn that tells something before it asks loses only by what it asks."""
+
+    def scores(index: Index, text: str, weights: Weights) -> Numbers:
+        return index.scores(text, weights, 1 - (1 - weight) * index.question_share)
+
+    return scores
 
 
 def _feedback(documents: int, count: int, weight: float) -> Callable[[Index, str, Weights], Numbers]:
