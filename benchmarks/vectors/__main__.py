@@ -280,8 +280,8 @@ def _bits_section() -> list[str]:
         "",
         "The ten nearest as recall finds them, on one thread: exactly, and by the signs",
         "of the numbers first, with the vectors of so many candidates compared after that. The time as a",
-        "multiple of that of the exact search (the fastest of each, asked in turns), and the share of the ten",
-        f"that is found; measured {found['run']['measured_at'][:10]}.",
+        "multiple of that of the exact search (the fastest of each, asked in turns), and the share of the",
+        f"ten that is found; measured {found['run']['measured_at'][:10]}.",
         "",
         *table(
             ["vectors", "number", *(way if way == "exact" else f"{way} candidates" for way in ways)],
