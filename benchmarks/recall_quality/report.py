@@ -419,9 +419,9 @@ def _turns_of_longmemeval(result: dict[str, Any]) -> Iterator[str]:
         f"And {found['ends_with_question']} of the {found['to_be_found']} turns of evidence end with a "
         'question ("I just got a new …, can you recommend …?") and lose by `recall_question_weight`, though '
         "most of their words tell something. To take it off only for the share of the words that ask is "
-        "among what was tried: some more questions of LongMemEval, on LoCoMo no more than chance, for another "
-        "column of the index. With 30 questions the intervals are too wide to choose by them, so it is not "
-        "part of recall."
+        "among what was tried: some more questions of LongMemEval, on LoCoMo no more than chance, for one "
+        "more column of the index. With 30 questions the intervals are too wide to choose by them, so it is "
+        "not part of recall."
     )
 
 
