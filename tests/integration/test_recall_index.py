@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import duckdb
 
@@ -103,16 +104,16 @@ def _remember_vectors(bench: Workbench, texts: list[str]) -> None:
         )
 
 
-def _rows_of_vectors(bench: Workbench, order: str) -> list[tuple[object, ...]]:
+def _ask_warehouse(bench: Workbench, sql: str) -> list[tuple[Any, ...]]:
     with duckdb.connect(str(bench.home / "warehouse.duckdb"), read_only=True) as connection:
-        return connection.execute(
-            "select user_id, agent_id, occurred_at, memory_id from retrieval.memory_embeddings "
-            f"order by {order}"
-        ).fetchall()
+        return connection.execute(sql).fetchall()
 
 
 def test_vectors_that_were_waiting_are_clustered_anew_though_their_load_is_known(sample: Workbench) -> None:
-    texts = [row[0] for row in sample.query("select distinct content from stg_memories order by 1")]
+    texts = [
+        row[0]
+        for row in _ask_warehouse(sample, "select distinct content from staging.stg_memories order by 1")
+    ]
     vectors = ("--select", "llm_templates", "int_llm_prompts", "llm_calls", "memory_embeddings")
     for place, arriving in enumerate((texts[::2], texts[1::2])):
         _remember_vectors(sample, arriving)
@@ -122,6 +123,6 @@ def test_vectors_that_were_waiting_are_clustered_anew_though_their_load_is_known
         )  # fmt: skip
         assert done.code == 0, done.out
         assert ("retrieval.memory_embeddings was written anew" in done.out) == bool(place)
-    rows = _rows_of_vectors(sample, "rowid")
-    assert len(rows) > len(texts) / 2
-    assert rows == _rows_of_vectors(sample, "all")
+    rows = "select user_id, agent_id, occurred_at, memory_id from retrieval.memory_embeddings order by "
+    assert len(_ask_warehouse(sample, rows + "rowid")) > len(texts) / 2
+    assert _ask_warehouse(sample, rows + "rowid") == _ask_warehouse(sample, rows + "all")
