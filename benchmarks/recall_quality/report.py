@@ -34,7 +34,7 @@ def _page(result: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         "Made by `python -m benchmarks.recall_quality report` from benchmarks/recall_quality/result.json. "
-        f"Measured {run['measured_at'][:10]} at commit {run['commit']}, in one run, without a model and "
+        f"Measured {run['measured_at'][:10]} at commit {run['commit']}, without a model and "
         "without a network but where vectors are named. "
         "Repeat it with `make bench-recall-quality` where locomo_dev.json and "
         "longmemeval_s_dev.json.gz are in "
@@ -48,6 +48,14 @@ def _page(result: dict[str, Any]) -> Iterator[str]:
         "```",
     )
     yield ""
+    if parts := result.get("parts"):
+        yield (
+            "The parts ran side by side, as processes of their own: "
+            + "; ".join(f"{name} at {part['commit']}, {part['measured_at']}" for name, part in parts.items())
+            + ". The rules of recall are the same in all of these commits; they differ in the benchmark, and "
+            "in the order in which vectors are stored, which changes no answer."
+        )
+        yield ""
     yield from _what_is_measured()
     yield from _results(result)
     yield from _ablations(result)
@@ -251,7 +259,10 @@ def _sweep(result: dict[str, Any]) -> Iterator[str]:
             f"{TITLES[name]} {_listed(_by_words_alone(found))} and {_listed(result['formula'][name])}"
             for name, found in result["evaluations"].items()
         )
-        + "."
+        + ". Nor has it phrases. What stands in quotation marks must be in a memory word for word, and people "
+        "quote titles otherwise than they were said; of "
+        + ", ".join(f"{TITLES[name]}'s questions {count}" for name, count in result["quoted"].items())
+        + " have some. There recall finds less than the formula, and nowhere else."
     )
     yield ""
     yield (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -84,7 +85,13 @@ def study(corpora: dict[str, Corpus], expansions: Expansions) -> dict[str, Any]:
         "leave_one_out": leave_one_out(bench, "locomo"),
         "tried": tried(bench, expansions),
         "turns_first": turns_first(bench, "longmemeval"),
+        "quoted": {name: quoted(corpus) for name, corpus in corpora.items()},
     }
+
+
+def quoted(corpus: Corpus) -> int:
+    """Return how many questions have something between quotation marks, which the formula takes as words."""
+    return sum(re.search(r'"[^"]+"', one.text) is not None for one in corpus.asked.questions)
 
 
 def turns_first(bench: Bench, name: str, count: int = 10) -> dict[str, int]:

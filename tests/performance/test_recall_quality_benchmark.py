@@ -51,7 +51,8 @@ def test_the_committed_result_reaches_every_target() -> None:
         ways = {way["name"]: way for way in result["evaluations"][name]["variants"]}
         measures = ways[BY_WORDS_ALONE.name]["measures"]
         measured = [figures["all"]["value"] for figures in measures.values()]
-        assert means == pytest.approx(measured, abs=0.002), "the formula is the one of the API"
+        quoted = result["quoted"][name] / result["evaluations"][name]["questions"]
+        assert means == pytest.approx(measured, abs=max(0.002, quoted)), "phrases are all that the API adds"
 
 
 def test_the_formula_scores_as_recall_does(tmp_path: Path) -> None:
