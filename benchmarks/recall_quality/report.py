@@ -259,8 +259,8 @@ def _sweep(result: dict[str, Any]) -> Iterator[str]:
             f"{TITLES[name]} {_listed(_by_words_alone(found))} and {_listed(result['formula'][name])}"
             for name, found in result["evaluations"].items()
         )
-        + ". Nor has it phrases. What stands in quotation marks must be in a memory word for word, and people "
-        "quote titles otherwise than they were said; of "
+        + ". Nor has it phrases. What stands in quotation marks must be in a memory word for word, and who "
+        "asks may quote a title otherwise than it was said; of "
         + ", ".join(f"{TITLES[name]}'s questions {count}" for name, count in result["quoted"].items())
         + " have some. There recall finds less than the formula, and nowhere else."
     )
