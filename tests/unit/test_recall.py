@@ -444,6 +444,23 @@ def test_quotes_around_nothing_or_without_the_other_are_characters_like_any_othe
     assert contents(memory.recall(query)) == ["a duck"]
 
 
+def test_a_phrase_is_found_in_a_session_that_matches_worse_than_all_others(memory: Memory) -> None:
+    """Only some sessions are looked into: of a phrase those that have it, not those that have its words."""
+    for number in range(5):
+        memory.remember(f"red car {number}", session_id=str(number))
+    memory.remember("a car red as a brick, but for the doors, which are as black as the roof", session_id="z")
+    few = {"recall_sessions": 1, "recall_prior_weight": 0}
+    assert [one.session_id for one in memory.recall('"car red"', limit=1, weights=few)] == ["z"]
+    assert memory.recall('"car red"', limit=1, session_id="1", weights=few) == []
+
+
+def test_questions_that_count_for_nothing_hide_no_answer(memory: Memory) -> None:
+    memory.remember("pond?", session_id="a")
+    memory.remember("the way to the pond behind the hills", session_id="b")
+    weights = {"recall_sessions": 1, "recall_question_weight": 0, "recall_prior_weight": 0}
+    assert [one.session_id for one in memory.recall("pond", limit=1, weights=weights)] == ["b"]
+
+
 def test_a_phrase_in_thousands_of_memories_is_found(memory: Memory) -> None:
     memory.remember_many(
         new_event("memory", {"content": f"{'duck pond' if number % 2 else 'pond duck'} {number}"})
