@@ -16,6 +16,8 @@ from mnemoduck.errors import UsageError
 from mnemoduck.events import Event, new_event
 from mnemoduck.reader import MAX_LIMIT
 from mnemoduck.recall import MAX_QUERY_CHARACTERS
+from mnemoduck.recall.documents import DocumentStore
+from mnemoduck.recall.postings import PostingStore
 
 any_text = st.text()
 fresh_words = (f"token{number}" for number in itertools.count())
@@ -442,6 +444,37 @@ def test_quotes_around_nothing_or_without_the_other_are_characters_like_any_othe
 ) -> None:
     memory.remember("a duck")
     assert contents(memory.recall(query)) == ["a duck"]
+
+
+@pytest.mark.parametrize("method", ["read", "measure", "of_sessions"])
+def test_what_arrives_while_an_answer_is_computed_passes_no_condition_unseen(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """The tables of what is fresh grow in another thread, between the statements of a question."""
+    owner = PostingStore if method == "read" else DocumentStore
+    original = getattr(owner, method)
+    memory.remember("pond", user_id="u", agent_id="a", session_id="s", tags=["wanted"])
+    memory.remember("the pond at dawn", user_id="u", agent_id="a", session_id="s")
+    before = [
+        (one.content, one.score, one.parts.context)
+        for one in memory.recall("pond", user_id="u", agent_id="a", tags=["wanted"], record=False)
+    ]
+    assert len(before) == 1
+    numbers = itertools.count()
+
+    def interrupted(*arguments: object) -> object:
+        number = next(numbers)
+        memory.remember(f"a pond {number}", user_id="u", agent_id="b", session_id="s", tags=["wanted"])
+        memory.remember(f"pond {number}", user_id="u", agent_id="a", session_id="s")
+        memory._readers.fresh.get()
+        return original(*arguments)
+
+    monkeypatch.setattr(owner, method, interrupted)
+    found = memory.recall("pond", user_id="u", agent_id="a", tags=["wanted"], limit=9, record=False)
+    assert next(numbers) > 0
+    assert [(one.content, one.score, one.parts.context) for one in found] == [
+        (content, pytest.approx(score, abs=1e-3), context) for content, score, context in before
+    ]
 
 
 def test_a_phrase_is_found_in_a_session_that_matches_worse_than_all_others(memory: Memory) -> None:
