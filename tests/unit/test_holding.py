@@ -62,7 +62,9 @@ def test_a_memory_that_was_used_very_often_is_retained() -> None:
     assert found.retention == 1.0
 
 
-def test_without_noise_what_is_below_the_threshold_is_never_retrieved(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_noise_what_is_below_the_threshold_is_never_retrieved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     values = {**variables(PROJECT), "activation_noise": 0.001}
     monkeypatch.setattr("mnemoduck.holding.variables", lambda _: values)
     found = signals_of(PROJECT, 1, 0, START, [START], START + timedelta(days=3000))
