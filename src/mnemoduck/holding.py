@@ -80,6 +80,6 @@ def _activation(
 def _power(base: float, exponent: float) -> float:
     """As in SQL, where what is too large for a number is infinite."""
     try:
-        return float(base) ** exponent
+        return math.pow(base, exponent)
     except OverflowError:
         return math.inf
