@@ -38,7 +38,7 @@ from mnemoduck.project import find_project
 from mnemoduck.recall import index, speakers
 from mnemoduck.recall.cache import LOOK_SECONDS, RecallCache
 from mnemoduck.recall.levels import Level, size_of
-from mnemoduck.recall.query import Query
+from mnemoduck.recall.query import Query, _vocabulary
 from mnemoduck.recall.records import RecallRequest, Recollection, ScoreParts
 from mnemoduck.recall.statistics import SAVE_SECONDS, StatisticsFile, read_statistics
 from mnemoduck.scope import Scope
@@ -348,7 +348,7 @@ def test_a_child_waits_for_no_thread_of_its_parent(memory: Memory) -> None:
     def look() -> None:
         assert len(memory.recall("ducks", user_id="u")) == 1
 
-    with index._mutex, speakers._mutex:
+    with index._mutex, speakers._mutex, _vocabulary(find_project())._mutex:
         assert in_child(look) == 0
 
 
