@@ -6,6 +6,7 @@ same questions through the API; a test holds the two together.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +24,7 @@ from mnemoduck.project import find_project, render, variables
 
 Numbers: TypeAlias = NDArray[np.float64]
 Weights: TypeAlias = Mapping[str, float]
-Terms: TypeAlias = list[dict[str, str]]
+_SENTENCE = re.compile(r"[^.?!\n]+[.?!]*|[.?!]+")
 
 
 def weights_of(project: Path, changes: Weights | None = None) -> dict[str, float]:
@@ -133,13 +134,29 @@ class Index:
             )
         return self._asked[key]
 
-    def scores(self, text: str, weights: Weights) -> Numbers:
-        """Return the score of each turn for a question; 0 if it is not found."""
+    @cached_property
+    def question_share(self) -> Numbers:
+        """Of each turn, the share of its words that stand in a sentence with a question mark."""
+        shares = []
+        for turn in self.turns:
+            sentences = [(len(one.split()), "?" in one) for one in re.findall(_SENTENCE, turn.text)]
+            total = sum(count for count, _ in sentences)
+            shares.append(sum(count for count, asks in sentences if asks) / max(total, 1))
+        return np.array(shares)
+
+    def scores(self, text: str, weights: Weights, own_factor: Numbers | None = None) -> Numbers:
+        """Return the score of each turn for a question; 0 if it is not found.
+
+        Args:
+            own_factor: of each turn, instead of `recall_question_weight` for those that end in a question.
+        """
         asked = self.read(text, weights)
         if not asked.columns:
             return np.zeros(len(self.turns))
         own = self.bm25(asked, weights)
-        parts = own * np.where(self.is_question, weights["recall_question_weight"], 1)
+        if own_factor is None:
+            own_factor = np.where(self.is_question, weights["recall_question_weight"], 1)
+        parts = own * own_factor
         for distance, name in ((1, "recall_neighbour_weight"), (2, "recall_second_neighbour_weight")):
             parts = parts + weights[name] * (self._shifted(own, distance) + self._shifted(own, -distance))
         parts = parts + weights["recall_answer_weight"] * self._shifted(own * self.is_question, 1)

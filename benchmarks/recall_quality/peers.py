@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.recall_quality.conversations import Conversation, Corpus
-from benchmarks.recall_quality.studies import mean_of
+from benchmarks.recall_quality.vectors import Vectors
 from mnemoduck.evaluation import Question
+from mnemoduck.evaluation.measures import Values, bootstrap_interval
 
 COUNT = 50
 
@@ -32,10 +33,9 @@ def measure_peers(corpora: dict[str, Corpus], vectors: Path | None) -> list[dict
             found = version(package) if package else sqlite3.sqlite_version
         except PackageNotFoundError:
             continue
-        means: dict[str, Any] = {}
-        asked: dict[str, int] = {}
+        figures: dict[str, Any] = {}
         for corpus_name, corpus in corpora.items():
-            known = _Vectors(vectors, corpus_name) if vectors is not None else None
+            known = Vectors(vectors, corpus_name) if vectors is not None else None
             values = [
                 corpus.score(question, [conversation.turns[place] for place in search(question)])
                 for conversation in corpus.conversations
@@ -44,36 +44,21 @@ def measure_peers(corpora: dict[str, Corpus], vectors: Path | None) -> list[dict
                 for question in conversation.questions
             ]
             if values:
-                means[corpus_name], asked[corpus_name] = mean_of(np.array(values)), len(values)
-        if means:
-            rows.append(
-                {"peer": name, "version": found, "settings": settings, "means": means, "questions": asked}
-            )
+                figures[corpus_name] = _figures(corpus, np.array(values))
+        if figures:
+            rows.append({"peer": name, "version": found, "settings": settings, "measures": figures})
     return rows
 
 
-class _Vectors:
-    """Vectors made beforehand: arrays `ids` and `vectors` of turns, `question_ids` and `questions`."""
-
-    def __init__(self, folder: Path, corpus: str) -> None:
-        file = np.load(folder / f"{corpus}.npz")
-        owners = [str(name).rsplit("/", 1)[0] for name in file["ids"]]
-        self.turns: dict[str, Any] = {}
-        for owner in dict.fromkeys(owners):
-            self.turns[owner] = file["vectors"][[one == owner for one in owners]]
-        self.questions = dict(zip(map(str, file["question_ids"]), file["questions"], strict=True))
-        self._corpus = corpus
-
-    def of(self, conversation: Conversation) -> tuple[Any, list[Any]] | None:
-        """Return the vectors of the turns and the questions; None if not all are there."""
-        turns = self.turns.get(conversation.user_id)
-        if turns is None or len(turns) != len(conversation.turns):
-            return None
-        places = [
-            f"{conversation.user_id}/{place}" if self._corpus == "locomo" else conversation.user_id
-            for place in range(len(conversation.questions))
-        ]
-        return (turns, [self.questions[place] for place in places]) if places[-1] in self.questions else None
+def _figures(corpus: Corpus, values: Values) -> dict[str, dict[str, Any]]:
+    """Return each measure's average over the questions that have it, with its interval."""
+    found = {}
+    for measure, column in zip(corpus.asked.measures, values.T, strict=True):
+        known = column[~np.isnan(column)]
+        figures = (float(known.mean()), *bootstrap_interval(known))
+        rounded = dict(zip(("value", "low", "high"), (round(one, 6) for one in figures), strict=True))
+        found[measure.name] = {"questions": len(known), **rounded}
+    return found
 
 
 def _rank_bm25(conversation: Conversation, _: object) -> Search:
@@ -110,7 +95,7 @@ def _fts5(tokenizer: str) -> Callable[[Conversation, object], Search]:
     return make
 
 
-def _chroma(conversation: Conversation, vectors: _Vectors | None) -> Search | None:
+def _chroma(conversation: Conversation, vectors: Vectors | None) -> Search | None:
     import chromadb  # type: ignore[import-not-found, unused-ignore]
 
     given = vectors.of(conversation) if vectors is not None else None
@@ -134,7 +119,7 @@ def _chroma(conversation: Conversation, vectors: _Vectors | None) -> Search | No
     return search
 
 
-def _lancedb(conversation: Conversation, vectors: _Vectors | None) -> Search | None:
+def _lancedb(conversation: Conversation, vectors: Vectors | None) -> Search | None:
     import lancedb  # type: ignore[import-not-found, unused-ignore]
 
     given = vectors.of(conversation) if vectors is not None else None

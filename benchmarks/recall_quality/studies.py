@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from benchmarks.recall_quality.conversations import Corpus
 from benchmarks.recall_quality.formula import Asked, Index, Numbers, Weights, Words, values_of, weights_of
-from mnemoduck.evaluation import ABLATION
-from mnemoduck.evaluation.result import Answers
+from mnemoduck.evaluation import Ablation
 from mnemoduck.memory import Memory
 from mnemoduck.project import find_project
 
@@ -29,6 +29,14 @@ SWEPT: dict[str, tuple[float, ...]] = {
 }
 """Each weight moved alone, the others as they are: few steps, since more would find what is chance."""
 
+BY_WORDS_ALONE = Ablation(
+    "by words alone: without the time boost and the prior",
+    {"recall_time_weight": 0.0, "recall_prior_weight": 0.0},
+)
+"""What the formula computes: what a memory's time and strength add takes more than its text."""
+
+WITHOUT_VECTORS = Ablation("without vectors", {"recall_meaning_weight": 0.0})
+
 
 Expansions: TypeAlias = dict[str, list[tuple[str, float]]]
 """For a user and a question, concepts that come to mind with its words, and their activation."""
@@ -43,8 +51,16 @@ class Bench:
     corpora: dict[str, Corpus]
     indexes: dict[str, list[Index]]
 
+    def __post_init__(self) -> None:
+        self._known: dict[tuple[Any, ...], Numbers] = {}
+
     def values(self, name: str, weights: Weights | None = None, scores: Any = None) -> Numbers:
-        return values_of(self.indexes[name], self.corpora[name], weights or self.weights, scores)
+        key = (name, scores, *sorted((weights or self.weights).items()))
+        if key not in self._known:
+            self._known[key] = values_of(
+                self.indexes[name], self.corpora[name], weights or self.weights, scores
+            )
+        return self._known[key]
 
     def means(self, weights: Weights | None = None, scores: Any = None) -> dict[str, list[float]]:
         return {name: mean_of(self.values(name, weights, scores)) for name in self.corpora}
@@ -65,23 +81,40 @@ def study(corpora: dict[str, Corpus], expansions: Expansions) -> dict[str, Any]:
     return {
         "weights": bench.weights,
         "formula": bench.means(),
-        "ablations": {name: ablate(bench, name) for name in corpora},
         "sweep": sweep(bench),
         "leave_one_out": leave_one_out(bench, "locomo"),
         "tried": tried(bench, expansions),
+        "turns_first": turns_first(bench, "longmemeval"),
+        "quoted": {name: quoted(corpus) for name, corpus in corpora.items()},
     }
 
 
-def ablate(bench: Bench, name: str) -> list[dict[str, Any]]:
-    """Switch each part off, as `mnemoduck eval --compare` does through the API; differences are paired."""
-    asked = bench.corpora[name].asked
-    as_it_is = Answers(bench.values(name), [])
-    rows = []
-    for way in ABLATION:
-        answers = Answers(bench.values(name, {**bench.weights, **way.weights}), [])
-        changes = {measure: asdict(one) for measure, one in answers.differences(as_it_is, asked).items()}
-        rows.append({"name": way.name, "means": mean_of(answers.values), "differences": changes})
-    return rows
+def quoted(corpus: Corpus) -> int:
+    """Return how many questions have something between quotation marks, which the formula takes as words."""
+    return sum(re.search(r'"[^"]+"', one.text) is not None for one in corpus.asked.questions)
+
+
+def turns_first(bench: Bench, name: str, count: int = 10) -> dict[str, int]:
+    """Return what the first turns of the answers are, and what those are that answer."""
+    found = dict.fromkeys(
+        ("turns", "evidence", "same_session", "same_session_assistant", "to_be_found", "ends_with_question"),
+        0,
+    )
+    for index in bench.indexes[name]:
+        for question in index.conversation.questions:
+            turns, sessions = question.evidence["turns"], question.evidence["sessions"]
+            for turn in index.best(index.scores(question.text, bench.weights), count):
+                is_evidence = turn.names["turns"] in turns
+                is_beside = not is_evidence and turn.names["sessions"] in sessions
+                found["turns"] += 1
+                found["evidence"] += is_evidence
+                found["same_session"] += is_beside
+                found["same_session_assistant"] += is_beside and turn.role == "assistant"
+            for turn, is_question in zip(index.turns, index.is_question, strict=True):
+                if turn.names["turns"] in turns:
+                    found["to_be_found"] += 1
+                    found["ends_with_question"] += bool(is_question)
+    return found
 
 
 def expand(memory: Memory, corpus: Corpus) -> Expansions:
@@ -196,6 +229,11 @@ _OTHER_TERMS: dict[str, Callable[[str], str]] = {
 
 
 def _other_scores(expansions: Expansions) -> Iterator[tuple[str, Any]]:
+    for weight in (0.6, 0.5):
+        yield (
+            f"recall_question_weight {weight:g} for the share of a turn's words that stand in questions",
+            _by_share(weight),
+        )
     for documents, terms, weight in ((5, 10, 0.1), (5, 10, 0.2), (10, 20, 0.1), (10, 20, 0.3)):
         yield (
             f"pseudo-relevance feedback: {terms} terms of the best {documents}, weight {weight:g}",
@@ -207,6 +245,15 @@ def _other_scores(expansions: Expansions) -> Iterator[tuple[str, Any]]:
                 f"query expansion through the concept graph, weight {weight:g} {_ONLY}",
                 _through_concepts(expansions, weight),
             )
+
+
+def _by_share(weight: float) -> Callable[[Index, str, Weights], Numbers]:
+    """A turn that tells something before it asks loses only by what it asks."""
+
+    def scores(index: Index, text: str, weights: Weights) -> Numbers:
+        return index.scores(text, weights, 1 - (1 - weight) * index.question_share)
+
+    return scores
 
 
 def _feedback(documents: int, count: int, weight: float) -> Callable[[Index, str, Weights], Numbers]:

@@ -6,21 +6,29 @@
     earlier loads are left out by their least and greatest batch_seq.
 
     relation    the table; it has a column batch_seq
-    columns     its order -#}
-{% macro recluster(relation, columns) %}
+    columns     its order
+    by_run      rows also come, or are written anew, without being of a new load (vectors that were waiting): what
+                counts is which run wrote them, in run_id. A load that is the whole table is in order -#}
+{% macro recluster(relation, columns, by_run=false) %}
     {%- if execute and not flags.EMPTY -%}
         {%- set name = relation.schema ~ '.' ~ relation.identifier -%}
         {%- set known = run_query(
             "select row_count, tail_rows, batch_seq from meta.index_layout where relation = '" ~ name ~ "'"
         ).rows -%}
         {%- set is_anew = should_full_refresh() or not known -%}
+        {%- set is_new = "run_id = cast('" ~ invocation_id ~ "' as uuid)" if by_run
+            else 'batch_seq > ' ~ (0 if is_anew else known[0][2]) -%}
         {%- set arrived = run_query(
-            'select count(*), max(batch_seq) from ' ~ relation
-            ~ ('' if is_anew else ' where batch_seq > ' ~ known[0][2])
+            'select count(*), max(batch_seq) from ' ~ relation ~ ('' if is_anew else ' where ' ~ is_new)
         ).rows[0] -%}
         {%- set arrived_rows = arrived[0] | int -%}
-        {%- set row_count = arrived_rows + (0 if is_anew else known[0][0] | int) -%}
-        {%- set tail_rows = 0 if is_anew else arrived_rows + (known[0][1] | int) -%}
+        {%- if by_run and arrived_rows -%}
+            {%- set row_count = run_query('select count(*) from ' ~ relation).rows[0][0] | int -%}
+        {%- else -%}
+            {%- set row_count = arrived_rows + (0 if is_anew else known[0][0] | int) -%}
+        {%- endif -%}
+        {%- set is_whole = is_anew or (by_run and arrived_rows == row_count) -%}
+        {%- set tail_rows = 0 if is_whole else arrived_rows + (known[0][1] | int) -%}
         {%- if is_long_index_tail(tail_rows, row_count) -%}
             {%- call statement('recluster') -%}
                 create or replace table {{ relation }} as

@@ -8,16 +8,20 @@
     Watermarks are those of the rows that are asked for now, so another model or dimension begins at 0.
 
     The hook takes the rows of what was asked before away, in the transaction that brings the others: the table
-    never holds vectors of two models, and if the build fails it holds what it held. -#}
+    never holds vectors of two models, and if the build fails it holds what it held. The other one puts the
+    table in order when too much has come behind it. -#}
 {{
     config(
         incremental_strategy='merge',
         unique_key='memory_id',
         merge_update_condition='DBT_INTERNAL_SOURCE.response_seq <> DBT_INTERNAL_DEST.response_seq'
             ~ ' or DBT_INTERNAL_SOURCE.settings_hash <> DBT_INTERNAL_DEST.settings_hash',
-        post_hook="delete from {{ this }} where settings_hash not in ("
+        post_hook=[
+            "delete from {{ this }} where settings_hash not in ("
             ~ "select settings_hash from {{ ref('llm_templates') }}"
             ~ " where template = 'embedding' and mode <> 'off')",
+            "{{ recluster(this, ['user_id', 'agent_id', 'occurred_at', 'memory_id'], by_run=true) }}",
+        ],
     )
 }}
 

@@ -28,10 +28,13 @@ MAX_USERS_TOLD_APART = 65_536
 class FreshTables:
     """Names of the tables with what is fresh. `forgets` are the orders to forget among it.
 
-    No memory in them is in the snapshot that they belong to.
+    No memory in them is in the snapshot that they belong to. The tables grow while they are read, at their
+    end: whoever reads them by several statements that have to agree takes only the rows that are counted
+    here, `rowid < memory_count` of memories and documents, `rowid < posting_count` of postings.
     """
 
     memory_count: int
+    posting_count: int
     memories: str
     postings: str
     documents: str
@@ -144,8 +147,8 @@ class FreshReader:
         if self._older is not None:  # those before the last: a query of another thread may still use the last
             self._older.drop()
         self._older, self._filled = self._filled, filled
-        empty = FreshTables(0, filled.memories, filled.postings, filled.documents)
-        self._tables = _with_more(empty, len(kept), arrived)
+        empty = FreshTables(0, 0, filled.memories, filled.postings, filled.documents)
+        self._tables = _with_more(empty, len(kept), filled.posting_count, arrived)
         self._is_stale = False
 
     def _add(self, snapshot: Snapshot, filled: FilledTables, tables: FreshTables) -> None:
@@ -158,7 +161,7 @@ class FreshReader:
             self._renew(snapshot)
             return
         self._note_due(kept)
-        self._tables = _with_more(tables, len(kept), arrived)
+        self._tables = _with_more(tables, len(kept), filled.posting_count, arrived)
         self._waiting = []
         self._is_stale = False
 
@@ -181,13 +184,20 @@ def _next_due(snapshot: Snapshot, after: datetime) -> datetime | None:
     return row[0].replace(tzinfo=UTC) if row and row[0] is not None else None
 
 
-def _with_more(tables: FreshTables, count: int, arrived: Iterable[Arrived]) -> FreshTables:
+def _with_more(
+    tables: FreshTables, count: int, posting_count: int, arrived: Iterable[Arrived]
+) -> FreshTables:
     orders = [
         (one.event, ForgetPayload.model_validate(one.event.payload))
         for one in arrived
         if one.event.event_type == "forget"
     ]
-    return replace(tables, memory_count=tables.memory_count + count, forgets=tables.forgets + orders)
+    return replace(
+        tables,
+        memory_count=tables.memory_count + count,
+        posting_count=posting_count,
+        forgets=tables.forgets + orders,
+    )
 
 
 def _memories(arrived: Iterable[Arrived]) -> list[Arrived]:

@@ -132,6 +132,8 @@ _POSTINGS = """
 class FilledTables:
     """Tables in a snapshot's instance: made with what there is, then added to. Not for two threads at once.
 
+    `posting_count` tells how many rows the postings have.
+
     Args:
         number: their own among the tables of the instance.
     """
@@ -144,6 +146,7 @@ class FilledTables:
         self._rows = f"fresh_rows_{number}"
         self._cursor = snapshot.cursor()
         self._known = _Known()
+        self.posting_count = 0
         names = _macros(project) | {"source": self._staged}
         self._hashed = _HASHED.format(**names)
         self._published = None if snapshot.path is None else _PUBLISHED.format(**names)
@@ -165,6 +168,7 @@ class FilledTables:
         for table, content in self._contents.items():
             self._cursor.execute(f"create table {table} as {content}")
         self._cursor.execute(f"delete from {self._staged}")
+        self._count_postings()
         return kept
 
     def add(self, memories: Sequence[Arrived]) -> list[Arrived] | None:
@@ -184,11 +188,18 @@ class FilledTables:
         except BaseException:
             self._cursor.execute("rollback")
             raise
+        if is_in_order and kept:
+            self._count_postings()
         return kept if is_in_order else None
 
     def drop(self) -> None:
         for table in (*self._contents, self._staged):
             self._cursor.execute(f"drop table if exists {table}")
+
+    def _count_postings(self) -> None:
+        row = self._cursor.execute(f"select count(*) from {self.postings}").fetchone()
+        assert row is not None
+        self.posting_count = row[0]
 
     def _stage(self, memories: Sequence[Arrived]) -> tuple[list[Arrived], bool]:
         """Put what is to be added into the staging table; return it, and whether all arrived in order."""

@@ -49,11 +49,11 @@ def signals_of(
     if activation is None:
         return None
     threshold, noise = values["retrieval_threshold"], values["activation_noise"]
-    stability = values["initial_stability_days"] * values["stability_growth"] ** spaced_reinforcements
+    stability = values["initial_stability_days"] * _power(values["stability_growth"], spaced_reinforcements)
     idle = max(0.0, (as_of - recent_use_times[0]).total_seconds())
     return Signals(
         activation=activation,
-        strength=1 / (1 + math.exp((threshold - activation) / noise)),
+        strength=1 / (1 + _power(math.e, (threshold - activation) / noise)),
         retention=math.exp(-idle / (_DAY_SECONDS * stability)),
     )
 
@@ -75,3 +75,11 @@ def _activation(
         else:
             total += older * first_age**-decay
     return math.log(total) if total > 0 else None
+
+
+def _power(base: float, exponent: float) -> float:
+    """As in SQL, where what is too large for a number is infinite."""
+    try:
+        return math.pow(base, exponent)
+    except OverflowError:
+        return math.inf

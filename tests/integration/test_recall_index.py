@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 import duckdb
 
 from mnemoduck import Memory
+from mnemoduck.home import open_home
+from mnemoduck.llm.cache import open_cache
+from mnemoduck.llm.keys import ALGORITHM, prompt_hash, prompt_key
+from mnemoduck.llm.records import Embedding
+from mnemoduck.llm.settings import EMBEDDING, MINILM, TemplateSettings, embedding_options
 from tests.integration.workbench import Workbench
 
 INDEX = ("raw_batches", "stg_events", "stg_memories", "search_documents", "search_postings")
@@ -85,3 +93,57 @@ def test_a_small_load_lies_in_a_tail_and_a_tail_that_is_too_long_is_clustered_an
             assert comments == [(0,)]
             assert noted == (len(before[table][0]), 0)  # type: ignore[arg-type]
     assert "written anew" not in done.out, "nothing arrived, so nothing is rewritten"
+
+
+def _remember_vectors(bench: Workbench, texts: list[str]) -> None:
+    """Lay a vector of each text into the cache, as if MiniLM had been asked before."""
+    settings = TemplateSettings(
+        EMBEDDING, 1, "cached", MINILM, None, embedding_options(MINILM), "", "", input_characters=8000
+    )
+    moment = datetime(2026, 3, 1)
+    with open_cache(open_home(bench.home)) as cache:
+        cache.store_embeddings(
+            Embedding(
+                key=prompt_key(settings.settings_hash, prompt_hash([text])),
+                algorithm=ALGORITHM,
+                template=EMBEDDING,
+                template_version=1,
+                settings_hash=settings.settings_hash,
+                input_characters=8000,
+                input_hash=prompt_hash([text]),
+                model=MINILM,
+                model_digest=None,
+                options=settings.options,
+                dimension=2,
+                vector=[0.6, 0.8],
+                error=None,
+                prompt_tokens=1,
+                latency_ms=1.0,
+                created_at=moment,
+            )
+            for text in texts
+        )
+
+
+def _ask_warehouse(bench: Workbench, sql: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect(str(bench.home / "warehouse.duckdb"), read_only=True) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def test_vectors_that_were_waiting_are_clustered_anew_though_their_load_is_known(sample: Workbench) -> None:
+    texts = [
+        row[0]
+        for row in _ask_warehouse(sample, "select distinct content from staging.stg_memories order by 1")
+    ]
+    vectors = ("--select", "llm_templates", "int_llm_prompts", "llm_calls", "memory_embeddings")
+    for place, arriving in enumerate((texts[::2], texts[1::2])):
+        _remember_vectors(sample, arriving)
+        done = sample.dbt(
+            "run", *vectors, "--vars", f"{{recall_tail_rows: {0 if place else 1000}}}",
+            MNEMODUCK_EMBEDDINGS="minilm",
+        )  # fmt: skip
+        assert done.code == 0, done.out
+        assert ("retrieval.memory_embeddings was written anew" in done.out) == bool(place)
+    rows = "select user_id, agent_id, occurred_at, memory_id from retrieval.memory_embeddings order by "
+    assert len(_ask_warehouse(sample, rows + "rowid")) > len(texts) / 2
+    assert _ask_warehouse(sample, rows + "rowid") == _ask_warehouse(sample, rows + "all")

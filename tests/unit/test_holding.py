@@ -27,7 +27,7 @@ def cursor() -> duckdb.DuckDBPyConnection:
     first=ages,
     later=st.lists(st.integers(0, 10**15), max_size=12),
     older=st.integers(0, 1000),
-    spaced=st.integers(0, 30),
+    spaced=st.one_of(st.integers(0, 30), st.integers(1000, 5000)),
 )
 def test_signals_are_those_of_the_macros(
     cursor: duckdb.DuckDBPyConnection, first: int, later: list[int], older: int, spaced: int
@@ -52,3 +52,21 @@ def test_signals_are_those_of_the_macros(
     else:
         ours = (found.activation, found.strength, found.retention)
         assert all(math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12) for a, b in zip(ours, row, strict=True))
+
+
+def test_a_memory_that_was_used_very_often_is_retained() -> None:
+    """Its stability doubles with each pause, and is more than a number can say some time."""
+    used_at = START + timedelta(days=1)
+    found = signals_of(PROJECT, 3000, 2000, START, [used_at], used_at + timedelta(days=30))
+    assert found is not None
+    assert found.retention == 1.0
+
+
+def test_without_noise_what_is_below_the_threshold_is_never_retrieved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = {**variables(PROJECT), "activation_noise": 0.001}
+    monkeypatch.setattr("mnemoduck.holding.variables", lambda _: values)
+    found = signals_of(PROJECT, 1, 0, START, [START], START + timedelta(days=3000))
+    assert found is not None
+    assert found.strength == 0.0

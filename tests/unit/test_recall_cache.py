@@ -35,9 +35,10 @@ from mnemoduck.inbox import InboxWriter, retire_loaded, seal_open_segments
 from mnemoduck.news import News
 from mnemoduck.pipeline.load import load_inbox
 from mnemoduck.project import find_project
+from mnemoduck.recall import index, speakers
 from mnemoduck.recall.cache import LOOK_SECONDS, RecallCache
 from mnemoduck.recall.levels import Level, size_of
-from mnemoduck.recall.query import Query
+from mnemoduck.recall.query import Query, _vocabulary
 from mnemoduck.recall.records import RecallRequest, Recollection, ScoreParts
 from mnemoduck.recall.statistics import SAVE_SECONDS, StatisticsFile, read_statistics
 from mnemoduck.scope import Scope
@@ -337,6 +338,18 @@ def test_a_child_has_caches_of_its_own(memory: Memory) -> None:
 
     assert in_child(look) == 0
     assert len(memory.recall("duck")) == 2
+
+
+def test_a_child_waits_for_no_thread_of_its_parent(memory: Memory) -> None:
+    """What all homes of a process share is locked while another thread looks something up."""
+    memory.remember("a duck", user_id="u", role="Maya")
+    assert len(memory.recall("duck", user_id="u")) == 1
+
+    def look() -> None:
+        assert len(memory.recall("ducks", user_id="u")) == 1
+
+    with index._mutex, speakers._mutex, _vocabulary(find_project())._mutex:
+        assert in_child(look) == 0
 
 
 def test_what_is_returned_cannot_change_what_is_returned_next(memory: Memory) -> None:

@@ -43,6 +43,9 @@ _NO_QUESTIONS = {"recall_answer_weight": 0.0, "recall_question_weight": 1.0}
 _NO_SPEAKER = {"recall_speaker_weight": 1.0}
 _NAMES = {"recall_names": 1.0}
 _NO_SESSION = {"recall_session_weight": 0.0}
+_NO_TIME = {"recall_time_weight": 0.0}
+_NO_PRIOR = {"recall_prior_weight": 0.0}
+_NO_MEANING = {"recall_meaning_weight": 0.0}
 
 ABLATION = (
     Ablation(
@@ -55,6 +58,9 @@ ABLATION = (
             **_NO_SPEAKER,
             **_NAMES,
             **_NO_SESSION,
+            **_NO_TIME,
+            **_NO_PRIOR,
+            **_NO_MEANING,
         },
     ),
     Ablation("without neighbours", _NO_NEIGHBOURS),
@@ -64,6 +70,9 @@ ABLATION = (
     Ablation("names of speakers searched for", _NAMES),
     Ablation("without the session", _NO_SESSION),
     Ablation("with the length weight of plain BM25", {"recall_length_weight": 0.75}),
+    Ablation("without the time boost", _NO_TIME),
+    Ablation("without the prior", _NO_PRIOR),
+    Ablation("without vectors", _NO_MEANING),
 )
 """Plain BM25 (of the same terms), and each part of recall switched off."""
 
@@ -121,11 +130,16 @@ def evaluate(
 
     Args:
         memory: the home that the file is in.
-        ablation: what to compare with; a way whose variables the project has not is left out.
+        ablation: what to compare with; a way whose variables the project has not is left out, and one that
+            switches off only the vectors where there are none.
         on_answer: called after each question with how many are answered, of how many.
     """
     known = variables(find_project())
-    ways = [way for way in ablation if known.keys() >= way.weights.keys()]
+    ways = [
+        way
+        for way in ablation
+        if known.keys() >= way.weights.keys() and (embeddings != "none" or way.weights != _NO_MEANING)
+    ]
     asked = len(questions.questions)
     total = asked * (1 + len(ways))
 

@@ -115,21 +115,19 @@ class DocumentStore:
         counts = (published.document_count, published.term_count)
         if not view.fresh.memory_count:
             return counts
-        fresh = _count(view, view.fresh.documents, of_known_user(self._asker, view))
+        fresh = _count(view, view.fresh.documents, f"{of_known_user(self._asker, view)} and {_known(view)}")
         return counts[0] + fresh[0], counts[1] + fresh[1]
 
     def of_sessions(self, view: View, keys: Integers) -> Documents:
         """Return the user's documents of some sessions, whose keys are given in their order."""
         corpus = self._corpus(view)
-        tables = []
-        if corpus.documents is None:
-            tables.append("retrieval.search_documents")
-        if view.fresh.memory_count:
-            tables.append(view.fresh.documents)
         condition = f"{of_known_user(self._asker, view)} and session_key in ({', '.join(map(str, keys))})"
-        parts = [_read(view, table, condition) for table in tables]
         if corpus.documents is not None:
-            parts.insert(0, corpus.documents.of_sessions(keys))
+            parts = [corpus.documents.of_sessions(keys)]
+        else:
+            parts = [_read(view, "retrieval.search_documents", condition)]
+        if view.fresh.memory_count:
+            parts.append(_read(view, view.fresh.documents, f"{condition} and {_known(view)}"))
         return _merge(parts)
 
     def _corpus(self, view: View) -> Corpus:
@@ -165,6 +163,12 @@ class DocumentStore:
         if size_of(corpus) > most_bytes * 0.99:
             return replace(corpus, documents=None)  # very many roles
         return corpus
+
+
+def _known(view: View) -> str:
+    """Return the condition for fresh documents that had arrived at the moment of a view: what arrives while
+    it is read is not known to what was read before."""
+    return f"rowid < {view.fresh.memory_count}"
 
 
 def _count(view: View, table: str, condition: str) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,6 +63,15 @@ def of_known_user(asker: Asker, view: View) -> str:
 
 _mutex = threading.Lock()
 _user_keys: LRUCache[tuple[Path, str], int] = LRUCache(_KNOWN_USERS)
+
+
+def _begin_anew() -> None:
+    """In a forked child: another thread of the parent may have held the mutex, which nobody releases here."""
+    global _mutex, _user_keys
+    _mutex, _user_keys = threading.Lock(), LRUCache(_KNOWN_USERS)
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def with_fresh(

@@ -42,7 +42,8 @@ class PostingStore:
         """Return where terms occur in the memories of the user; `term` is the place of a term among them."""
         parts = [*self._published(view, term_keys.tolist())] if view.snapshot.path is not None else []
         if view.fresh.memory_count:
-            parts += _fetch(view, self._asker, view.fresh.postings, term_keys.tolist())
+            known = f"rowid < {view.fresh.posting_count}"  # see FreshTables
+            parts += _fetch(view, self._asker, view.fresh.postings, term_keys.tolist(), known)
         places = np.searchsorted(term_keys, [key for key, _ in parts])
         terms = np.repeat(places, [len(columns[0]) for _, columns in parts])
         if not parts:
@@ -66,9 +67,11 @@ class PostingStore:
         return list(found.items())
 
 
-def _fetch(view: View, asker: Asker, table: str, term_keys: Sequence[int]) -> list[tuple[int, Columns]]:
+def _fetch(
+    view: View, asker: Asker, table: str, term_keys: Sequence[int], known: str = "true"
+) -> list[tuple[int, Columns]]:
     """Return the columns of each of the terms, of those without any row empty ones."""
-    condition = f"{of_known_user(asker, view)} and term_key in ({', '.join(map(str, term_keys))})"
+    condition = f"{of_known_user(asker, view)} and {known} and term_key in ({', '.join(map(str, term_keys))})"
     rows = view.columns(f"select term_key, {', '.join(_COLUMNS)} from {table} where {condition}", {})
     order = np.argsort(rows["term_key"], kind="stable")
     keys = np.sort(np.array(term_keys, np.int64))

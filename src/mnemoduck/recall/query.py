@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Iterable, Sequence
@@ -206,6 +207,10 @@ def _irregular_forms(project: Path) -> dict[str, str]:
 @cache
 def _vocabulary(_project: Path) -> _Vocabulary:
     return _Vocabulary()
+
+
+# In a forked child: another thread of the parent may have held its mutex, which nobody releases here.
+os.register_at_fork(after_in_child=_vocabulary.cache_clear)
 
 
 @cache

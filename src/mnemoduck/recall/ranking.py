@@ -104,7 +104,9 @@ class Ranking:
         matches = found.matches
         count = max(int(self._weights["recall_sessions"]), limit)
         while True:
-            sessions = choose_sessions(matches, count)
+            sessions = choose_sessions(matches, count, self._only)
+            if not len(sessions):
+                return []
             documents = self._documents.of_sessions(view, matches.session_key[sessions])
             answers = score(
                 matches,
@@ -117,8 +119,9 @@ class Ranking:
                 int(self._weights["session_gap_minutes"] * 60_000_000),
                 limit,
             )
-            # Equal texts are one answer, so the sessions that were looked into may hold too few.
-            if len(answers.score) >= limit or not len(answers.score) or len(sessions) < count:
+            # Equal texts are one answer, and weights may be 0: the sessions that were looked into may hold
+            # too few.
+            if len(answers.score) >= limit or len(sessions) < count:
                 return self._candidates(matches, answers)
             count *= 8
 

@@ -72,6 +72,10 @@ class Recaller:
         ranges = self._read_times(request)
         search = self._finder.open(request, query)
         winners, notes = self._answer(request, search, ranges)
+        if query.phrases and not winners:
+            search = self._finder.open(request, replace(query, phrases=()))
+            winners, notes = self._answer(request, search, ranges)
+            notes = [*notes, "No memory has what stands in quotes, so its words count."]
         explanations = self._explain(request, winners, ranges, notes) if request.explain else {}
         found = [
             Recollection(

@@ -126,14 +126,23 @@ def match(
     )
 
 
-def choose_sessions(matches: Matches, count: int) -> Integers:
-    """Return the places of the best sessions, at most so many, in the order of their keys."""
-    merit = matches.session_merit
+def choose_sessions(matches: Matches, count: int, only: Integers | None = None) -> Integers:
+    """Return the places of the best sessions, at most so many, in the order of their keys.
+
+    Args:
+        only: as of `score`; a session that has none of them holds no answer, however well it matches.
+    """
+    places = np.arange(len(matches.session_key))
+    if only is not None:
+        sessions = np.unique(matches.memory_session[is_among(matches.memory_key, only)])
+        places = np.searchsorted(matches.session_key, sessions)
+    merit = matches.session_merit[places]
     if len(merit) <= count:
-        return np.arange(len(merit))
+        return places
     least = -np.partition(-merit, count - 1)[count - 1]
     near = np.flatnonzero(merit >= least)
-    return np.sort(near[np.argsort(-merit[near], kind="stable")[:count]])  # of equals the least keys
+    # Of equals the least keys.
+    return places[np.sort(near[np.argsort(-merit[near], kind="stable")[:count]])]
 
 
 def score(

@@ -6,6 +6,7 @@ one who is named said is found by its role. So names of speakers are not searche
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,6 +48,15 @@ def role_words(asker: Asker, view: View, roles: Sequence[str]) -> list[frozenset
 
 _mutex = threading.Lock()
 _words_of_roles: LRUCache[tuple[Path, str], frozenset[str]] = LRUCache(MAX_USERS)
+
+
+def _begin_anew() -> None:
+    """In a forked child: another thread of the parent may have held the mutex, which nobody releases here."""
+    global _mutex, _words_of_roles
+    _mutex, _words_of_roles = threading.Lock(), LRUCache(MAX_USERS)
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 class Speakers:
