@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnemoduck.errors import StorageError
-from mnemoduck.events import Event, new_event
+from mnemoduck.events import Event, new_event, new_event_id
 from mnemoduck.home import Home, open_home
 from mnemoduck.inbox import FreshEvents, InboxWriter, sealed_segments
 from mnemoduck.pipeline import load
@@ -198,9 +198,8 @@ def test_segments_stay_for_readers_until_their_batch_is_published(home: Home) ->
 
 
 def test_batches_are_a_table_for_dbt(home: Home) -> None:
-    append(
-        home, memory("june", JUNE), memory("july", JULY), new_event("step", {}, recorded_at=JULY), b"bad\n"
-    )
+    recall = new_event("recall", {"memory_ids": [str(new_event_id())]}, recorded_at=JULY)
+    append(home, memory("june", JUNE), memory("july", JULY), recall, b"bad\n")
     (row,) = to_table(load_inbox(home)).to_pylist()
     assert (row["batch_seq"], row["segment_count"], row["event_count"]) == (1, 1, 3)
     assert (row["memory_count"], row["quarantined_count"]) == (2, 1)
