@@ -227,7 +227,7 @@ def _write(out: Path, found: dict[str, Any]) -> None:
     if out.exists():
         by_rows = {size["rows"]: size for size in json.loads(out.read_text("utf-8"))["sizes"]}
     by_rows[found["rows"]] = found
-    result = {"sizes": [by_rows[rows] for rows in sorted(by_rows)]}
+    result = {"sizes": [by_rows[rows] for rows in sorted(by_rows)], "remarks": []}
     out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
 
 

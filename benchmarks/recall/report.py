@@ -36,7 +36,7 @@ Size = dict[str, Any]
 def write_report(result: dict[str, Any], docs: Path) -> None:
     """Write the page and the plot of a result."""
     sizes = result["sizes"]
-    (docs / PAGE).write_text("\n".join(_page(sizes)) + "\n", "utf-8")
+    (docs / PAGE).write_text("\n".join(_page(sizes, result.get("remarks", []))) + "\n", "utf-8")
     _plot(sizes, docs / PLOT)
 
 
@@ -106,7 +106,7 @@ def find_better_peers(size: Size) -> Iterator[str]:
             yield f"At {size['rows']:,} memories **{peer}** is better at {'; '.join(wins)}."
 
 
-def _page(sizes: list[Size]) -> Iterator[str]:
+def _page(sizes: list[Size], remarks: list[str]) -> Iterator[str]:
     large = sizes[-1]
     run = large["run"]
     names = [f"{size['rows']:,}" for size in sizes]
@@ -127,11 +127,22 @@ def _page(sizes: list[Size]) -> Iterator[str]:
         yield ""
         yield "Steps that failed, of which nothing is told below: " + "; ".join(failures) + "."
     yield ""
+    for remark in remarks:
+        yield remark
+        yield ""
     yield f"![p50 of recall and of FTS5 against the number of memories]({PLOT})"
     yield ""
     yield "## What is asked for"
     yield ""
     yield from table(["", "goal", "measured", ""], list(_goals(sizes)))
+    if any(share is None or share > FTS5_SHARE_AT_MOST for share in (share_of_fts5(large),)):
+        yield ""
+        yield (
+            "Why what is missed is missed: at this size DuckDB plans and executes two or three "
+            "statements for a question, which takes longer than FTS5 needs for a few rare words; with words "
+            "that are in many memories it is the other way round (see p99). "
+            "[Decision 18](decisions/0018-ranking-in-numpy.md) has the steps, and what would change it."
+        )
     yield ""
     yield "## What is measured"
     yield ""

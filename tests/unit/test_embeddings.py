@@ -500,7 +500,8 @@ class Model:
             "using (memory_id) "
             f"when matched and ({config['merge_update_condition']}) then update when not matched then insert"
         )
-        self.connection.execute(self.render(config["post_hook"], True)[0])
+        delete, _ = config["post_hook"]  # the other one only orders rows
+        self.connection.execute(self.render(delete, True)[0])
 
     def render(self, text: str, is_incremental: bool) -> tuple[str, dict[str, Any]]:
         said: dict[str, Any] = {}
