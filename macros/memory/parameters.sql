@@ -157,6 +157,6 @@
         'near_duplicate_similarity', 'near_duplicate_additions', 'minhash_bands', 'minhash_rows',
         'concepts_per_memory', 'association_concepts', 'recall_memories', 'recall_concepts',
         'association_decay', 'consolidation_cycle_hours', 'association_neighbours',
-        'pattern_max_length', 'pattern_max_gap', 'pattern_max_calls', 'confidence_period_days',
+        'pattern_max_length', 'pattern_max_gap', 'pattern_max_calls', 'pattern_min_support', 'confidence_period_days',
     ]) }}
 {% endmacro %}

@@ -1,0 +1,115 @@
+{{
+    config(
+        materialized='incremental',
+        schema='staging',
+        incremental_strategy='merge',
+        unique_key='episode_key',
+    )
+}}
+
+{%- set most_calls = parameter('pattern_max_calls') %}
+
+with
+
+changed as (
+
+    select * from {{ ref('episode_features') }}
+    where
+        completed_at is not null
+        {% if is_incremental() %}
+            and changed_batch_seq > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
+        {% endif %}
+
+),
+
+{% if is_incremental() %}
+    counted_before as (
+
+        select * from {{ this }}
+        where episode_key in (select changed.episode_key from changed)
+
+    ),
+
+    -- As what an episode that is counted again, or forgotten, was counted before.
+    left_behind as (
+
+        select
+            episode_key,
+            list(was order by was) as left_histories
+        from (
+            select
+                episode_key,
+                struct_pack(history_key := history_key, period := period) as was
+            from counted_before
+            where history_key is not null
+
+            union
+
+            select
+                episode_key,
+                unnest(left_histories) as was
+            from counted_before
+        ) as earlier
+        group by episode_key
+
+    ),
+{% endif %}
+
+described as (
+
+    select
+        episode_key,
+        case
+            when forgotten_at is null
+                then {{ short_key('cast(' ~ hash_key([
+                    'user_id', 'domain', 'tools[:' ~ most_calls ~ ']', 'tool_errors[:' ~ most_calls ~ ']',
+                    'error_keys[:' ~ most_calls ~ ']', 'tool_count', 'error_count', 'repeated_call_count', 'context',
+                ]) ~ ' as varchar)') }}
+        end as history_key,
+        case when forgotten_at is null then user_id end as user_id,
+        case when forgotten_at is null then episode_id end as episode_id,
+        case when forgotten_at is null then task_key end as task_key,
+        case when forgotten_at is null then domain else '' end as domain,
+        {{ confidence_period('completed_at') }} as period,
+        forgotten_at is null and is_success as is_success,
+        forgotten_at is null and tool_count > {{ most_calls }} as is_cut,
+        case when forgotten_at is null then completed_at end as completed_at,
+        changed_batch_seq
+
+    from changed
+
+)
+
+select
+    -- ids
+    described.episode_key,
+    described.history_key,
+    described.user_id,
+    described.episode_id,
+    described.task_key,
+
+    -- strings
+    described.domain,
+
+    -- numbers
+    described.period,
+
+    -- booleans
+    described.is_success,
+    described.is_cut,
+
+    -- timestamps
+    described.completed_at,
+
+    -- change
+    {% if is_incremental() %}
+        left_behind.left_histories,
+    {% else %}
+        cast(null as struct(history_key bigint, period bigint)[]) as left_histories,
+    {% endif %}
+    described.changed_batch_seq
+
+from described
+{% if is_incremental() %}
+    left join left_behind on described.episode_key = left_behind.episode_key
+{% endif %}
