@@ -26,6 +26,12 @@
 {%- endmacro %}
 
 
+{#- A list without what equals the one before it. -#}
+{% macro first_of_runs(items) -%}
+    list_filter({{ items }}, lambda item, place: place = 1 or item <> {{ items }}[place - 1])
+{%- endmacro %}
+
+
 {#- The tools of histories as numbers, with those that follow: one row for each place to start from. `firsts`:
     history_key, scope_key, place, tool, neighbours of a history being different. -#}
 {% macro tool_windows(firsts) -%}

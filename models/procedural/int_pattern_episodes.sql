@@ -8,31 +8,27 @@
 }}
 
 {%- set most_calls = parameter('pattern_max_calls') %}
+{%- set known_batch_seq -%}
+    {%- if is_incremental() -%}
+        (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
+    {%- else -%}
+        -1
+    {%- endif -%}
+{%- endset %}
 
 with
 
 changed as (
 
     select * from {{ ref('episode_features') }}
-    where
-        completed_at is not null
-        {% if is_incremental() %}
-            and changed_batch_seq > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
-        {% endif %}
+    where completed_at is not null and changed_batch_seq > {{ known_batch_seq }}
 
 ),
 
-{% if is_incremental() %}
-    counted_before as (
+-- As what an episode that is counted again, or forgotten, was counted before.
+left_behind as (
 
-        select * from {{ this }}
-        where episode_key in (select changed.episode_key from changed)
-
-    ),
-
-    -- As what an episode that is counted again, or forgotten, was counted before.
-    left_behind as (
-
+    {% if is_incremental() %}
         select
             episode_key,
             list(was order by was) as left_histories
@@ -40,20 +36,26 @@ changed as (
             select
                 episode_key,
                 struct_pack(history_key := history_key, period := period) as was
-            from counted_before
-            where history_key is not null
+            from {{ this }}
+            where history_key is not null and episode_key in (select changed.episode_key from changed)
 
             union
 
             select
                 episode_key,
                 unnest(left_histories) as was
-            from counted_before
+            from {{ this }}
+            where episode_key in (select changed.episode_key from changed)
         ) as earlier
         group by episode_key
+    {% else %}
+        select
+            episode_key,
+            cast(null as struct(history_key bigint, period bigint)[]) as left_histories
+        from changed
+    {% endif %}
 
-    ),
-{% endif %}
+),
 
 described as (
 
@@ -102,14 +104,8 @@ select
     described.completed_at,
 
     -- change
-    {% if is_incremental() %}
-        left_behind.left_histories,
-    {% else %}
-        cast(null as struct(history_key bigint, period bigint)[]) as left_histories,
-    {% endif %}
+    left_behind.left_histories,
     described.changed_batch_seq
 
 from described
-{% if is_incremental() %}
-    left join left_behind on described.episode_key = left_behind.episode_key
-{% endif %}
+left join left_behind on described.episode_key = left_behind.episode_key

@@ -6,12 +6,20 @@
     )
 }}
 
-{#- What a history shows never changes: each is mined once, when it is first seen. One that no episode has any more goes
-    when the counts have learned of it, in a hook of int_pattern_periods. -#}
+{#- What a history shows never changes: each is mined once, when it is first seen. One that no episode has any
+    more goes when the counts have learned of it, in a hook of int_pattern_periods. -#}
 
 {%- set most_calls = parameter('pattern_max_calls') %}
 
 with
+
+{% if is_incremental() %}
+    watermark as (
+
+        select coalesce(max(changed_batch_seq), 0) as batch_seq from {{ this }}
+
+    ),
+{% endif %}
 
 episodes as (
 
@@ -24,8 +32,8 @@ episodes as (
     where
         history_key is not null
         {% if is_incremental() %}
-            and changed_batch_seq > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
-            and history_key not in (select known.history_key from {{ this }} as known where known.kind = 'history')
+            and changed_batch_seq > (select watermark.batch_seq from watermark)
+            and history_key not in (select known.history_key from {{ this }} as known)
         {% endif %}
     group by history_key
 
@@ -72,7 +80,7 @@ calls as materialized (
             unnest(error_keys) as error_key,
             generate_subscripts(tools, 1) as place
         from histories
-    ) as called
+    ) as each_call
     window of_history as (partition by history_key order by place)
 
 ),
@@ -126,6 +134,13 @@ choices as (
 
 ),
 
+failing as (
+
+    select distinct history_key from calls
+    where is_error
+
+),
+
 -- What worked first after a call that failed, and whether the tool that had failed did later.
 recoveries as (
 
@@ -142,11 +157,11 @@ recoveries as (
     from (
         select
             *,
-            lead(case when not is_error then tool end ignore nulls) over (partition by history_key order by place)
-                as next_that_worked,
+            lead(case when not is_error then tool end ignore nulls) over of_history as next_that_worked,
             max(case when not is_error then place end) over (partition by history_key, tool) as last_success
         from calls
-        where history_key in (select failing.history_key from calls as failing where failing.is_error)
+        where history_key in (select failing.history_key from failing)
+        window of_history as (partition by history_key order by place)
     ) as followed
     where is_error
 
@@ -261,7 +276,7 @@ mined as (
         history_key as pattern_key,
         cast(null as bigint) as compared_with_key,
         'history' as kind,
-        list_filter(tools, lambda tool, place: place = 1 or tool <> tools[place - 1]) as pattern,
+        {{ first_of_runs('tools') }} as pattern,
         cast(null as integer) as found_at,
         changed_batch_seq
     from histories

@@ -26,12 +26,11 @@
                 {'action': 'insert', 'mode': 'by_name', 'condition': 'DBT_INTERNAL_SOURCE.episode_count > 0'},
             ],
         },
-        post_hook=without_unshown_histories(ref('int_pattern_histories'), ref('int_pattern_episodes')),
+        post_hook="{{ without_unshown_histories(ref('int_pattern_histories'), ref('int_pattern_episodes')) }}",
     )
 }}
 
-{#- Most of what is ever seen is seen once or twice: only what enough episodes show has rows here, and all of its
-    periods then. -#}
+{#- Most of what is ever seen is seen once or twice: only what enough episodes show has rows here. -#}
 
 with
 
@@ -69,9 +68,12 @@ mined as (
         union
 
         select
-            was.history_key as history_key,
-            was.period as period
-        from (select unnest(left_histories) as was from fresh) as left_behind
+            left_behind.was.history_key,
+            left_behind.was.period
+        from (
+            select unnest(left_histories) as was
+            from fresh
+        ) as left_behind
 
     ),
 
@@ -131,40 +133,58 @@ counted as (
 ),
 
 -- One of the places where it was found says what it is.
+places as (
+
+    select
+        pattern_key,
+        any_value(kind) as kind,
+        any_value(compared_with_key) as compared_with_key,
+        any_value(pattern) as pattern,
+        min(history_key) as history_key,
+        arg_min(found_at, history_key) as found_at
+    from mined
+    where pattern_key in (select frequent.pattern_key from frequent)
+    group by pattern_key
+
+),
+
+owners as (
+
+    select
+        history_key,
+        any_value(user_id) as user_id,
+        any_value(domain) as domain
+    from episodes
+    group by history_key
+
+),
+
+histories as (
+
+    select
+        history_key,
+        pattern as tools
+    from {{ ref('int_pattern_histories') }}
+    where kind = 'history'
+
+),
+
 described as (
 
     select
-        found.pattern_key,
-        found.kind,
-        found.compared_with_key,
-        episodes.user_id,
-        episodes.domain,
+        places.pattern_key,
+        places.kind,
+        places.compared_with_key,
+        owners.user_id,
+        owners.domain,
+        {{ scope_key('owners.user_id', 'owners.domain') }} as scope_key,
         case
-            when found.kind = 'tool_sequence' then {{ sequence_tools('found.found_at', 'histories.pattern') }}
-            else found.pattern
+            when places.kind = 'tool_sequence' then {{ sequence_tools('places.found_at', 'histories.tools') }}
+            else places.pattern
         end as pattern
-    from (
-        select
-            pattern_key,
-            any_value(kind) as kind,
-            any_value(compared_with_key) as compared_with_key,
-            any_value(pattern) as pattern,
-            min(history_key) as history_key,
-            arg_min(found_at, history_key) as found_at
-        from mined
-        where pattern_key in (select frequent.pattern_key from frequent)
-        group by pattern_key
-    ) as found
-    inner join {{ ref('int_pattern_histories') }} as histories
-        on found.history_key = histories.history_key and histories.kind = 'history'
-    inner join (
-        select
-            history_key,
-            any_value(user_id) as user_id,
-            any_value(domain) as domain
-        from episodes
-        group by history_key
-    ) as episodes on found.history_key = episodes.history_key
+    from places
+    inner join histories on places.history_key = histories.history_key
+    inner join owners on places.history_key = owners.history_key
 
 ),
 
@@ -172,7 +192,7 @@ put_together as (
 
     select
         counted.*,
-        {{ pattern_id(scope_key('described.user_id', 'described.domain'), 'described.kind', 'described.pattern') }} as pattern_id,
+        {{ pattern_id('described.scope_key', 'described.kind', 'described.pattern') }} as pattern_id,
         described.compared_with_key,
         described.user_id,
         described.domain,
