@@ -132,7 +132,7 @@ counted as (
 
 ),
 
--- One of the places where it was found says what it is.
+-- One of the places says what it is. Histories that no episode has any more are still there.
 places as (
 
     select
@@ -143,7 +143,9 @@ places as (
         min(history_key) as history_key,
         arg_min(found_at, history_key) as found_at
     from mined
-    where pattern_key in (select frequent.pattern_key from frequent)
+    where
+        pattern_key in (select frequent.pattern_key from frequent)
+        and history_key in (select sizes.history_key from sizes)
     group by pattern_key
 
 ),
