@@ -161,6 +161,6 @@
         'concepts_per_memory', 'association_concepts', 'recall_memories', 'recall_concepts',
         'association_decay', 'consolidation_cycle_hours', 'association_neighbours',
         'reflection_window', 'reflection_compared_episodes', 'reflection_max_characters',
-        'pattern_max_length', 'pattern_max_gap', 'pattern_max_calls', 'confidence_period_days',
+        'pattern_max_length', 'pattern_max_gap', 'pattern_max_calls', 'pattern_min_support', 'confidence_period_days',
     ]) }}
 {% endmacro %}

@@ -8,92 +8,129 @@
 {%- endmacro %}
 
 
-{#- The id of a pattern: of whose it is and what it says, so that it is the same in every build. `scope_key`: of
-    hash_key(['user_id', 'domain']), which many patterns share. -#}
-{% macro pattern_id(scope_key, kind, pattern) -%}
-    cast(md5(concat_ws(':', cast({{ scope_key }} as varchar), {{ kind }}, cast({{ pattern }} as varchar))) as uuid)
+{#- The key of a scope, in which patterns are counted and compared: a user and a domain. -#}
+{% macro scope_key(user_id, domain) -%}
+    {{ short_key('cast(' ~ hash_key([user_id, domain]) ~ ' as varchar)') }}
 {%- endmacro %}
 
 
-{#- The first of each run of equal tools, numbered, with what follows it: one row for each place to start from.
-    `calls`: scope, history, place, tool; `tools`: tool, tool_number from 1. -#}
-{% macro tool_windows(calls, tools) -%}
+{#- What a pattern is called among all: of whose it is and what it says. `scope`: of scope_key. -#}
+{% macro pattern_name(scope, kind, pattern) -%}
+    concat_ws(':', cast({{ scope }} as varchar), {{ kind }}, cast({{ pattern }} as varchar))
+{%- endmacro %}
+
+
+{#- The id of a pattern, the same in every build. -#}
+{% macro pattern_id(scope, kind, pattern) -%}
+    cast(md5({{ pattern_name(scope, kind, pattern) }}) as uuid)
+{%- endmacro %}
+
+
+{#- A list without what equals the one before it. -#}
+{% macro first_of_runs(items) -%}
+    list_filter({{ items }}, lambda item, place: place = 1 or item <> {{ items }}[place - 1])
+{%- endmacro %}
+
+
+{#- The tools of histories as numbers, with those that follow: one row for each place to start from. `firsts`:
+    history_key, scope_key, place, tool, neighbours of a history being different. -#}
+{% macro tool_windows(firsts) -%}
 {%- set reach = (parameter('pattern_max_length') - 1) * (parameter('pattern_max_gap') + 1) -%}
 select
-    firsts.scope,
-    firsts.history,
-    cast(tools.tool_number as hugeint) as t0,
+    keyed.history_key,
+    keyed.scope_key,
+    row_number() over of_history as start,
+    keyed.tool_key as t0,
     {% for offset in range(1, reach + 1) -%}
-    cast(lead(tools.tool_number, {{ offset }}) over of_history as hugeint) as t{{ offset }}{{ ',' if not loop.last }}
+    lead(keyed.tool_key, {{ offset }}) over of_history as t{{ offset }}{{ ',' if not loop.last }}
     {% endfor %}
 from (
     select
-        scope,
-        history,
-        place,
-        tool
-    from {{ calls }}
-    qualify lag(tool) over (partition by history order by place) is distinct from tool
-) as firsts
-inner join {{ tools }} as tools on firsts.tool = tools.tool
-window of_history as (partition by firsts.history order by firsts.place)
+        firsts.*,
+        tools.tool_key
+    from {{ firsts }} as firsts
+    inner join (
+        select
+            tool,
+            {{ short_key('tool') }} >> 1 as tool_key
+        from (select distinct tool from {{ firsts }}) as different
+    ) as tools on firsts.tool = tools.tool
+) as keyed
+window of_history as (partition by keyed.history_key order by keyed.place)
+{%- endmacro %}
+
+
+{#- The ways to go on from a place, one word each, a digit for how far each step leads: the
+    shorter first. -#}
+{% macro sequence_ways() -%}
+{%- set ways = [] -%}
+{%- set front = namespace(ways=['']) -%}
+{%- for _ in range(parameter('pattern_max_length') - 1) -%}
+    {%- set longer = [] -%}
+    {%- for way in front.ways -%}
+        {%- for step in range(1, parameter('pattern_max_gap') + 2) -%}
+            {%- do longer.append(way ~ step) -%}
+        {%- endfor -%}
+    {%- endfor -%}
+    {%- do ways.extend(longer) -%}
+    {%- set front.ways = longer -%}
+{%- endfor -%}
+{{ ways | join(' ') }}
 {%- endmacro %}
 
 
 {#- Every sequence of 2 to pattern_max_length tools in which at most pattern_max_gap calls are left out between
     neighbours and no neighbours are equal, once for each history: skip-grams (Guthrie et al. 2006). A sequence is a
-    number in base 2^20, a tool being a digit.
+    number of 63 bits: that of the sequence before its last tool, turned by nine bits, plus that of the tool. Where it was
+    found, start * 1024 + way, is what it is spelled by.
 
     From a place there are at most (gap + 1)^1 + … + (gap + 1)^5 sequences, 62 with gap 1: so the work of a history
     is bounded by its calls, and those by pattern_max_calls. `windows`: rows of tool_windows. -#}
 {% macro gapped_sequences(windows) -%}
-{#- The ways to go on from a place: how far each step leads, those of the way that it goes on from, where that one
-    ends and where it ends itself. -#}
-{%- set ways = [] -%}
-{%- set front = namespace(ways=[('', 0)]) -%}
-{%- for _ in range(parameter('pattern_max_length') - 1) -%}
-    {%- set longer = [] -%}
-    {%- for path, end in front.ways -%}
-        {%- for step in range(1, parameter('pattern_max_gap') + 2) -%}
-            {%- do longer.append((path ~ step, end + step)) -%}
-            {%- do ways.append((path ~ step, path, end, end + step)) -%}
-        {%- endfor -%}
-    {%- endfor -%}
-    {%- set front.ways = longer -%}
-{%- endfor %}
-select distinct
-    scope,
-    history,
-    code
+{%- set ways = sequence_ways().split() -%}
+select
+    history_key,
+    xor(code, scope_key) as pattern_key,
+    cast(min(found_at) as integer) as found_at
 from (
     select
-        scope,
-        history,
-        unnest([{% for path, _, _, _ in ways %}s{{ path }}{{ ', ' if not loop.last }}{% endfor %}]) as code
+        history_key,
+        scope_key,
+        unnest([{% for way in ways %}s{{ way }}{{ ', ' if not loop.last }}{% endfor %}]) as code,
+        start * 1024 + unnest(range({{ ways | length }})) as found_at
     from (
         select
-            scope,
-            history
-            {%- for path, before, last, next in ways %},
-            case when t{{ last }} <> t{{ next }} then {{ 's' ~ before if before else 't0' }} * 1048576 + t{{ next }} end
-                as s{{ path }}
+            history_key,
+            scope_key,
+            start
+            {%- for way in ways %}
+            {%- set next = way | map('int') | sum -%}
+            {%- set last = next - way[-1] | int -%}
+            {%- set before = 's' ~ way[:-1] if way | length > 1 else 't0' %},
+            case when t{{ last }} <> t{{ next }}
+                then xor(({{ before }} & 9007199254740991) << 9, {{ before }} >> 53) + t{{ next }} end as s{{ way }}
             {%- endfor %}
         from {{ windows }}
     ) as coded
 ) as listed
 where code is not null
+group by history_key, scope_key, code
 {%- endmacro %}
 
 
-{#- The tools of a sequence: `code` as in gapped_sequences, `names` the list in which a tool's number is its place. -#}
-{% macro sequence_tools(code, names) -%}
-    list_filter(
+{#- The tools of a sequence: `found_at` as in gapped_sequences, `tools` those of the history. -#}
+{% macro sequence_tools(found_at, tools) -%}
+{%- set ways = sequence_ways().split() -%}
+    list_transform(
         [
-            {%- for digit in range(parameter('pattern_max_length') - 1, -1, -1) %}
-            {{ names }}[cast(({{ code }} >> {{ 20 * digit }}) & 1048575 as integer)]{{ ',' if not loop.last }}
-            {%- endfor %}
-        ],
-        lambda tool: tool is not null
+            {%- for way in ways %}
+            [0
+                {%- set end = namespace(at=0) -%}
+                {%- for step in way -%}{%- set end.at = end.at + step | int -%}, {{ end.at }}{%- endfor -%}
+            ]{{ ', ' if not loop.last }}
+            {%- endfor -%}
+        ][{{ found_at }} % 1024 + 1],
+        lambda step: {{ tools }}[{{ found_at }} // 1024 + step]
     )
 {%- endmacro %}
 
@@ -146,28 +183,36 @@ where code is not null
 {%- endmacro %}
 
 
-{#- How often each pattern was there in each period, and how often with success. `occurrences`: rows of
-    int_pattern_occurrences. -#}
+{#- How often each pattern was there in each period, and how often with success. `occurrences`: pattern_key and the
+    columns of int_pattern_episodes. -#}
 {% macro counted_patterns(occurrences) -%}
 select
-    pattern_id,
-    any_value(compared_with_id) as compared_with_id,
-    user_id,
-    domain,
-    kind,
-    any_value(pattern) as pattern,
+    pattern_key,
     period,
     count(*) as episode_count,
     count(*) filter (where is_success) as success_count,
     count(*) filter (where is_cut) as cut_count,
-    {{ merged_task_keys('list(distinct task_key)') }} as task_keys,
+    list_sort(list(distinct task_key))[:256] as task_keys,
     max({{ example() }}, 2) filter (where is_success) as success_examples,
     max({{ example() }}) filter (where not is_success) as failure_example,
     min(completed_at) as first_seen_at,
     max(completed_at) as last_seen_at,
     max(changed_batch_seq) as changed_batch_seq
 from {{ occurrences }} as counted
-group by pattern_id, user_id, domain, kind, period
+group by pattern_key, period
+{%- endmacro %}
+
+
+{#- A statement: what is mined of histories that no episode has any more goes. Only of such as an episode had before it
+    changed. -#}
+{% macro without_unshown_histories(histories, episodes) -%}
+delete from {{ histories }}
+where
+    history_key in (
+        select left_behind.was.history_key
+        from (select unnest(left_histories) as was from {{ episodes }}) as left_behind
+    )
+    and history_key not in (select shown.history_key from {{ episodes }} as shown where shown.history_key is not null)
 {%- endmacro %}
 
 
@@ -254,11 +299,12 @@ group by pattern_id, user_id, domain, kind, period
 
 {#- What is known of each pattern at a moment, one row each: those that enough episodes show and, of sequences, that no
     longer one with the same support contains. All that happened by then counts and nothing else, so that the past stays
-    as it was. `periods`, `occurrences`, `feedback`: rows of int_pattern_periods, int_pattern_occurrences and stg_feedback;
-    `moment`: an expression without columns. -#}
-{% macro patterns_at(periods, occurrences, feedback, moment) -%}
-{%- set counts = 'user_id, domain, kind, pattern_id, compared_with_id, pattern, period, episode_count, success_count, '
-    ~ 'cut_count, task_keys, success_examples, failure_example, first_seen_at, last_seen_at' -%}
+    as it was. `periods`, `histories`, `episodes`, `feedback`: rows of int_pattern_periods, int_pattern_histories,
+    int_pattern_episodes and stg_feedback; `moment`: an expression without columns. -#}
+{% macro patterns_at(periods, histories, episodes, feedback, moment) -%}
+{%- set counts = 'episode_count, success_count, cut_count, task_keys, success_examples, failure_example, first_seen_at, '
+    ~ 'last_seen_at' -%}
+{%- set names = 'user_id, domain, kind, pattern_key, pattern_id, compared_with_key, pattern, period' -%}
 {%- set weight = 'pow(' ~ parameter('confidence_decay') ~ ', ' ~ confidence_period(moment) ~ ' - period)' -%}
 {%- set scope = 'user_id, domain' %}
 with
@@ -266,36 +312,32 @@ with
 -- A period in which something happened after the moment is counted anew from what had happened by then.
 counted as (
 
-    select {{ counts }} from {{ periods }}
+    select {{ names }}, {{ counts }} from {{ periods }}
     where last_seen_at <= {{ moment }}
 
     union all
 
-    select {{ counts }} from (
+    select {{ names }}, anew.* exclude (pattern_key, period, changed_batch_seq)
+    from (
+        select {{ names }} from {{ periods }}
+        where period = {{ confidence_period(moment) }} and last_seen_at > {{ moment }}
+    ) as begun
+    inner join (
         {{ counted_patterns("(
-            select * from " ~ occurrences ~ "
+            select
+                ended.*,
+                mined.pattern_key
+            from " ~ histories ~ " as mined
+            inner join " ~ episodes ~ " as ended on mined.history_key = ended.history_key
             where
-                completed_at <= " ~ moment ~ "
-                and period = " ~ confidence_period(moment) ~ "
-                and pattern_id in (
-                    select begun.pattern_id from " ~ periods ~ " as begun
-                    where begun.period = " ~ confidence_period(moment) ~ " and begun.last_seen_at > " ~ moment ~ "
+                ended.completed_at <= " ~ moment ~ "
+                and ended.period = " ~ confidence_period(moment) ~ "
+                and mined.pattern_key in (
+                    select later.pattern_key from " ~ periods ~ " as later
+                    where later.period = " ~ confidence_period(moment) ~ " and later.last_seen_at > " ~ moment ~ "
                 )
         )") }}
-    ) as begun
-
-),
-
--- Most of what was ever seen was seen once or twice: only what was not, whenever that was, is looked at in full.
-frequent as (
-
-    select
-        user_id,
-        domain,
-        pattern_id
-    from {{ periods }}
-    group by user_id, domain, pattern_id
-    having sum(cast(episode_count as double)) >= {{ parameter('pattern_min_support') }}
+    ) as anew using (pattern_key, period)
 
 ),
 
@@ -303,31 +345,27 @@ frequent as (
 summed as (
 
     select
-        counted.user_id,
-        counted.domain,
-        counted.kind,
-        counted.pattern_id,
-        any_value(counted.compared_with_id) as compared_with_id,
-        any_value(counted.pattern) as pattern,
-        cast(sum(counted.episode_count) as bigint) as support,
-        cast(sum(counted.success_count) as bigint) as success_count,
-        cast(sum(counted.cut_count) as bigint) as cut_count,
-        sum(round(counted.episode_count * {{ weight }} * 1e6)) / 1e6 as weight,
-        sum(round(counted.success_count * {{ weight }} * 1e6)) / 1e6 as success_weight,
-        {{ task_count('flatten(list(counted.task_keys))') }} as task_count,
-        {{ latest_examples('flatten(list(counted.success_examples) filter (where counted.success_examples is not null))') }} as success_examples,
-        max(counted.failure_example) as failure_example,
-        min(counted.first_seen_at) as first_seen_at,
-        max(counted.last_seen_at) as last_seen_at
+        user_id,
+        domain,
+        kind,
+        pattern_id,
+        any_value(compared_with_key) as compared_with_key,
+        any_value(pattern_key) as pattern_key,
+        any_value(pattern) as pattern,
+        cast(sum(episode_count) as bigint) as support,
+        cast(sum(success_count) as bigint) as success_count,
+        cast(sum(cut_count) as bigint) as cut_count,
+        sum(round(episode_count * {{ weight }} * 1e6)) / 1e6 as weight,
+        sum(round(success_count * {{ weight }} * 1e6)) / 1e6 as success_weight,
+        {{ task_count('flatten(list(task_keys))') }} as task_count,
+        {{ latest_examples('flatten(list(success_examples) filter (where success_examples is not null))') }} as success_examples,
+        max(failure_example) as failure_example,
+        min(first_seen_at) as first_seen_at,
+        max(last_seen_at) as last_seen_at
 
     from counted
-    inner join frequent
-        on
-            counted.user_id is not distinct from frequent.user_id
-            and counted.domain = frequent.domain
-            and counted.pattern_id = frequent.pattern_id
-    group by counted.user_id, counted.domain, counted.kind, counted.pattern_id
-    having sum(counted.episode_count) >= {{ parameter('pattern_min_support') }}
+    group by user_id, domain, kind, pattern_id
+    having sum(episode_count) >= {{ parameter('pattern_min_support') }}
 
 ),
 
@@ -339,7 +377,7 @@ compared as (
         max(case when kind = 'comparison' then success_count end) over of_the_same as total_successes,
         max(case when kind = 'comparison' then (success_weight + 1) / (weight + 2) end) over of_the_same as base_rate
     from summed
-    window of_the_same as (partition by user_id, domain, compared_with_id)
+    window of_the_same as (partition by user_id, domain, compared_with_key)
 
 ),
 

@@ -3,7 +3,7 @@
         materialized='incremental',
         schema='staging',
         incremental_strategy='merge',
-        unique_key=['pattern_id', 'period'],
+        unique_key=['pattern_key', 'period'],
         merge_clauses={
             'when_matched': [
                 {'action': 'delete', 'condition': 'DBT_INTERNAL_SOURCE.episode_count = 0'},
@@ -26,156 +26,211 @@
                 {'action': 'insert', 'mode': 'by_name', 'condition': 'DBT_INTERNAL_SOURCE.episode_count > 0'},
             ],
         },
+        post_hook="{{ without_unshown_histories(ref('int_pattern_histories'), ref('int_pattern_episodes')) }}",
     )
 }}
 
-{#- Counts are added to, which is exact whatever the order of arrival. Only what an episode that was mined
-    again has, or had, is counted anew. -#}
+{#- Most of what is ever seen is seen once or twice: only what enough episodes show has rows here. -#}
 
 with
 
-occurrences as (
+episodes as (
 
-    select * from {{ ref('int_pattern_occurrences') }}
-    where kind <> 'forgotten'
+    select * from {{ ref('int_pattern_episodes') }}
+    where history_key is not null
+
+),
+
+mined as (
+
+    select * from {{ ref('int_pattern_histories') }}
+    where kind <> 'history'
 
 ),
 
 {% if is_incremental() %}
-    fresh as (
+    fresh as materialized (
 
-        select * from {{ ref('int_pattern_occurrences') }}
+        select * from {{ ref('int_pattern_episodes') }}
         where changed_batch_seq > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
 
     ),
 
-    disturbed_episodes as materialized (
+    -- What fresh episodes show and where, and what they did before.
+    shown as materialized (
 
         select
-            episode_key,
-            left_patterns,
-            changed_batch_seq
+            history_key,
+            period
         from fresh
-        where left_patterns is not null
+        where history_key is not null
 
-    ),
-
-    disturbed as materialized (
+        union
 
         select
-            pattern_id,
-            period,
-            max(changed_batch_seq) as changed_batch_seq
+            left_behind.was.history_key,
+            left_behind.was.period
         from (
-            select
-                fresh.pattern_id,
-                fresh.period,
-                fresh.changed_batch_seq
+            select unnest(left_histories) as was
             from fresh
-            where
-                fresh.kind <> 'forgotten'
-                and fresh.episode_key in (select disturbed_episodes.episode_key from disturbed_episodes)
-
-            union all
-
-            select
-                left_behind.was.pattern_id,
-                left_behind.was.period,
-                left_behind.changed_batch_seq
-            from (
-                select
-                    unnest(left_patterns) as was,
-                    changed_batch_seq
-                from disturbed_episodes
-            ) as left_behind
-        ) as touched
-        group by pattern_id, period
+        ) as left_behind
 
     ),
 
-    added as (
+    touched as materialized (
 
-        {{ counted_patterns("(select * from fresh where kind <> 'forgotten')") }}
-
-    ),
-
-    anew as (
-
-        {{ counted_patterns('(
-            select occurrences.* from occurrences
-            inner join disturbed
-                on occurrences.pattern_id = disturbed.pattern_id and occurrences.period = disturbed.period
-        )') }}
+        select distinct pattern_key from mined
+        where history_key in (select shown.history_key from shown)
 
     ),
 
-    merged as (
+    known as materialized (
 
+        select distinct known.pattern_key from {{ this }} as known
+        where known.pattern_key in (select touched.pattern_key from touched)
+
+    ),
+{% endif %}
+
+sizes as materialized (
+
+    select
+        history_key,
+        count(*) as episode_count
+    from episodes
+    group by history_key
+
+),
+
+frequent as materialized (
+
+    select mined.pattern_key
+    from mined
+    inner join sizes on mined.history_key = sizes.history_key
+    {% if is_incremental() %}
+        where mined.pattern_key in (select touched.pattern_key from touched)
+    {% endif %}
+    group by mined.pattern_key
+    having sum(sizes.episode_count) >= {{ parameter('pattern_min_support') }}
+
+),
+
+counted as (
+
+    {{ counted_patterns('(
         select
-            added.pattern_id,
-            added.compared_with_id,
-            added.user_id,
-            added.domain,
-            added.kind,
-            added.pattern,
-            added.period,
-            added.episode_count + coalesce(known.episode_count, 0) as episode_count,
-            added.success_count + coalesce(known.success_count, 0) as success_count,
-            added.cut_count + coalesce(known.cut_count, 0) as cut_count,
-            case
-                when known.pattern_id is null or known.task_keys = added.task_keys then added.task_keys
-                else {{ merged_task_keys('list_concat(added.task_keys, known.task_keys)') }}
-            end as task_keys,
-            case
-                when known.success_examples is null then added.success_examples
-                when added.success_examples is null then known.success_examples
-                else {{ latest_examples('list_concat(added.success_examples, known.success_examples)') }}
-            end as success_examples,
-            greatest(added.failure_example, known.failure_example) as failure_example,
-            least(added.first_seen_at, coalesce(known.first_seen_at, added.first_seen_at)) as first_seen_at,
-            greatest(added.last_seen_at, coalesce(known.last_seen_at, added.last_seen_at)) as last_seen_at,
-            added.changed_batch_seq
-
-        from added
-        left join {{ this }} as known on added.pattern_id = known.pattern_id and added.period = known.period
+            episodes.*,
+            mined.pattern_key
+        from mined
+        inner join frequent on mined.pattern_key = frequent.pattern_key
+        inner join episodes on mined.history_key = episodes.history_key'
+        ~ ('
         where
-            not exists (
-                select 1 from disturbed
-                where added.pattern_id = disturbed.pattern_id and added.period = disturbed.period
-            )
+            episodes.period in (select shown.period from shown)
+            or mined.pattern_key not in (select known.pattern_key from known)' if is_incremental() else '') ~ '
+    )') }}
 
-        union all by name
+),
 
-        select * from anew
+-- One of the places says what it is. Histories that no episode has any more are still there.
+places as (
 
+    select
+        pattern_key,
+        any_value(kind) as kind,
+        any_value(compared_with_key) as compared_with_key,
+        any_value(pattern) as pattern,
+        min(history_key) as history_key,
+        arg_min(found_at, history_key) as found_at
+    from mined
+    where
+        pattern_key in (select frequent.pattern_key from frequent)
+        and history_key in (select sizes.history_key from sizes)
+    group by pattern_key
+
+),
+
+owners as (
+
+    select
+        history_key,
+        any_value(user_id) as user_id,
+        any_value(domain) as domain
+    from episodes
+    group by history_key
+
+),
+
+histories as (
+
+    select
+        history_key,
+        pattern as tools
+    from {{ ref('int_pattern_histories') }}
+    where kind = 'history'
+
+),
+
+described as (
+
+    select
+        places.pattern_key,
+        places.kind,
+        places.compared_with_key,
+        owners.user_id,
+        owners.domain,
+        {{ scope_key('owners.user_id', 'owners.domain') }} as scope_key,
+        case
+            when places.kind = 'tool_sequence' then {{ sequence_tools('places.found_at', 'histories.tools') }}
+            else places.pattern
+        end as pattern
+    from places
+    inner join histories on places.history_key = histories.history_key
+    inner join owners on places.history_key = owners.history_key
+
+),
+
+put_together as (
+
+    select
+        counted.*,
+        {{ pattern_id('described.scope_key', 'described.kind', 'described.pattern') }} as pattern_id,
+        described.compared_with_key,
+        described.user_id,
+        described.domain,
+        described.kind,
+        described.pattern
+    from counted
+    inner join described on counted.pattern_key = described.pattern_key
+
+    {% if is_incremental() %}
         union all by name
 
         -- Nothing is left of these: they are deleted.
         select
-            disturbed.pattern_id,
-            disturbed.period,
-            0 as episode_count,
-            disturbed.changed_batch_seq
-        from disturbed
+            gone.pattern_key,
+            gone.period,
+            0 as episode_count
+        from {{ this }} as gone
         where
-            not exists (
-                select 1 from anew
-                where anew.pattern_id = disturbed.pattern_id and anew.period = disturbed.period
+            gone.pattern_key in (select known.pattern_key from known)
+            and (
+                gone.period in (select shown.period from shown)
+                or gone.pattern_key not in (select frequent.pattern_key from frequent)
             )
+            and not exists (
+                select 1 from counted
+                where counted.pattern_key = gone.pattern_key and counted.period = gone.period
+            )
+    {% endif %}
 
-    )
-{% else %}
-    merged as (
-
-        {{ counted_patterns('occurrences') }}
-
-    )
-{% endif %}
+)
 
 select
     -- ids
+    pattern_key,
+    compared_with_key,
     pattern_id,
-    compared_with_id,
     user_id,
 
     -- strings
@@ -201,4 +256,4 @@ select
     -- change
     changed_batch_seq
 
-from merged
+from put_together

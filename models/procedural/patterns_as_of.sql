@@ -7,5 +7,6 @@
 }}
 
 {{ patterns_at(
-    ref('int_pattern_periods'), ref('int_pattern_occurrences'), ref('stg_feedback'), 'cast(at_time as timestamp)'
+    ref('int_pattern_periods'), ref('int_pattern_histories'), ref('int_pattern_episodes'), ref('stg_feedback'),
+    'cast(at_time as timestamp)'
 ) }}

@@ -57,7 +57,8 @@ TABLES = (
     "staging.stg_feedback",
     "staging.episode_features",
     "main.episode_reflections",
-    "staging.int_pattern_occurrences",
+    "staging.int_pattern_episodes",
+    "staging.int_pattern_histories",
     "staging.int_pattern_periods",
 )
 PARSED = "partial_parse.msgpack"
@@ -71,7 +72,7 @@ BOOKKEEPING = (
     "line",
     "loaded_at",
     "files",
-    "left_patterns",
+    "left_histories",
 )
 """Columns that say how a row came to be, not what it says: they may differ between equal contents."""
 

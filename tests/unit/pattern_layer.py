@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from mnemoduck.project import variables
 
 PROJECT = Path(__file__).resolve().parents[2]
-MODELS = ("int_pattern_occurrences", "int_pattern_periods")
+MODELS = ("int_pattern_episodes", "int_pattern_histories", "int_pattern_periods")
 COUNTS = (
     "episode_count",
     "success_count",
@@ -93,10 +93,10 @@ class PatternLayer:
                 },
             )
 
-    def build(self, *, full_refresh: bool = False) -> int:
-        """Build both tables, incrementally where they exist. Return how many rows were written."""
+    def build(self, *, full_refresh: bool = False, models: Iterable[str] = MODELS) -> int:
+        """Build the tables, incrementally where they exist. Return how many rows were written."""
         written = 0
-        for model in MODELS:
+        for model in models:
             known = self.connection.execute("from duckdb_tables() where table_name = ?", [model]).fetchone()
             if full_refresh or known is None:
                 self.connection.execute(f"create or replace table {model} as {self.sql(model)}")
@@ -106,30 +106,47 @@ class PatternLayer:
         return written
 
     def _add(self, model: str) -> int:
-        if model == MODELS[0]:
-            self.connection.execute(
-                f"delete from {model} where episode_key in (select episode_key from arrived)"
-            )
+        if model == "int_pattern_histories":
             counted = self.connection.execute(f"insert into {model} by name from arrived")
+        elif model == "int_pattern_episodes":
+            counted = self.connection.execute(
+                f"merge into {model} as known using arrived on known.episode_key = arrived.episode_key "
+                "when matched then update by name when not matched then insert by name"
+            )
         else:
             source, target = (
                 f"({', '.join(f'{side}.{c}' for c in COUNTS)})" for side in ("arrived", "known")
             )
             counted = self.connection.execute(
                 f"merge into {model} as known using arrived "
-                "on known.pattern_id = arrived.pattern_id and known.period = arrived.period "
+                "on known.pattern_key = arrived.pattern_key and known.period = arrived.period "
                 "when matched and arrived.episode_count = 0 then delete "
                 f"when matched and {source} is distinct from {target} then update by name "
                 "when not matched and arrived.episode_count > 0 then insert by name"
             )
         row = counted.fetchone()
         assert row is not None
+        if model == "int_pattern_periods":
+            self.connection.execute(self.macro("without_unshown_histories", MODELS[1], MODELS[0]))
         return int(row[0])
 
     def rows(self, model: str) -> list[tuple[Any, ...]]:
         """Return what the rows of a model say, in a fixed order."""
-        columns = "columns(lambda name: name not in ('changed_batch_seq', 'left_patterns'))"
+        columns = "columns(lambda name: name not in ('changed_batch_seq', 'left_histories'))"
         return self.connection.execute(f"select {columns} from {model} order by all").fetchall()
+
+    def shown(self) -> list[tuple[Any, ...]]:
+        """Return user, domain, kind, pattern and episode_id of what episodes show, comparisons aside."""
+        spelled = self.macro("sequence_tools", "mined.found_at", "spelling.pattern")
+        return self.connection.execute(
+            "select user_id, domain, mined.kind, "
+            f"case when mined.kind = 'tool_sequence' then {spelled} else mined.pattern end, episode_id "
+            "from int_pattern_histories as mined "
+            "inner join int_pattern_histories as spelling "
+            "on mined.history_key = spelling.history_key and spelling.kind = 'history' "
+            "inner join int_pattern_episodes as ended on mined.history_key = ended.history_key "
+            "where mined.kind not in ('history', 'comparison') order by all"
+        ).fetchall()
 
     def patterns(self, moment: datetime, columns: str = "*", where: str = "true") -> list[tuple[Any, ...]]:
         """Return the rows of patterns_as_of at a moment."""

@@ -64,10 +64,7 @@ def test_patterns_are_those_of_a_miner_that_tries_everything(story: tuple[Episod
         for one in story
         for kind, pattern in mined(one, most_calls=10)
     }
-    found = LAYER.connection.execute(
-        "select user_id, domain, kind, pattern, episode_id from int_pattern_occurrences "
-        "where kind <> 'comparison'"
-    ).fetchall()
+    found = LAYER.shown()
     assert len(found) == len(expected)
     assert {(*row[:3], tuple(row[3]), row[4]) for row in found} == expected
 
@@ -199,32 +196,37 @@ def test_an_episode_whose_steps_come_late_leaves_the_patterns_that_it_no_longer_
     layer: PatternLayer,
 ) -> None:
     early = Episode("e1", ("a", "b"), (None, None), True, START)
-    other = Episode("e2", ("a", "b"), (None, None), False, START)
+    other = Episode("e2", ("a", "b", "e"), (None,) * 3, False, START)
     layer.arrive([early, other])
     layer.build()
+    counted = "select pattern, episode_count from int_pattern_periods where kind = 'tool_sequence'"
+    assert layer.connection.execute(counted).fetchall() == [(["a", "b"], 2)]
     layer.arrive([replace(early, tools=("a", "c", "d", "b"), errors=(None,) * 4)])
     layer.build()
-    counted = (
-        "select pattern, episode_count from int_pattern_periods where kind = 'tool_sequence' order by all"
+    now = ["ac", "acb", "acd", "acdb", "ad", "adb", "cb", "cd", "cdb", "db"]
+    assert [row[3] for row in layer.shown() if row[2] == "tool_sequence" and row[4] == "e1"] == sorted(
+        list(pattern) for pattern in now
     )
-    assert layer.connection.execute(counted).fetchall() == [
-        (list(pattern), 1)
-        for pattern in sorted(["ab", "ac", "acb", "acd", "acdb", "ad", "adb", "cb", "cd", "cdb", "db"])
-    ]
+    assert layer.rows("int_pattern_periods") == []
 
 
 def test_nothing_is_left_of_an_episode_that_is_forgotten(layer: PatternLayer) -> None:
     one = Episode("e1", ("a", "b"), (None, "no such thing"), True, START, user_id="ada")
-    layer.arrive([one])
+    alike = replace(one, episode_id="e2")
+    layer.arrive([one, alike])
     layer.build()
     assert layer.rows("int_pattern_periods")
     layer.arrive([replace(one, columns={"forgotten_at": LATER})])
     layer.build()
     assert layer.rows("int_pattern_periods") == []
-    (left,) = layer.connection.execute(
-        "select user_id, episode_id, task_key, kind, pattern, completed_at from int_pattern_occurrences"
+    assert layer.rows("int_pattern_histories")
+    layer.arrive([replace(alike, columns={"forgotten_at": LATER})])
+    layer.build()
+    assert layer.rows("int_pattern_histories") == []
+    left = layer.connection.execute(
+        "select distinct history_key, user_id, episode_id, task_key, domain, completed_at from int_pattern_episodes"
     ).fetchall()
-    assert left == (None, None, None, "forgotten", [], None)
+    assert left == [(None, None, None, None, "", None)]
 
 
 def test_of_a_long_episode_the_first_calls_are_mined_and_patterns_say_so(layer: PatternLayer) -> None:
@@ -243,10 +245,8 @@ def test_of_a_long_episode_the_first_calls_are_mined_and_patterns_say_so(layer: 
 def test_circumstances_that_say_nothing_plain_have_no_features(layer: PatternLayer, context: str) -> None:
     layer.arrive([Episode("e1", (), (), True, START, context=context)])
     layer.build()
-    found = layer.connection.execute(
-        "select pattern[1] from int_pattern_occurrences where kind = 'context' order by 1"
-    )
-    assert found.fetchall() == [("calls",), ("failed calls",), ("repeated calls",)]
+    found = [row[3][0] for row in layer.shown() if row[2] == "context"]
+    assert found == ["calls", "failed calls", "repeated calls"]
 
 
 # --- what is believed ------------------------------------------------------------------------------------
