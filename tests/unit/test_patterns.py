@@ -207,7 +207,7 @@ def test_an_episode_whose_steps_come_late_leaves_the_patterns_that_it_no_longer_
     assert [row[3] for row in layer.shown() if row[2] == "tool_sequence" and row[4] == "e1"] == sorted(
         list(pattern) for pattern in now
     )
-    assert layer.rows("int_pattern_periods") == []
+    assert layer.connection.execute(counted).fetchall() == []
 
 
 def test_nothing_is_left_of_an_episode_that_is_forgotten(layer: PatternLayer) -> None:
@@ -224,7 +224,8 @@ def test_nothing_is_left_of_an_episode_that_is_forgotten(layer: PatternLayer) ->
     layer.build()
     assert layer.rows("int_pattern_histories") == []
     left = layer.connection.execute(
-        "select distinct history_key, user_id, episode_id, task_key, domain, completed_at from int_pattern_episodes"
+        "select distinct history_key, user_id, episode_id, task_key, domain, completed_at "
+        "from int_pattern_episodes"
     ).fetchall()
     assert left == [(None, None, None, None, "", None)]
 
