@@ -1,7 +1,8 @@
 """The models and macros of patterns as they are, rendered outside dbt and run over episodes of a built home.
 
-Nothing here mines or believes anything itself: which patterns an episode has is said by the model
-`int_pattern_occurrences`, what is believed of a pattern by the macro `patterns_at`, both of this project.
+Nothing here mines or believes anything itself: which patterns an episode has is said by the models
+`int_pattern_episodes` and `int_pattern_histories`, how often they were there by `int_pattern_periods`, and
+what is believed of a pattern by the macro `patterns_at`, all of this project.
 """
 
 from __future__ import annotations
@@ -18,12 +19,30 @@ from jinja2 import Environment
 
 from mnemoduck.project import find_project, render, variables
 
-OCCURRENCES = Path("models") / "procedural" / "int_pattern_occurrences.sql"
+MODELS = Path("models") / "procedural"
 
 FEATURES = """
     select * from staging.episode_features
     where completed_at is not null and forgotten_at is null
 """
+
+_REFS = {
+    "features": "episode_features",
+    "episodes": "int_pattern_episodes",
+    "histories": "int_pattern_histories",
+}
+
+_OCCURRENCES = """
+    select
+        episodes.episode_key, episodes.task_key, episodes.domain, episodes.is_success, episodes.completed_at,
+        mined.kind, mined.pattern_key, spelled.pattern_id, spelled.pattern
+    from {episodes} as episodes
+    inner join {histories} as mined on episodes.history_key = mined.history_key
+    left join (select distinct pattern_key, pattern_id, pattern from spelled) as spelled
+        on mined.pattern_key = spelled.pattern_key
+    where mined.kind <> 'history'
+"""
+"""Which pattern each episode has. One that too few have has no id, and is not spelled out."""
 
 
 class Mining:
@@ -50,12 +69,14 @@ class Mining:
         if task_keys is not None:
             self.connection.register("tasks", pa.table({"task_key": pa.array(task_keys, pa.string())}))
             condition = "where cast(task_key as varchar) in (select task_key from tasks)"
-        self.connection.execute(f"create or replace temp table seen as select * from occurrences {condition}")
         self.connection.execute(
-            f"create or replace temp table periods as {self._render('counted_patterns', 'seen')}"
+            f"create or replace temp table seen as select * from occurrences_episodes {condition}"
         )
+        self._build("int_pattern_periods", "periods", episodes="seen", histories="occurrences_histories")
         moment = f"timestamp '{self.moment.isoformat(sep=' ')}'"
-        believed = self._render("patterns_at", "periods", "seen", "feedback", moment)
+        believed = render(
+            self.project, "patterns_at", "periods", "occurrences_histories", "seen", "feedback", moment
+        )
         self.connection.execute(f"create or replace temp table learned as {believed}")
 
     def ask(self, query: str, **values: Any) -> list[dict[str, Any]]:
@@ -67,8 +88,25 @@ class Mining:
     def _mine(self, name: str, features: pa.Table) -> None:
         self.connection.register("rows", features)
         self.connection.execute(f"create table {name}_features as select * from rows")
-        sql = _render_model(self.project, OCCURRENCES, {"episode_features": f"{name}_features"})
-        self.connection.execute(f"create table {name} as {sql}")
+        self._build("int_pattern_episodes", f"{name}_episodes", features=f"{name}_features")
+        tables = {"episodes": f"{name}_episodes", "histories": f"{name}_histories"}
+        self._build(
+            "int_pattern_histories",
+            tables["histories"],
+            features=f"{name}_features",
+            episodes=tables["episodes"],
+        )
+        if (
+            name == "occurrences"
+        ):  # of the whole episodes: there is no pattern in their halves that is not there
+            self._build("int_pattern_periods", "spelled", **tables)
+        self.connection.execute(f"create table {name} as {_OCCURRENCES.format(**tables)}")
+
+    def _build(self, model: str, table: str, **relations: str) -> None:
+        """Make a table as a full refresh of a model makes it; `relations` stand for what it refers to."""
+        refs = {_REFS[name]: relation for name, relation in relations.items()}
+        sql = _render_model(self.project, MODELS / f"{model}.sql", refs)
+        self.connection.execute(f"create or replace temp table {table} as {sql}")
 
     def _first_halves(self, features: pa.Table) -> pa.Table:
         """Return the episodes as they were after half of their calls (rounded up)."""
@@ -90,9 +128,6 @@ class Mining:
         row = self.connection.execute(query).fetchone()
         assert row is not None
         return row[0]
-
-    def _render(self, macro: str, *arguments: Any) -> str:
-        return render(self.project, macro, *arguments)
 
 
 def _render_model(project: Path, path: Path, relations: dict[str, str]) -> str:

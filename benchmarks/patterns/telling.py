@@ -18,7 +18,7 @@ def counts(mining: Mining) -> list[dict[str, Any]]:
         select
             o.domain,
             o.kind,
-            count(distinct o.pattern_id) as found,
+            count(distinct o.pattern_key) as found,
             count(distinct l.pattern_id) as kept,
             count(distinct l.pattern_id) filter (where l.is_actionable) as actionable,
             count(distinct l.pattern_id) filter (where l.is_warning) as warnings
