@@ -487,11 +487,13 @@ def test_where_no_memory_has_what_stands_in_quotes_its_words_count_and_the_answe
 ) -> None:
     memory.remember("the red car", tags=["seen"])
     memory.remember("a car red as a brick")
+    memory.remember("what the duck said")
     assert contents(memory.recall('"car red"')) == ["a car red as a brick"]
     (found,) = memory.recall('"car red"', tags=["seen"], explain=True)
     assert found.content == "the red car"
     assert found.explanation is not None
     assert found.explanation.notes == ["No memory has what stands in quotes, so its words count."]
+    assert contents(memory.recall('"the brick red"')) == ["a car red as a brick", "the red car"]
 
 
 def test_questions_that_count_for_nothing_hide_no_answer(memory: Memory) -> None:

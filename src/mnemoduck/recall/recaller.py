@@ -73,7 +73,7 @@ class Recaller:
         search = self._finder.open(request, query)
         winners, notes = self._answer(request, search, ranges)
         if query.phrases and not winners:
-            search = self._finder.open(request, replace(query, phrases=()))
+            search = self._finder.open(request, read_query(self._asker, request.query.replace('"', " ")))
             winners, notes = self._answer(request, search, ranges)
             notes = [*notes, "No memory has what stands in quotes, so its words count."]
         explanations = self._explain(request, winners, ranges, notes) if request.explain else {}
