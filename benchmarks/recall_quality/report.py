@@ -262,7 +262,8 @@ def _sweep(result: dict[str, Any]) -> Iterator[str]:
         + ". Nor has it phrases. What stands in quotation marks must be in a memory word for word, and who "
         "asks may quote a title otherwise than it was said; of "
         + ", ".join(f"{TITLES[name]}'s questions {count}" for name, count in result["quoted"].items())
-        + " have some. There recall finds less than the formula, and nowhere else."
+        + " have some. There recall found less than the formula, and nowhere else; this was measured before "
+        "recall answered with the words of a phrase that nobody said."
     )
     yield ""
     yield (
