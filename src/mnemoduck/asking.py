@@ -20,7 +20,7 @@ import pyarrow as pa
 from mnemoduck.errors import SnapshotError, UsageError
 from mnemoduck.fresh import FreshReader, FreshTables
 from mnemoduck.scope import Scope
-from mnemoduck.warehouse import Snapshot
+from mnemoduck.warehouse import Snapshot, rows_of
 
 MEMORIES = "short_term_memories"
 
@@ -48,9 +48,7 @@ class View:
 
     def rows(self, statement: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the rows of a statement, see `Asker.ask`."""
-        cursor = self._execute(statement, values)
-        names = [column[0] for column in cursor.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return rows_of(self._execute(statement, values))
 
     def columns(self, statement: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the columns of a statement's rows as arrays of numpy, by their names."""

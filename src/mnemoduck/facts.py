@@ -17,7 +17,7 @@ import duckdb
 from mnemoduck.errors import SnapshotError, UsageError
 from mnemoduck.project import render
 from mnemoduck.scope import Scope, check_unicode
-from mnemoduck.warehouse import SnapshotReader
+from mnemoduck.warehouse import SnapshotReader, rows_of
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,7 @@ class FactReader:
             raise SnapshotError(
                 f"The published snapshot {snapshot.path} has no facts yet. Build them with `mnemoduck run`."
             ) from error
-        names = [column[0] for column in cursor.description or ()]
-        return [_to_fact(dict(zip(names, row, strict=True))) for row in cursor.fetchall()]
+        return [_to_fact(row) for row in rows_of(cursor)]
 
 
 def _to_fact(row: dict[str, Any]) -> FactRecord:

@@ -841,6 +841,8 @@ class Memory:
     def cache_statistics(self) -> dict[str, LevelStatistics]:
         """Return what recall's caches have done in this process: of "results", "queries" and "vectors".
 
+        And of what answers are computed from: "documents" and "postings".
+
         `mnemoduck status` tells it of all processes so far.
         """
         return self._readers.cache.statistics

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 from weakref import WeakSet
 
 import duckdb
@@ -148,6 +149,12 @@ class Snapshot:
                 "run `mnemoduck run`: it is made again from the warehouse."
             ) from error
         return int(row[0]) if row else 0
+
+
+def rows_of(cursor: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    """Return the rows of the statement that a cursor has executed, each by the names of its columns."""
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 class SnapshotReader:

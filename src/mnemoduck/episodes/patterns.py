@@ -16,7 +16,7 @@ from mnemoduck.errors import SnapshotError, UsageError
 from mnemoduck.project import render
 from mnemoduck.reader import check_limit
 from mnemoduck.scope import Scope, check_unicode
-from mnemoduck.warehouse import Snapshot
+from mnemoduck.warehouse import Snapshot, rows_of
 
 KINDS = ("tool_sequence", "decision", "error_recovery", "context")
 
@@ -147,8 +147,7 @@ def _select(
         """,
         values,
     )
-    names = [column[0] for column in cursor.description or ()]
-    return [_to_pattern(dict(zip(names, row, strict=True))) for row in cursor.fetchall()]
+    return [_to_pattern(row) for row in rows_of(cursor)]
 
 
 def _to_pattern(row: dict[str, Any]) -> Pattern:

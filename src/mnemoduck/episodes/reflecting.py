@@ -13,7 +13,7 @@ import duckdb
 
 from mnemoduck.errors import SnapshotError, UsageError
 from mnemoduck.scope import check_unicode
-from mnemoduck.warehouse import SnapshotReader
+from mnemoduck.warehouse import SnapshotReader, rows_of
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,7 @@ def read_reflection(snapshots: SnapshotReader, episode_id: str, user_id: str | N
         raise SnapshotError(
             f"The published snapshot {snapshot.path} has no reflections yet. Build them with `mnemoduck run`."
         ) from error
-    names = [column[0] for column in cursor.description or ()]
-    rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    rows = rows_of(cursor)
     if not rows:
         raise UsageError(
             f"There is no reflection on the episode {episode_id!r}"

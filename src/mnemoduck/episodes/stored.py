@@ -12,7 +12,7 @@ import duckdb
 from mnemoduck.errors import SnapshotError, UsageError
 from mnemoduck.reader import check_limit
 from mnemoduck.scope import SCOPE_CONDITION, Scope, check_unicode
-from mnemoduck.warehouse import Snapshot, SnapshotReader
+from mnemoduck.warehouse import Snapshot, SnapshotReader, rows_of
 
 OUTCOMES = ("success", "failure", "abandoned")
 OPEN = "open"
@@ -149,8 +149,7 @@ class EpisodeReader:
             raise SnapshotError(
                 f"The published snapshot {snapshot.path} knows no episodes. Build them with `mnemoduck run`."
             ) from error
-        names = [column[0] for column in cursor.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return rows_of(cursor)
 
 
 def _to_episode(row: dict[str, Any]) -> StoredEpisode:
