@@ -54,7 +54,7 @@ class Latencies:
             "p50_ms": round(p50, 4),
             "p95_ms": round(p95, 4),
             "p99_ms": round(p99, 4),
-            "worst_ms": round(max(self.milliseconds), 3),
+            "worst_ms": round(max(self.milliseconds), 4),
         }
         if select_1_ms is not None:
             found["p95_ratio"] = round(p95 / select_1_ms, 2)
