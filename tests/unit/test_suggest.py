@@ -26,7 +26,14 @@ from mnemoduck.episodes.reading import CALLS_BACK, Episode, Experience, Experien
 from mnemoduck.episodes.records import Call, Pattern
 from mnemoduck.episodes.suggesting import beta_interval, match_pattern, read_calls
 from mnemoduck.errors import SnapshotError, UsageError
-from mnemoduck.evaluation.episodes import AGENT_ONLY, BIGRAM, FREQUENT, SUGGEST, evaluate_next_tools
+from mnemoduck.evaluation.episodes import (
+    AGENT_ONLY,
+    BIGRAM,
+    FREQUENT,
+    SUGGEST,
+    evaluate_next_tools,
+    group_tasks,
+)
 from mnemoduck.evaluation.measures import bootstrap_interval, clustered_interval
 from mnemoduck.home import Home
 from mnemoduck.memory import Memory
@@ -477,6 +484,26 @@ def test_an_evaluation_leaves_out_the_task_that_it_asks_about(home: Home, memory
     assert by_name[SUGGEST] == by_name[FREQUENT] == 0.5, "what only this task calls, nobody can know"
     with pytest.raises(UsageError, match="4 tasks"):
         evaluate_next_tools(memory.suggester, file="x", user_id="maya", folds=5)
+
+
+def test_an_evaluation_leaves_out_tasks_in_the_same_words_too(home: Home, memory: Memory) -> None:
+    publish(
+        home,
+        [
+            episode(f"{name} {task}", f"Task {task}", [f"only {task}", "both"], task_id=f"{name}{task}")
+            for task in range(4)
+            for name in "ab"
+        ],
+    )
+    result = evaluate_next_tools(memory.suggester, file="x", user_id="maya", folds=4)
+    assert (result.tasks, result.groups) == (8, 4)
+    assert result.measures[SUGGEST]["top-1"]["all"].value == 0.5, "what these words call, nobody can know"
+
+
+def test_tasks_are_of_one_group_if_words_lead_from_one_to_the_other() -> None:
+    told = [("c", "x"), ("b", "x"), ("b", "y"), ("a", "y"), ("d", "z"), ("e", "E")]
+    for order in itertools.permutations(told):
+        assert group_tasks(order) == {"a": "a", "b": "a", "c": "a", "d": "d", "e": "e"}
 
 
 def test_next_tools_of_unseen_tasks_are_predicted_better_than_by_both_baselines(

@@ -1,8 +1,10 @@
 """Next-tool prediction: how often what an agent called next is among the first tools that `suggest` names.
 
 Cross-validated over tasks (Stone 1974): all episodes of a task are in one of the parts, and each part is
-predicted from the others. Every call of every episode is predicted once, from the task and the calls before
-it. The home is built once: the episodes of the part that is predicted are left out as they are counted.
+predicted from the others. Tasks that are told in the same words count as one: what suggest compares are words,
+so that such a task would have been seen. Every call of every episode is predicted once, from the task and the
+calls before it. The home is built once: the episodes of the part that is predicted are left out as they are
+counted.
 
 Two baselines know the same episodes and the domain too: the tool that is called most, and the tool that
 most often followed the last one (a bigram model; what never followed it is ranked by how often it is called).
@@ -61,11 +63,14 @@ WAYS: Mapping[str, Mapping[str, float]] = {
 
 @dataclass(frozen=True)
 class Prediction:
-    """One call that is predicted: which tool, in which episode, after which calls."""
+    """One call that is predicted: which tool, in which episode, after which calls.
+
+    `group` is that of its task, see `group_tasks`.
+    """
 
     domain: str
     task: str
-    task_name: str
+    group: str
     tool: str
     is_of_agent: bool
     so_far: tuple[Call, ...]
@@ -85,6 +90,7 @@ class ToolVariant:
 class ToolEvaluation:
     """How well the next tool was predicted.
 
+    `groups` counts the tasks, those that are told in the same words as one.
     `measures` has for each way to predict (suggest and the baselines) and each measure the figures: of all
     calls, of each domain, and of those the agent made itself; `differences` those of suggest from each
     baseline on the same calls. `calibration` has for ranges of the probability that suggest gave its first
@@ -94,6 +100,7 @@ class ToolEvaluation:
     file: str
     episodes: int
     tasks: int
+    groups: int
     calls: int
     folds: int
     measures: dict[str, dict[str, dict[str, Figure]]]
@@ -128,16 +135,21 @@ def evaluate_next_tools(
         on_answer: called after each call with how many are predicted, of how many.
 
     Raises:
-        UsageError: there are fewer tasks than parts.
+        UsageError: there are fewer tasks in different words than parts.
     """
     episodes = suggester.episodes(user_id)
-    part_of = _parts({one.task_name for one in episodes.rows}, folds)
-    asked = _predictions(episodes)
+    group_of = group_tasks((one.task_name, one.task) for one in episodes.rows)
+    part_of = _parts(set(group_of.values()), folds)
+    asked = _predictions(episodes, group_of)
     if len(part_of) < folds or not asked:
-        raise UsageError(f"{file} has {len(part_of)} tasks; {folds} parts of them need as many at least.")
+        raise UsageError(
+            f"{file} has {len(part_of)} tasks in different words; {folds} parts of them need as many at least."
+        )
     ways = WAYS if compare else {}
     total = len(asked) * (1 + len(ways))
-    left_out = [frozenset(name for name, part in part_of.items() if part == one) for one in range(folds)]
+    left_out = [
+        frozenset(name for name, group in group_of.items() if part_of[group] == one) for one in range(folds)
+    ]
     seconds: list[float] = []
 
     def predict(weights: Mapping[str, float], before: int) -> list[list[tuple[str, float]]]:
@@ -148,7 +160,7 @@ def evaluate_next_tools(
             )
             started = time.perf_counter()
             ranked.append(
-                suggester.rank_tools(request, without_tasks=left_out[part_of[one.task_name]], weights=weights)
+                suggester.rank_tools(request, without_tasks=left_out[part_of[one.group]], weights=weights)
             )
             seconds.append(time.perf_counter() - started)
             on_answer(before + number, total)
@@ -176,7 +188,8 @@ def evaluate_next_tools(
     return ToolEvaluation(
         file=file,
         episodes=len(episodes),
-        tasks=len(part_of),
+        tasks=len(group_of),
+        groups=len(part_of),
         calls=len(asked),
         folds=folds,
         measures={name: _figures(found, kinds, groups) for name, found in hits.items()},
@@ -191,13 +204,33 @@ def evaluate_next_tools(
     )
 
 
-def _parts(tasks: Iterable[str], folds: int) -> dict[str, int]:
-    """Return the part of each task: all are about equally large, and always the same."""
-    ordered = sorted(tasks, key=lambda name: hashlib.sha256(name.encode()).digest())
+def group_tasks(tasks: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the group of each task, a name and its words: those that share words are of one group.
+
+    One task can be told in several words. A group is called by the first name in it.
+    """
+    told: dict[str, list[str]] = defaultdict(list)
+    words: dict[str, list[str]] = defaultdict(list)
+    for name, text in set(tasks):
+        told[text].append(name)
+        words[name].append(text)
+    group_of: dict[str, str] = {}
+    for first in sorted(words):
+        waiting = [first]
+        while waiting:
+            if (name := waiting.pop()) not in group_of:
+                group_of[name] = first
+                waiting += [other for text in words[name] for other in told[text]]
+    return group_of
+
+
+def _parts(groups: Iterable[str], folds: int) -> dict[str, int]:
+    """Return the part of each group of tasks: all are about equally large, and always the same."""
+    ordered = sorted(groups, key=lambda name: hashlib.sha256(name.encode()).digest())
     return {name: place % folds for place, name in enumerate(ordered)}
 
 
-def _predictions(episodes: Experience) -> list[Prediction]:
+def _predictions(episodes: Experience, group_of: Mapping[str, str]) -> list[Prediction]:
     asked = []
     for place, episode in enumerate(episodes.rows):
         tools = episodes.calls(place)
@@ -205,7 +238,12 @@ def _predictions(episodes: Experience) -> list[Prediction]:
         by_user = episodes.calls_by_user(place)
         asked += [
             Prediction(
-                episode.domain, episode.task, episode.task_name, tool, not by_user[number], calls[:number]
+                episode.domain,
+                episode.task,
+                group_of[episode.task_name],
+                tool,
+                not by_user[number],
+                calls[:number],
             )
             for number, tool in enumerate(tools)
         ]
@@ -221,12 +259,12 @@ def _baselines(
     for one in asked:
         last = one.so_far[-1].tool if one.so_far else ""
         for part in range(folds):
-            if part != part_of[one.task_name]:
+            if part != part_of[one.group]:
                 calls[part][one.domain][one.tool] += 1
                 follows[part][one.domain, last][one.tool] += 1
 
     def rank(one: Prediction, is_bigram: bool) -> list[str]:
-        part = part_of[one.task_name]
+        part = part_of[one.group]
         frequent = calls[part][one.domain]
         last = one.so_far[-1].tool if one.so_far else ""
         follow = follows[part][one.domain, last] if is_bigram else Counter[str]()
@@ -255,8 +293,8 @@ def _kinds(asked: Sequence[Prediction]) -> dict[str, NDArray[np.int64]]:
 
 
 def _groups(asked: Sequence[Prediction]) -> NDArray[np.int64]:
-    numbers = {name: number for number, name in enumerate(sorted({one.task_name for one in asked}))}
-    return np.array([numbers[one.task_name] for one in asked], dtype=np.int64)
+    numbers = {name: number for number, name in enumerate(sorted({one.group for one in asked}))}
+    return np.array([numbers[one.group] for one in asked], dtype=np.int64)
 
 
 def _figures(
