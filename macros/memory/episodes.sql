@@ -23,7 +23,8 @@
 
 
 {#- What an error says, whatever it is about: small letters, numbers and what stands in quotes as one sign each, at
-    most 80 characters. Null where nothing failed. -#}
+    most 80 characters. Null where nothing failed. In JSON everything stands in double quotes: there they quote
+    nothing, or all errors that a tool tells as JSON would be one. -#}
 {% macro error_key(is_error, error, observation) -%}
     {{ return(adapter.dispatch('error_key', 'mnemoduck')(is_error, error, observation)) }}
 {%- endmacro %}
@@ -33,7 +34,11 @@
         when {{ is_error }}
             then left(trim(regexp_replace(
                 regexp_replace(
-                    lower(coalesce({{ error }}, {{ observation }}, 'failed')),
+                    case
+                        when json_valid(coalesce({{ error }}, {{ observation }}))
+                            then replace(lower(coalesce({{ error }}, {{ observation }})), '"', '')
+                        else lower(coalesce({{ error }}, {{ observation }}, 'failed'))
+                    end,
                     '"[^"]*"|''[^'']*''|#?[a-z]*[0-9][a-z0-9_]*', '*', 'g'
                 ),
                 '\s+', ' ', 'g'

@@ -38,6 +38,7 @@ from mnemoduck.evaluation.measures import bootstrap_interval, clustered_interval
 from mnemoduck.home import Home
 from mnemoduck.memory import Memory
 from mnemoduck.news import News
+from mnemoduck.project import find_project, render
 
 DEV_EPISODES = Path(__file__).parents[3] / "shared" / "data" / "agent_episodes_dev.jsonl.gz"
 
@@ -426,6 +427,16 @@ def test_the_interval_of_a_beta_distribution_is_that_of_closed_forms() -> None:
     assert beta_interval(0.5, 0.5)[1:] == pytest.approx(arcsine, abs=1e-4)
 
 
+def test_the_interval_of_a_step_is_that_of_patterns() -> None:
+    rows = [(a, b) for a in (0.5, 1.3, 12.0, 250.0, 1_900.0) for b in (0.5, 3.1, 77.0, 2_000.0)]
+    low = render(find_project(), "beta_lower_bound", "a", "b")
+    high = f"1 - ({render(find_project(), 'beta_lower_bound', 'b', 'a')})"
+    values = ", ".join(f"({a}::double, {b}::double)" for a, b in rows)
+    found = duckdb.sql(f"select {low}, {high} from (values {values}) as asked (a, b)").fetchall()
+    for (a, b), of_patterns in zip(rows, found, strict=True):
+        assert beta_interval(a, b)[1:] == pytest.approx(of_patterns, abs=2e-4), f"Beta({a}, {b})"
+
+
 PATTERN = Pattern(
     UUID(int=1), "maya", "shop", "tool_sequence", "", [], 5, 3, 5, 0, NOON.replace(tzinfo=UTC),
     NOON.replace(tzinfo=UTC), [], 1.0, 0.5, 0.8, 0.6, 0.9, 1.6, 0.01, 0.02, True, False,
@@ -458,6 +469,36 @@ def test_steps_are_read_as_they_are_logged() -> None:
     flags = [read_calls([{"tool": "a", "error": one}])[0].is_error for one in (None, False, True, "", "bad")]
     assert flags == [False, False, True, True, True], "as log_step takes them"
     assert read_calls({"tool": name} for name in "ab") == (Call("a"), Call("b"))
+
+
+def test_what_a_tool_gave_back_is_read_as_it_is_kept() -> None:
+    (call,) = read_calls([{"tool": "pay", "error": True, "observation": {"why": "declined"}}])
+    assert call.observation == '{"why": "declined"}', "as log_step keeps it, and patterns of errors are made"
+    for odd in ({1, 2}, "\ud800"):
+        with pytest.raises(UsageError, match="observation of step 0"):
+            read_calls([{"tool": "pay", "observation": odd}])
+
+
+@pytest.mark.parametrize(
+    ("error", "observation", "key"),
+    [
+        ("User 'ada_1' not found", "{}", "user * not found"),
+        ('No order "#W17" of 3', None, "no order * of *"),
+        (None, "[Errno 2] no\n file \"a b\"", "[errno *] no file *"),
+        (None, '{"code": "declined", "card": 17}', "{code: declined, card: *}"),
+        (None, '{"code": "expired", "card": 18}', "{code: expired, card: *}"),
+        (None, '["not allowed"]', "[not allowed]"),
+        (None, None, "failed"),
+        (None, "x" * 100, "x" * 80),
+    ],
+)
+def test_errors_are_told_apart_by_what_they_say_not_by_what_it_is_about(
+    memory: Memory, home: Home, error: str | None, observation: str | None, key: str
+) -> None:
+    publish(home, [])
+    reader, snapshot = memory._readers.patterns, memory._readers.snapshots.get()
+    assert reader.error_key(snapshot, Call("pay", True, error, observation)) == key
+    assert reader.error_key(snapshot, Call("pay", False, error, observation)) is None
 
 
 def test_values_that_go_together_say_less() -> None:

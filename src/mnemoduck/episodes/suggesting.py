@@ -40,7 +40,8 @@ from mnemoduck.episodes.records import (
     Suggestion,
     SuggestionRequest,
 )
-from mnemoduck.errors import UsageError
+from mnemoduck.episodes.writing import as_text
+from mnemoduck.errors import InvalidEventError, UsageError
 from mnemoduck.fresh import FreshTables
 from mnemoduck.project import variables
 from mnemoduck.reader import check_limit
@@ -470,8 +471,21 @@ def _read_call(step: Mapping[str, Any], number: int) -> Call:
         _check_tool(step.get("tool"), number),
         is_error=bool(step.get("is_error")) or (error is not None and error is not False),
         error=error or None if isinstance(error, str) else None,
-        observation=observation if isinstance(observation, str) else None,
+        observation=_read_observation(observation, number),
     )
+
+
+def _read_observation(observation: object, number: int) -> str | None:
+    """Return what a tool gave back as `log_step` keeps it: the patterns of errors are of such texts."""
+    try:
+        text = as_text(observation)
+    except InvalidEventError as error:
+        raise UsageError(
+            f"The observation of step {number} of so_far is {_show(observation)}; it is a text, or what JSON "
+            "can hold."
+        ) from error
+    check_unicode(f"The observation of step {number} of so_far", text or "")
+    return text
 
 
 def _check_tool(tool: object, number: int) -> str:
