@@ -432,6 +432,10 @@ class Memory:
 
         With the next run it counts for the confidence of the pattern.
 
+        Args:
+            pattern_id: as `patterns` and `suggest` answer with; only what its own user says of it counts.
+            user_id, agent_id, session_id: who says so.
+
         Raises:
             InvalidEventError: it is about nothing, about both, or a value breaks the rules.
             StorageError: the disk refused; nothing was recorded.
@@ -625,10 +629,11 @@ class Memory:
 
         Args:
             episode_id: as `start_episode` returned it.
-            user_id: whose episode it is, needed only if several users have one of that id.
+            user_id: whose episode it is, needed only if several users have one of that id; None of several
+                means that of nobody.
 
         Raises:
-            UsageError: there is no reflection on such an episode, or several users have one.
+            UsageError: there is no reflection on such an episode, or several users have one and nobody has.
             NothingPublishedError: nothing was published yet.
         """
         return read_reflection(self._readers.snapshots, episode_id, user_id)
@@ -655,8 +660,12 @@ class Memory:
     def get_episode(self, episode_id: str, *, user_id: str | None = None) -> StoredEpisode | None:
         """Return an episode of the last build with all its steps, None if there is none.
 
+        Args:
+            user_id: whose, needed only if several users have one of that id; None of several means that of
+                nobody.
+
         Raises:
-            UsageError: no user is given, and several have an episode of this id.
+            UsageError: no user is given, and several have an episode of this id and nobody has.
         """
         return self._readers.episodes.get(episode_id, user_id)
 

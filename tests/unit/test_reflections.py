@@ -223,7 +223,7 @@ def test_of_a_long_episode_the_comparison_is_still_told() -> None:
 
 @pytest.fixture
 def published(memory: Memory, make_snapshot: Callable[[int], Path]) -> Memory:
-    """A snapshot: Ada's e1 and e2 at the same task, and another user's e2."""
+    """A snapshot: Ada's e1 and e2 at the same task, nobody's e1, and Eve's e2."""
     reflections = Reflections()
     reflections.arrive([(1, Ended(1)), (2, Ended(2, outcome="failure", tools=("look",)))])
     reflections.build()
@@ -236,7 +236,8 @@ def published(memory: Memory, make_snapshot: Callable[[int], Path]) -> Memory:
             connection.execute(f"create table {name} as select * from rows")
         connection.execute(
             "insert into episode_reflections by name select * replace (null as user_id)"
-            " from episode_reflections where episode_id = 'e1'"
+            " from episode_reflections where episode_id = 'e1' union all by name"
+            " select * replace ('eve' as user_id) from episode_reflections where episode_id = 'e2'"
         )
     return memory
 
@@ -254,9 +255,12 @@ def test_a_reflection_is_read_with_the_task_and_what_others_did(published: Memor
     assert reflection.completed_at == datetime(2026, 1, 1, 0, 2, tzinfo=UTC)
 
 
-def test_an_episode_of_several_users_or_of_nobody_is_not_guessed(published: Memory) -> None:
-    with pytest.raises(UsageError, match=r"2 users have an episode 'e1' \(nobody, 'ada'\)"):
-        published.reflect("e1")
+def test_of_several_users_one_is_named_and_no_user_means_nobody(published: Memory) -> None:
+    with pytest.raises(UsageError, match=r"2 users have an episode 'e2': 'ada', 'eve'\. Say whose"):
+        published.reflect("e2")
+    with pytest.raises(UsageError, match="user_id must be a text that is not empty"):
+        published.reflect("e2", user_id="")
+    assert published.reflect("e1").user_id is None
     assert published.reflect("e1", user_id="ada").user_id == "ada"
     with pytest.raises(UsageError, match="no reflection on the episode 'e2' of the user 'bo'"):
         published.reflect("e2", user_id="bo")

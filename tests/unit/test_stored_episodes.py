@@ -26,13 +26,15 @@ EPISODES = """
     select
         md5(coalesce(user_id, '') || episode_id)::uuid as episode_key, *,
         null::varchar as session_id, 'retail:7' as task_id, '{"model": "small", "n": 2}' as context,
-        3 as step_count, 2 as tool_count, 1 as error_count, ['look', 'cancel'] as tools
+        3 as step_count, if(user_id = 'lea', 1, 2) as tool_count, 1 as error_count,
+        ['look', 'cancel'] as tools
     from (values
         ('run-1', 'maya', 'otter', 'retail', 'Cancel it \x1b[31m' || repeat('x', 200), 'success', 1.0::double,
             timestamp '2026-03-01 12:00', timestamp '2026-03-01 12:05'),
         ('run-2', 'maya', null, '', null, 'failure', null, null, timestamp '2026-03-02 12:00'),
         ('run-3', 'jonas', null, 'airline', 'Fly', null, null, timestamp '2026-03-03 12:00', null),
-        ('run-3', null, null, 'airline', 'Fly too', null, null, timestamp '2026-02-03 12:00', null)
+        ('run-3', null, null, 'airline', 'Fly too', null, null, timestamp '2026-02-03 12:00', null),
+        ('run-2', 'lea', null, 'bank', 'Pay', 'success', null, timestamp '2026-01-01 12:00', null)
     ) t(episode_id, user_id, agent_id, domain, task, outcome, reward, started_at, completed_at)
 """
 STEPS = """
@@ -64,7 +66,8 @@ def names(memory: Memory, **filters: object) -> list[tuple[str, str | None]]:
 
 def test_episodes_are_listed_latest_first_and_by_what_is_asked_for(published: Home) -> None:
     with Memory(published.path) as memory:
-        assert names(memory) == [("run-3", "jonas"), ("run-2", "maya"), ("run-1", "maya"), ("run-3", None)]
+        latest = [("run-3", "jonas"), ("run-2", "maya"), ("run-1", "maya"), ("run-3", None), ("run-2", "lea")]
+        assert names(memory) == latest
         assert names(memory, limit=2) == [("run-3", "jonas"), ("run-2", "maya")]
         assert names(memory, user_id="maya", outcome="success") == [("run-1", "maya")]
         assert names(memory, outcome="open") == [("run-3", "jonas"), ("run-3", None)]
@@ -92,8 +95,11 @@ def test_an_episode_is_read_with_its_steps(published: Home) -> None:
         assert episode.steps[2].is_error
         assert memory.get_episode("run-1", user_id="jonas") is None
         assert memory.get_episode("nothing") is None
-        with pytest.raises(UsageError, match=r"Several users have an episode 'run-3': 'jonas', None"):
-            memory.get_episode("run-3")
+        with pytest.raises(UsageError, match=r"2 users have an episode 'run-2': 'lea', 'maya'\. Say whose"):
+            memory.get_episode("run-2")
+        of_nobody = memory.get_episode("run-3")
+        assert of_nobody is not None
+        assert (of_nobody.user_id, of_nobody.task) == (None, "Fly too"), "which no user can be given for"
         found = memory.get_episode("run-3", user_id="jonas")
         assert found is not None
         assert (found.task, found.completed_at, found.steps) == ("Fly", None, [])
@@ -114,6 +120,7 @@ def test_the_shell_lists_and_shows_them_and_nothing_in_them_steers_the_terminal(
     assert "retail / maya / otter: Cancel it \\x1b[31mxxx" in listed
     assert "-  failure    run-2" in listed
     assert "open       run-3" in listed
+    assert "success    run-2: 1 call, 1 failed" in listed
     assert "…" in listed
     assert "\x1b" not in listed
     shown = run(published, "episode", "show", "run-1").output
@@ -135,7 +142,7 @@ def test_the_shell_lists_and_shows_them_and_nothing_in_them_steers_the_terminal(
     ("arguments", "says"),
     [
         (["episode", "show", "nothing"], "There is no episode 'nothing' in the last build"),
-        (["episode", "show", "run-3"], "Several users have an episode 'run-3'"),
+        (["episode", "show", "run-2"], "2 users have an episode 'run-2': 'lea', 'maya'"),
         (["episode", "start", " "], "task: must not be empty"),
         (["episode", "step", "run-1", "look", "--args", "[1]"], "is no JSON object"),
         (["episode", "step", "run-1", "look", "--args", "{"], "is not JSON"),
@@ -192,6 +199,17 @@ def test_each_command_has_written_what_it_was_told_when_it_returns(home: Home) -
     assert (failed["is_error"], failed["step"], "error" in failed) == (True, 7, False)
     assert (end["outcome"], end["reward"]) == ("failure", 0.5)
     assert (feedback["memory_id"], feedback["outcome"], feedback["note"]) == (first, "success", "it helped")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["episode", "start"], ["episode", "step"], ["episode", "complete"], ["feedback"], ["remember"]],
+)
+def test_a_command_that_writes_asks_whose_it_is_and_does_not_filter(command: list[str]) -> None:
+    told = CliRunner().invoke(cli, [*command, "--help"]).output
+    assert "--user ID" in told
+    assert "The user that it belongs to." in told
+    assert "Only this" not in told
 
 
 def test_texts_can_come_from_standard_input(home: Home) -> None:

@@ -484,7 +484,7 @@ def test_what_a_tool_gave_back_is_read_as_it_is_kept() -> None:
     [
         ("User 'ada_1' not found", "{}", "user * not found"),
         ('No order "#W17" of 3', None, "no order * of *"),
-        (None, "[Errno 2] no\n file \"a b\"", "[errno *] no file *"),
+        (None, '[Errno 2] no\n file "a b"', "[errno *] no file *"),
         (None, '{"code": "declined", "card": 17}', "{code: declined, card: *}"),
         (None, '{"code": "expired", "card": 18}', "{code: expired, card: *}"),
         (None, '["not allowed"]', "[not allowed]"),

@@ -10,7 +10,16 @@ from typing import Any, Literal
 
 import click
 
-from mnemoduck.cli.options import Moment, existing, home_option, json_option, limit_option, scope_options
+from mnemoduck.cli.options import (
+    Moment,
+    Whose,
+    existing,
+    home_option,
+    json_option,
+    limit_option,
+    scope_options,
+    whose_options,
+)
 from mnemoduck.cli.output import (
     escape_controls,
     format_scope,
@@ -65,7 +74,7 @@ def episode_group() -> None:
 @episode_group.command("start")
 @click.argument("task")
 @home_option
-@scope_options
+@whose_options
 @click.option(
     "--domain", metavar="NAME", help="The kind of tasks it belongs to: patterns are found within one."
 )
@@ -76,9 +85,7 @@ def episode_group() -> None:
 def start_command(
     task: str,
     home: Path | None,
-    user_id: str | None,
-    agent_id: str | None,
-    session_id: str | None,
+    whose: Whose,
     domain: str | None,
     task_id: str | None,
     context: dict[str, Any] | None,
@@ -93,11 +100,9 @@ def start_command(
             task_id=task_id,
             context=context,
             episode_id=episode_id,
-            user_id=user_id,
-            agent_id=agent_id,
-            session_id=session_id,
             occurred_at=occurred_at,
             durable=True,
+            **whose,
         )
     click.echo(escape_controls(started))
 
@@ -106,7 +111,7 @@ def start_command(
 @click.argument("episode_id")
 @click.argument("tool")
 @home_option
-@scope_options
+@whose_options
 @click.option("--args", "arguments", type=JsonObject(), help="What the tool was called with, a JSON object.")
 @click.option("--observation", metavar="TEXT", help="What it gave back; `-` reads it from standard input.")
 @click.option("--error", metavar="TEXT", help="Why it failed.")
@@ -119,9 +124,7 @@ def step_command(
     episode_id: str,
     tool: str,
     home: Path | None,
-    user_id: str | None,
-    agent_id: str | None,
-    session_id: str | None,
+    whose: Whose,
     arguments: dict[str, Any] | None,
     observation: str | None,
     error: str | None,
@@ -142,11 +145,9 @@ def step_command(
             latency_ms=latency_ms,
             requestor=requestor,
             step=step,
-            user_id=user_id,
-            agent_id=agent_id,
-            session_id=session_id,
             occurred_at=occurred_at,
             durable=True,
+            **whose,
         )
     click.echo(str(event_id))
 
@@ -156,7 +157,7 @@ def step_command(
 @click.argument("role")
 @click.argument("text")
 @home_option
-@scope_options
+@whose_options
 @_step
 @_occurred_at
 def message_command(
@@ -164,9 +165,7 @@ def message_command(
     role: str,
     text: str,
     home: Path | None,
-    user_id: str | None,
-    agent_id: str | None,
-    session_id: str | None,
+    whose: Whose,
     step: int | None,
     occurred_at: datetime | None,
 ) -> None:
@@ -177,11 +176,9 @@ def message_command(
             role,
             _text(text),
             step=step,
-            user_id=user_id,
-            agent_id=agent_id,
-            session_id=session_id,
             occurred_at=occurred_at,
             durable=True,
+            **whose,
         )
     click.echo(str(event_id))
 
@@ -190,16 +187,14 @@ def message_command(
 @click.argument("episode_id")
 @click.argument("outcome", type=click.Choice(OUTCOMES))
 @home_option
-@scope_options
+@whose_options
 @click.option("--reward", type=float, help="What it was worth, on a scale of your own.")
 @_occurred_at
 def complete_command(
     episode_id: str,
     outcome: Literal["success", "failure", "abandoned"],
     home: Path | None,
-    user_id: str | None,
-    agent_id: str | None,
-    session_id: str | None,
+    whose: Whose,
     reward: float | None,
     occurred_at: datetime | None,
 ) -> None:
@@ -209,11 +204,9 @@ def complete_command(
             episode_id,
             outcome,
             reward=reward,
-            user_id=user_id,
-            agent_id=agent_id,
-            session_id=session_id,
             occurred_at=occurred_at,
             durable=True,
+            **whose,
         )
     click.echo(str(event_id))
 
@@ -293,7 +286,7 @@ def show_episode_command(episode_id: str, home: Path | None, user_id: str | None
 @click.argument("id_", metavar="ID")
 @click.argument("outcome", type=click.Choice(["success", "failure"]))
 @home_option
-@scope_options
+@whose_options
 @click.option("--note", help="Kept with it.")
 @_occurred_at
 def feedback_command(
@@ -301,24 +294,24 @@ def feedback_command(
     id_: str,
     outcome: Literal["success", "failure"],
     home: Path | None,
-    user_id: str | None,
-    agent_id: str | None,
-    session_id: str | None,
+    whose: Whose,
     note: str | None,
     occurred_at: datetime | None,
 ) -> None:
-    """Say whether a pattern, or a memory, has helped, and print the id of the event."""
+    """Say whether a pattern, or a memory, has helped, and print the id of the event.
+
+    A pattern is judged by the user whose it is, as `mnemoduck patterns` tells: what others say of it is kept
+    and does not count.
+    """
     with Memory(home) as memory:
         event_id = memory.feedback(
             outcome,
             pattern_id=id_ if kind == "pattern" else None,
             memory_id=id_ if kind == "memory" else None,
             note=note,
-            user_id=user_id,
-            agent_id=agent_id,
-            session_id=session_id,
             occurred_at=occurred_at,
             durable=True,
+            **whose,
         )
     click.echo(str(event_id))
 
@@ -342,7 +335,7 @@ def _print_episode(episode: StoredEpisode) -> None:
     failed = f", {episode.error_count:,} failed" if episode.error_count else ""
     click.echo(
         f"{format_time(episode.started_at)}  {episode.outcome or OPEN:<9}  {one_line(episode.episode_id)}: "
-        f"{episode.tool_count:,} calls{failed}"
+        f"{episode.tool_count:,} call{'' if episode.tool_count == 1 else 's'}{failed}"
     )
     whose = format_scope(one_line(episode.domain) or None, episode.user_id, episode.agent_id)
     click.echo(f"    {whose}: {_beginning(episode.task or '-', 100)}")

@@ -337,8 +337,9 @@ def _print_next_tools(result: ToolEvaluation) -> None:
         )
     times = result.milliseconds
     click.echo(
-        f"{result.episodes:,} episodes of {result.tasks:,} tasks, {result.groups:,} of them in different "
-        f"words, in {result.folds} parts; intervals are of 95 %, tasks drawn again. A ranking took {times['p50']:.1f} ms (p50), {times['p95']:.1f} ms (p95)."
+        f"{result.episodes:,} episodes of {result.tasks:,} tasks, told in {result.groups:,} "
+        f"ways, in {result.folds} parts; intervals are of 95 %, tasks drawn again. "
+        f"A ranking took {times['p50']:.1f} ms (p50), {times['p95']:.1f} ms (p95)."
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import click
 
@@ -15,6 +16,9 @@ from mnemoduck.project import PROJECT_VARIABLE
 from mnemoduck.reader import MAX_LIMIT
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+_SCOPE = ("session", "agent", "user")
+"""Last first, as decorators put options in front."""
 
 
 class Moment(click.ParamType[datetime]):
@@ -52,10 +56,36 @@ def project_option(command: Command) -> Command:
     )(command)
 
 
+class Whose(TypedDict):
+    """Whose it is what is written, by the names that `Memory` gives the parts of a scope."""
+
+    user_id: str | None
+    agent_id: str | None
+    session_id: str | None
+
+
 def scope_options(command: Command) -> Command:
-    for name, what in (("session", "session"), ("agent", "agent"), ("user", "user")):
-        command = click.option(f"--{name}", f"{name}_id", metavar="ID", help=f"Only this {what}.")(command)
+    """Let a command that reads be told of whose."""
+    for name in _SCOPE:
+        command = click.option(f"--{name}", f"{name}_id", metavar="ID", help=f"Only this {name}.")(command)
     return command
+
+
+def whose_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command that writes be told whose it is what it writes; it gets that as one argument, `whose`."""
+
+    @wraps(command)
+    def with_whose(
+        *arguments: Any, user_id: str | None, agent_id: str | None, session_id: str | None, **options: Any
+    ) -> None:
+        whose = Whose(user_id=user_id, agent_id=agent_id, session_id=session_id)
+        command(*arguments, whose=whose, **options)
+
+    for name in _SCOPE:
+        with_whose = click.option(
+            f"--{name}", f"{name}_id", metavar="ID", help=f"The {name} that it belongs to."
+        )(with_whose)
+    return with_whose
 
 
 def as_of_option(command: Command) -> Command:

@@ -12,7 +12,7 @@ import click
 from rich.progress import Progress as ProgressBar
 from rich.progress import TaskID
 
-from mnemoduck.cli.options import Moment, home_option, json_option, scope_options
+from mnemoduck.cli.options import Moment, Whose, home_option, json_option, scope_options, whose_options
 from mnemoduck.cli.output import escape_controls, one_line, print_json, progress_bar
 from mnemoduck.errors import UsageError
 from mnemoduck.event_ids import KnownEventIds
@@ -25,7 +25,7 @@ from mnemoduck.scope import Scope
 @click.command("remember")
 @click.argument("content")
 @home_option
-@scope_options
+@whose_options
 @click.option("--role", help="Who said it, such as user or assistant.")
 @click.option(
     "--type",
@@ -42,9 +42,7 @@ from mnemoduck.scope import Scope
 def remember_command(
     content: str,
     home: Path | None,
-    user_id: str | None,
-    agent_id: str | None,
-    session_id: str | None,
+    whose: Whose,
     role: str | None,
     memory_type: Literal["episodic", "semantic", "procedural"],
     tags: tuple[str, ...],
@@ -58,14 +56,12 @@ def remember_command(
         memory_id = memory.remember(
             text,
             role=role,
-            user_id=user_id,
-            agent_id=agent_id,
-            session_id=session_id,
             occurred_at=occurred_at,
             memory_type=memory_type,
             tags=tags,
             importance=importance,
             durable=durable,
+            **whose,
         )
     click.echo(str(memory_id))
 
@@ -73,16 +69,14 @@ def remember_command(
 @click.command("reinforce")
 @click.argument("memory_ids", nargs=-1, required=True, metavar="MEMORY_ID...")
 @home_option
-@scope_options
+@whose_options
 @click.option("--query", help="What was asked for; kept with the event.")
 @click.option("--occurred-at", type=Moment(), help="When it was, ISO 8601 in UTC. Default: now.")
 @click.option("--durable", is_flag=True, help="Return only when it also survives a loss of power.")
 def reinforce_command(
     memory_ids: tuple[str, ...],
     home: Path | None,
-    user_id: str | None,
-    agent_id: str | None,
-    session_id: str | None,
+    whose: Whose,
     query: str | None,
     occurred_at: datetime | None,
     durable: bool,
@@ -92,11 +86,9 @@ def reinforce_command(
         event_id = memory.reinforce(
             memory_ids,
             query=query,
-            user_id=user_id,
-            agent_id=agent_id,
-            session_id=session_id,
             occurred_at=occurred_at,
             durable=durable,
+            **whose,
         )
     click.echo(str(event_id))
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import duckdb
 
+from mnemoduck.episodes.stored import the_one
 from mnemoduck.errors import SnapshotError, UsageError
-from mnemoduck.scope import check_unicode
+from mnemoduck.scope import Scope, check_unicode
 from mnemoduck.warehouse import SnapshotReader, rows_of
 
 
@@ -49,7 +50,7 @@ _QUERY = """
     from main.episode_reflections as r
     inner join main.episodes as e on r.episode_key = e.episode_key
     where r.episode_id = $episode_id and ($user_id is null or r.user_id = $user_id)
-    order by r.user_id nulls first
+    order by r.user_id
 """
 
 
@@ -57,33 +58,25 @@ def read_reflection(snapshots: SnapshotReader, episode_id: str, user_id: str | N
     """Return the reflection on an episode as `Memory.reflect` describes.
 
     Raises:
-        UsageError: there is none, or several users have such an episode, or a text is not Unicode.
+        UsageError: there is none, or several users but not nobody have such an episode, or an id is no text
+            of Unicode, or empty.
         NothingPublishedError: nothing was published yet.
         SnapshotError: the snapshot was built before there were reflections.
     """
     check_unicode("episode_id", episode_id)
-    check_unicode("user_id", user_id or "")
     snapshot = snapshots.get_published()
     cursor = snapshot.cursor()
     try:
-        cursor.execute(_QUERY, {"episode_id": episode_id, "user_id": user_id})
+        cursor.execute(_QUERY, {"episode_id": episode_id, "user_id": Scope(user_id).user_id})
     except duckdb.CatalogException as error:
         raise SnapshotError(
             f"The published snapshot {snapshot.path} has no reflections yet. Build them with `mnemoduck run`."
         ) from error
-    rows = rows_of(cursor)
-    if not rows:
+    row = the_one(rows_of(cursor), episode_id)
+    if row is None:
         raise UsageError(
             f"There is no reflection on the episode {episode_id!r}"
             + (f" of the user {user_id!r}" if user_id is not None else "")
             + ": it is not known, has not ended, was forgotten, or ended after the last `mnemoduck run`."
         )
-    if len(rows) > 1:
-        users = ", ".join(
-            repr(row["user_id"]) if row["user_id"] is not None else "nobody" for row in rows[:5]
-        )
-        raise UsageError(
-            f"{len(rows)} users have an episode {episode_id!r} ({users}): say whose with user_id."
-        )
-    (row,) = rows
     return Reflection(**{**row, "completed_at": row["completed_at"].replace(tzinfo=UTC)})

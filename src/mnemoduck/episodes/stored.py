@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -111,7 +112,7 @@ class EpisodeReader:
         """Return an episode with its steps, None if there is none.
 
         Raises:
-            UsageError: no user is given, and several have such an episode.
+            UsageError: no user is given, and several have such an episode, but not nobody.
             SnapshotError: the snapshot was built before episodes were known.
         """
         check_unicode("episode_id", episode_id)
@@ -123,19 +124,15 @@ class EpisodeReader:
             """,
             {"episode_id": episode_id, **Scope(user_id).as_dict()},
         )
-        if len(rows) > 1:
-            users = ", ".join(repr(row["user_id"]) for row in rows[:10])
-            raise UsageError(
-                f"Several users have an episode {episode_id!r}: {users}. Say whose with user_id (--user)."
-            )
-        if not rows:
+        row = the_one(rows, episode_id)
+        if row is None:
             return None
-        key = rows[0].pop("episode_key")
+        key = row.pop("episode_key")
         steps = self._ask(
             f"select {_STEP_COLUMNS} from main.episode_steps where episode_key = $key order by place",
             {"key": key},
         )
-        return replace(_to_episode(rows[0]), steps=[_to_step(step) for step in steps])
+        return replace(_to_episode(row), steps=[_to_step(step) for step in steps])
 
     def _ask(self, statement: str, values: dict[str, Any]) -> list[dict[str, Any]]:
         snapshot: Snapshot = self._snapshots.get()
@@ -150,6 +147,23 @@ class EpisodeReader:
                 f"The published snapshot {snapshot.path} knows no episodes. Build them with `mnemoduck run`."
             ) from error
         return rows_of(cursor)
+
+
+def the_one(rows: Sequence[dict[str, Any]], episode_id: str) -> dict[str, Any] | None:
+    """Return which of the episodes of an id is meant, one a user; None if there is none.
+
+    Where no user is given and several have one it is that of nobody, which no user can be given for.
+
+    Raises:
+        UsageError: several users have such an episode, and each can be given.
+    """
+    meant = rows if len(rows) <= 1 else [row for row in rows if row["user_id"] is None]
+    if rows and not meant:
+        users = ", ".join(repr(row["user_id"]) for row in rows[:10]) + (", …" if len(rows) > 10 else "")
+        raise UsageError(
+            f"{len(rows):,} users have an episode {episode_id!r}: {users}. Say whose with user_id (--user)."
+        )
+    return meant[0] if meant else None
 
 
 def _to_episode(row: dict[str, Any]) -> StoredEpisode:

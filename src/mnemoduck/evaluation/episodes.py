@@ -1,10 +1,10 @@
 """Next-tool prediction: how often what an agent called next is among the first tools that `suggest` names.
 
 Cross-validated over tasks (Stone 1974): all episodes of a task are in one of the parts, and each part is
-predicted from the others. Tasks that are told in the same words count as one: what suggest compares are words,
-so that such a task would have been seen. Every call of every episode is predicted once, from the task and the
-calls before it. The home is built once: the episodes of the part that is predicted are left out as they are
-counted.
+predicted from the others. Tasks that are told in the same words count as one: what suggest compares are
+words, so that such a task would have been seen. Every call of every episode is predicted once, from the task
+and the calls before it. The home is built once: the episodes of the part that is predicted are left out as
+they are counted.
 
 Two baselines know the same episodes and the domain too: the tool that is called most, and the tool that
 most often followed the last one (a bigram model; what never followed it is ranked by how often it is called).
@@ -143,7 +143,8 @@ def evaluate_next_tools(
     asked = _predictions(episodes, group_of)
     if len(part_of) < folds or not asked:
         raise UsageError(
-            f"{file} has {len(part_of)} tasks in different words; {folds} parts of them need as many at least."
+            f"{file} has {len(part_of)} tasks in different words; {folds} parts of them need as many at "
+            "least."
         )
     ways = WAYS if compare else {}
     total = len(asked) * (1 + len(ways))
