@@ -248,6 +248,18 @@ def test_a_bad_line_is_counted_and_quarantined_and_the_others_are_taken(
     assert {event.payload["episode_id"] for event in warehouse.events()} == {"run-1"}
 
 
+def test_two_episodes_of_one_id_are_not_mixed(warehouse: Warehouse, tmp_path: Path) -> None:
+    grown = an_episode(steps=[*an_episode()["steps"], a_call(5)])
+    another = an_episode(started_at="2026-03-02T12:00:00", ended_at=None)
+    of_another_user = {**another, "user_id": "ben"}
+    summary = warehouse.ingest(
+        write_jsonl(tmp_path / "a.jsonl", an_episode(), grown, another, of_another_user)
+    )
+    assert (summary.accepted, summary.duplicated, summary.quarantined) == (7 + 1 + 7, 7, 1)
+    assert dict(summary.reasons) == {"another episode of the file has this episode_id": 1}
+    assert {event.user_id for event in warehouse.events() if event.occurred_at.day == 2} == {"ben"}
+
+
 def test_what_is_in_already_adds_nothing_in_whatever_form_the_file_comes(
     warehouse: Warehouse, tmp_path: Path
 ) -> None:

@@ -142,20 +142,13 @@ def _print_steps(steps: list[NextStep], finish_probability: float) -> None:
 
 
 def _print_episodes(episodes: list[SimilarEpisode]) -> None:
-    print_table(
-        "Similar episodes",
-        [("alike", "right"), ("outcome", "left"), ("calls", "right"), ("episode", "left"), ("task", "left")],
-        [
-            [
-                f"{one.similarity:.0%}",
-                one_line(one.outcome),
-                f"{len(one.tools):,}",
-                one_line(one.episode_id),
-                _shorten(one_line(one.task), 200),
-            ]
-            for one in episodes
-        ],
-    )
+    """Print each in two lines: ids and tasks are too long to stand side by side."""
+    click.secho("Similar episodes", bold=True)
+    for one in episodes:
+        calls = "1 call" if len(one.tools) == 1 else f"{len(one.tools):,} calls"
+        click.echo(f"{one.similarity:>5.0%}  {one.outcome:<9}  {one_line(one.episode_id)}: {calls}")
+        click.echo(f"       {_shorten(one_line(one.task), 100)}")
+    click.echo()
 
 
 def _print_patterns(title: str, patterns: list[Pattern]) -> None:

@@ -51,15 +51,17 @@ def read_episodes(source: Source, defaults: Scope) -> Iterator[Record]:
     """Yield the events of every episode: its start, its steps, and its end if it has one.
 
     An episode is taken whole or refused whole: without one of its steps it would teach what never worked. The
-    place of an episode is its line, or its number in the list.
+    place of an episode is its line, or its number in the list. One that has grown may come again; but of a
+    user's two that began at different times the second is refused: under one id their steps would be mixed.
     """
+    begun: dict[tuple[str | None, object], datetime] = {}
     if _is_document(source):
         document = read_document(source)
         items = [] if document is None else document if isinstance(document, list) else [document]
         for item in items:
             source.line += 1
             try:
-                yield from _Episode(item, defaults).events()
+                yield from _events(item, defaults, begun)
             except RefusedError as error:
                 yield Rejection(source.line, str(error), excerpt(item))
         return
@@ -68,9 +70,22 @@ def read_episodes(source: Source, defaults: Scope) -> Iterator[Record]:
             yield Rejection(source.line, too_long(length), line)
             continue
         try:
-            yield from _Episode(parse_json(line), defaults).events()
+            yield from _events(parse_json(line), defaults, begun)
         except RefusedError as error:
             yield Rejection(source.line, str(error), line)
+
+
+def _events(item: Any, defaults: Scope, begun: dict[tuple[str | None, object], datetime]) -> list[Event]:
+    """Return the events of an episode; `begun` tells when those of the file began, by user and id."""
+    events = _Episode(item, defaults).events()
+    start = events[0]
+    first = begun.setdefault((start.user_id, start.payload["episode_id"]), start.occurred_at)
+    if first != start.occurred_at:
+        raise RefusedError(
+            f"another episode of the file has this episode_id (it began at {first.isoformat()}, this one at "
+            f"{start.occurred_at.isoformat()}; give each an id of its own)"
+        )
+    return events
 
 
 def _is_document(source: Source) -> bool:
