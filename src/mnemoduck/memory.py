@@ -1069,6 +1069,8 @@ def _to_json(fact: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _as_utc(moment: datetime | None) -> datetime | None:
+    if moment is not None and not isinstance(moment, datetime):
+        raise UsageError(f"as_of is {moment!r}; it is a datetime, or None for now.")
     if moment is None or moment.tzinfo is not None:
         return moment
     return moment.replace(tzinfo=UTC)

@@ -321,6 +321,7 @@ def test_odd_requests_have_sensible_answers(home: Home, memory: Memory, task: st
         ("x", [], {"limit": -1}),
         ("x", [], {"user_id": ""}),
         ("x", [], {"domain": 3}),
+        ("x", [], {"as_of": "2026-03-01"}),
     ],
 )
 def test_what_cannot_be_asked_is_told(memory: Memory, task: Any, so_far: Any, more: dict[str, Any]) -> None:
@@ -599,6 +600,7 @@ def test_the_shell_shows_what_worked(home: Home) -> None:
     found = json.loads(run("--user", "maya", "--json", "--limit", "2").output)
     assert [step["tool"] for step in found["next_steps"]] == ["find_user", "get_order"]
     assert "no episode to learn from" in run().output
+    assert "--domain and --agent" in run("--user", "maya", "--domain", "Shop").output
 
 
 def test_the_shell_shows_patterns(home: Home) -> None:
@@ -628,3 +630,5 @@ def test_the_shell_shows_patterns(home: Home) -> None:
         assert memory.suggest("x", ["mend"], user_id="maya").patterns == []
         with pytest.raises(UsageError, match="kind of pattern"):
             memory.patterns(kind="rumour")
+        with pytest.raises(UsageError, match="actionable is 'yes'"):
+            memory.patterns(actionable="yes")  # type: ignore[arg-type]

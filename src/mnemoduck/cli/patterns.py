@@ -99,7 +99,8 @@ def suggest_command(
     if not suggestion.episode_count:
         click.echo(
             "There is no episode to learn from. Episodes count when they have ended, after the next "
-            "`mnemoduck run`; name the user whose they are with --user."
+            "`mnemoduck run`; name the user whose they are with --user"
+            + (", and look at --domain and --agent." if domain is not None or agent_id else ".")
         )
         return
     if suggestion.next_steps:

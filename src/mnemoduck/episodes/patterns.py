@@ -57,6 +57,8 @@ class PatternReader:
         check_limit(limit)
         if kind is not None and kind not in KINDS:
             raise UsageError(f"The kind of pattern is {kind!r}; there are {', '.join(KINDS)}.")
+        if is_actionable not in (None, True, False):
+            raise UsageError(f"actionable is {is_actionable!r}; it is True, False, or None for all.")
         if domain is not None:
             check_unicode("The domain", domain)
         if snapshot.path is None:
