@@ -142,13 +142,16 @@ ends as (
 
 ),
 
--- An episode starts once and ends once: the earliest counts, whichever arrived first.
+-- An episode starts once and ends once: the earliest counts, whichever arrived first. When it was first heard of
+-- may be told by one that does not count.
 {% for name in ['starts', 'ends'] %}
     first_{{ name }} as (
 
         select
             *,
-            min(recorded_at) over (partition by episode_key) as first_recorded_at
+            min(struct_pack(recorded_at := recorded_at, batch_seq := batch_seq)) over (
+                partition by episode_key
+            ) as first_heard
 
         from {{ name }}
         qualify
@@ -185,10 +188,12 @@ merged as (
         -- timestamps
         begun.occurred_at as started_at,
         ended.occurred_at as completed_at,
-        least(begun.first_recorded_at, ended.first_recorded_at) as recorded_at,
+        least(begun.first_heard, ended.first_heard).recorded_at as recorded_at,
 
         -- change
-        greatest(begun.batch_seq, ended.batch_seq) as changed_batch_seq
+        greatest(
+            begun.batch_seq, ended.batch_seq, least(begun.first_heard, ended.first_heard).batch_seq
+        ) as changed_batch_seq
 
     from first_starts as begun
     full join first_ends as ended on begun.episode_key = ended.episode_key
