@@ -142,8 +142,8 @@ ends as (
 
 ),
 
--- An episode starts once and ends once: the earliest counts, whichever arrived first. When it was first heard of
--- may be told by one that does not count.
+-- An episode starts once and ends once: the earliest counts, whichever arrived first. When it was first heard
+-- of may be told by one that does not count.
 {% for name in ['starts', 'ends'] %}
     first_{{ name }} as (
 
