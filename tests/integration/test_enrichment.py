@@ -88,7 +88,7 @@ def outcomes(bench: Workbench) -> dict[str, Counter[str]]:
             select m.content, c.outcome
             from staging.llm_calls as c
             inner join staging.int_llm_prompts as p using (prompt_key)
-            inner join staging.stg_memories as m on p.memory_id = m.memory_id
+            inner join staging.stg_memories as m on p.subject_id = m.memory_id
             """
         ).fetchall()
     for content, outcome in rows:

@@ -53,6 +53,7 @@ def select(
             {"template": "appraisal", "version": 1, "instructions": "judge", "response_schema": "{}"},
         ],
         "mode": None,
+        "reflections": True,
         "host": None,
         "model": None,
         "options": {"temperature": 0},
