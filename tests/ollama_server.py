@@ -1,7 +1,7 @@
 """A local HTTP server that speaks Ollama's protocol, with faults on demand and without a model.
 
-Its answers are computed from the text between fence tags by simple rules (`appraise`, `extract`, `reflect`), its vectors
-from a hash: the same input gives the same output. A fault is asked for by a marker in the text,
+Its answers are computed from the text between fence tags by simple rules (`appraise`, `extract`, `reflect`),
+its vectors from a hash: the same input gives the same output. A fault is asked for by a marker in the text,
 `fault:<name>` (always) or `fault:<name>:<n>` (the first n times that this text is asked), or for whole
 endpoints by `OllamaDouble.faults`. Names are the keys of `FAULTS`.
 

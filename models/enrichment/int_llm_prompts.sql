@@ -1,6 +1,6 @@
-{#- A prompt is kept as its key; its text follows from the memory or the episode (macros/llm/prompts.sql). What is
-    asked otherwise than before, because a template, the model or its options changed, gets other keys. A memory
-    never changes, an episode does: then it is another question, and none once it was ordered forgotten. -#}
+{#- A prompt is kept as its key; its text follows from the memory or the episode (macros/llm/prompts.sql).
+    What is asked otherwise than before, because a template, the model or its options changed, gets other keys.
+    A memory never changes, an episode does: then it is another question, and none once it is forgotten. -#}
 {{ config(materialized='incremental', incremental_strategy='merge', unique_key=['subject_id', 'template']) }}
 
 with
@@ -57,10 +57,15 @@ memories as (
 
     from {{ ref('stg_memories') }}
     where
-        exists (select 1 from templates where templates.template <> 'reflection')
+        exists (
+            select 1
+            from templates
+            where templates.template <> 'reflection'
+        )
         {% if is_incremental() %}
             and batch_seq > (
-                select min(rendered.batch_seq) from rendered
+                select min(rendered.batch_seq)
+                from rendered
                 where rendered.template <> 'reflection'
             )
         {% endif %}
@@ -82,7 +87,11 @@ episodes as (
         select episode_key from features
         where
             completed_at is not null
-            and exists (select 1 from templates where templates.template = 'reflection')
+            and exists (
+                select 1
+                from templates
+                where templates.template = 'reflection'
+            )
     {% endif %}
 
 ),
@@ -114,7 +123,9 @@ inputs as (
         episodes.episode_key as subject_id,
         greatest(features.changed_batch_seq, reflections.changed_batch_seq) as batch_seq,
         true as is_episode,
-        case when texts.shown is not null then {{ prompt_hash([fenced_episode('texts.shown')]) }} end as fenced_hash,
+        case
+            when texts.shown is not null then {{ prompt_hash([fenced_episode('texts.shown')]) }}
+        end as fenced_hash,
         cast(null as uuid) as text_hash
 
     from episodes

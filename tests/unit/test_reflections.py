@@ -18,6 +18,7 @@ from jinja2 import Environment
 from tests.integration.workbench import PROJECT
 
 from mnemoduck.errors import NothingPublishedError, SnapshotError, UsageError
+from mnemoduck.home import Home
 from mnemoduck.memory import Memory
 from mnemoduck.project import render
 
@@ -122,7 +123,10 @@ class Reflections:
 
     def build(self) -> int:
         """Build it, and return how many rows that wrote, changed or deleted."""
-        if DATABASE.execute("from duckdb_tables() where table_name = 'int_episode_reflections'").fetchall() == []:
+        if (
+            DATABASE.execute("from duckdb_tables() where table_name = 'int_episode_reflections'").fetchall()
+            == []
+        ):
             DATABASE.execute(f"create table int_episode_reflections as {rendered(False)}")
             return len(self.rows())
         written = DATABASE.execute(
@@ -256,6 +260,21 @@ def test_a_reflection_is_read_with_the_task_and_what_others_did(published: Memor
     assert (reflection.missing_tools, reflection.extra_tools) == (["find"], ["look"])
     assert reflection.text.startswith("Failed after 1 call, which worked.\nTried: look\n")
     assert reflection.completed_at == datetime(2026, 1, 1, 0, 2, tzinfo=UTC)
+
+
+def test_what_a_model_says_goes_before_what_rules_say_and_both_are_told(
+    published: Memory, home: Home
+) -> None:
+    snapshot = home.published / (home.published / "CURRENT").read_text().strip()
+    with duckdb.connect(str(snapshot)) as connection:
+        connection.execute(
+            "update episode_reflections set reflection = 'It was looked up.', method = 'model',"
+            " model = 'llama', lesson = 'Find it.' where episode_id = 'e2'"
+        )
+    reflection = published.reflect("e2")
+    assert (reflection.text, reflection.method, reflection.model) == ("It was looked up.", "model", "llama")
+    assert reflection.lesson == "Find it."
+    assert reflection.rules_text.startswith("Failed after 1 call, which worked.")
 
 
 def test_an_episode_of_several_users_or_of_nobody_is_not_guessed(published: Memory) -> None:

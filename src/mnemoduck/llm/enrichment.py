@@ -187,8 +187,8 @@ def _find_what_waits(connection: DuckDBPyConnection) -> None:
     """Find the keys that somebody is to be asked about.
 
     The newest come first, memories before episodes: they are what working memory needs to have judged. What
-    failed comes after, the more often the later, so that a few prompts that a server dies of do not hold up the
-    others.
+    failed comes after, the more often the later, so that a few prompts that a server dies of do not hold up
+    the others.
     """
     connection.execute(
         f"""
