@@ -481,7 +481,8 @@ class Model:
             " timestamp '2026-01-01' as occurred_at from texts",
             "create or replace view int_llm_prompts as select memory_id as subject_id,"
             " 'embedding' as template, settings_hash,"
-            " md5(settings_hash::text || text)::uuid as prompt_key, batch_seq from texts cross join llm_templates",
+            " md5(settings_hash::text || text)::uuid as prompt_key, batch_seq"
+            " from texts cross join llm_templates",
             "drop table if exists memory_embeddings",
         ):
             connection.execute(statement)
