@@ -38,6 +38,13 @@ reflections as (
 
     ),
 
+    remembered as (
+
+        select min(batch_seq) as batch_seq from rendered
+        where template <> 'reflection'
+
+    ),
+
     -- No row while nobody reflects.
     reflected as (
 
@@ -56,19 +63,11 @@ memories as (
         {{ prompt_text('content', parameter('llm_input_characters')) }} as shown
 
     from {{ ref('stg_memories') }}
-    where
-        exists (
-            select 1
-            from templates
-            where templates.template <> 'reflection'
-        )
-        {% if is_incremental() %}
-            and batch_seq > (
-                select min(rendered.batch_seq)
-                from rendered
-                where rendered.template <> 'reflection'
-            )
-        {% endif %}
+    {% if is_incremental() %}
+        where batch_seq > (select remembered.batch_seq from remembered)
+    {% else %}
+        where (select bool_or(templates.template <> 'reflection') from templates)
+    {% endif %}
 
 ),
 
@@ -87,11 +86,7 @@ episodes as (
         select episode_key from features
         where
             completed_at is not null
-            and exists (
-                select 1
-                from templates
-                where templates.template = 'reflection'
-            )
+            and (select bool_or(templates.template = 'reflection') from templates)
     {% endif %}
 
 ),
