@@ -187,7 +187,7 @@ def test_each_distinct_prompt_is_paid_for_once_ever(
     with duckdb.connect(str(bench.home / "llm_cache.duckdb"), read_only=True) as connection:
         assert connection.execute("select count(*) from responses").fetchone() == (0,)
     project = project_copy()
-    assert bench.mnemoduck("forget", "--user", "bo").code == 0
+    assert bench.mnemoduck("forget", "--user", "bo", "--yes").code == 0
     template = project / "macros" / "llm" / "extraction.sql"
     template.write_text(template.read_text().replace("'version': 1", "'version': 2"))
     variables = json.dumps({**WARM, "llm_host": server.url, "llm_budget_calls": 10})
