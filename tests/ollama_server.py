@@ -1,7 +1,7 @@
 """A local HTTP server that speaks Ollama's protocol, with faults on demand and without a model.
 
-Its answers are computed from the text between fence tags by simple rules (`appraise`, `extract`), its vectors
-from a hash: the same input gives the same output. A fault is asked for by a marker in the text,
+Its answers are computed from the text between fence tags by simple rules (`appraise`, `extract`, `reflect`),
+its vectors from a hash: the same input gives the same output. A fault is asked for by a marker in the text,
 `fault:<name>` (always) or `fault:<name>:<n>` (the first n times that this text is asked), or for whole
 endpoints by `OllamaDouble.faults`. Names are the keys of `FAULTS`.
 
@@ -131,6 +131,17 @@ def extract(text: str) -> dict[str, Any]:
     }
 
 
+def reflect(text: str) -> dict[str, Any]:
+    """Say how an episode ended, the first call that failed, and to do otherwise."""
+    outcome = re.search(r"^Outcome: (.*)$", text, re.MULTILINE)
+    failed = re.search(r"^\d+\. (.* failed: .*)$", text, re.MULTILINE)
+    return {
+        "failure": failed.group(1)[:100] if failed else "",
+        "lesson": "Look for another way." if failed else "Do it again.",
+        "summary": f"It ended in {outcome.group(1)[:20] if outcome else 'nothing'}.",
+    }
+
+
 def answer(schema: dict[str, Any] | None, text: str) -> str:
     """Return an answer to a text that is valid under a schema of ours; the text itself without one."""
     fields = (schema or {}).get("properties", {})
@@ -138,6 +149,8 @@ def answer(schema: dict[str, Any] | None, text: str) -> str:
         return json.dumps(appraise(text))
     if "entities" in fields:
         return json.dumps(extract(text))
+    if "lesson" in fields:
+        return json.dumps(reflect(text))
     return text
 
 

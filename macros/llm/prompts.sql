@@ -1,7 +1,7 @@
-{#- Prompts as SQL: what a model reads of a memory, and the key under which its answer is kept.
+{#- Prompts as SQL: what a model reads of a memory or an episode, and the key under which its answer is kept.
 
-    An input depends on nothing but the role and the content of a memory, so that equal texts are one
-    question and cost one call, whoever said them and whenever. -#}
+    An input depends on nothing but the role and the content of a memory, and on what was done in an episode, so that
+    equal texts are one question and cost one call, whoever said them and whenever. -#}
 
 
 {#- A 128-bit hash of texts, each tagged with its length or with null: mnemoduck.llm.keys.prompt_hash in SQL. -#}
@@ -56,4 +56,90 @@
         || coalesce(nullif(left(regexp_replace(lower({{ role }}), '[^a-z0-9 _-]', '', 'g'), 40), ''), 'unknown')
         || '">' || chr(10) || memory.text || chr(10) || '</memory-' || memory.mark || '>'
     )[1]
+{%- endmacro %}
+
+
+{#- What a model is shown of an episode: a text as episode_texts gives it, between tags as of a memory. -#}
+{% macro fenced_episode(text) %}{{ return(adapter.dispatch('fenced_episode', 'mnemoduck')(text)) }}{% endmacro %}
+
+{% macro duckdb__fenced_episode(text) -%}
+    list_transform(
+        [struct_pack(text := {{ text }}, mark := left(sha256({{ text }}), 16))],
+        lambda episode: '<episode-' || episode.mark || '>' || chr(10) || episode.text || chr(10)
+        || '</episode-' || episode.mark || '>'
+    )[1]
+{%- endmacro %}
+
+
+{#- The beginning of a text in one line, so that what is told in a line of a prompt cannot look like another one. -#}
+{% macro prompt_line(text, characters) %}
+    {{- return(adapter.dispatch('prompt_line', 'mnemoduck')(text, characters)) -}}
+{% endmacro %}
+
+{% macro duckdb__prompt_line(text, characters) -%}
+    trim(regexp_replace(left({{ text }}, {{ characters }}), '[\s\x0b\x{85}\x{2028}\x{2029}]+', ' ', 'g'))
+{%- endmacro %}
+
+
+{#- A query, what a model reads of episodes: `episode_key` and `shown`, a line for each thing that is told. No ids of ours
+    and no times, so that episodes that went alike are one question. Each part is bounded on its own; of many calls the
+    first and the last are shown. Of what was ordered forgotten there is no row.
+    `episodes`: the relation that names those it is about. -#}
+{% macro episode_texts(episodes, features, reflections, steps, observations, characters) %}
+    {{- return(adapter.dispatch('episode_texts', 'mnemoduck')(
+        episodes, features, reflections, steps, observations, characters
+    )) -}}
+{% endmacro %}
+
+{% macro duckdb__episode_texts(episodes, features, reflections, steps, observations, characters) -%}
+    {%- set half = characters // 4 -%}
+    {%- set told = [
+        "'Task: ' || " ~ prompt_line('told.task', characters // 8),
+        "'Domain: ' || nullif(" ~ prompt_line('told.domain', 100) ~ ", '')",
+        "'Outcome: ' || told.outcome",
+        "'Notes: ' || " ~ prompt_line('reflected.reflection', characters // 4),
+        "'Calls:'",
+        "case when length(called.lines) > " ~ 2 * half ~ " then left(called.lines, " ~ half ~ ") || ' …' || chr(10) || '… '"
+        ~ " || right(called.lines, " ~ half ~ ") else coalesce(called.lines, 'none') end",
+    ] -%}
+    select
+        told.episode_key,
+        {{ prompt_text('concat_ws(chr(10), ' ~ told | join(', ') ~ ')', characters) }} as shown
+
+    from {{ features }} as told
+    inner join {{ reflections }} as reflected on told.episode_key = reflected.episode_key
+    left join (
+        select
+            placed.episode_key,
+            string_agg(placed.place || '. ' || placed.line, chr(10) order by placed.place) as lines
+
+        from (
+            select
+                step.episode_key,
+                row_number() over (
+                    partition by step.episode_key
+                    order by step.step, step.occurred_at, step.event_id
+                ) as place,
+                {{ prompt_line('step.tool', 100) }}
+                || case when step.args <> '{}' then ' ' || {{ prompt_line('step.args', 200) }} else '' end
+                || case
+                    when step.is_error
+                        then ' failed: '
+                        || {{ prompt_line("coalesce(step.error, observed.observation, 'no reason was given')", 200) }}
+                    else ''
+                end as line
+
+            from {{ steps }} as step
+            left join {{ observations }} as observed
+                on
+                    step.observation_key = observed.observation_key
+                    and step.is_error
+                    and step.error is null
+            where
+                step.step_type = 'tool'
+                and step.episode_key in (select named.episode_key from {{ episodes }} as named)
+        ) as placed
+        group by placed.episode_key
+    ) as called on told.episode_key = called.episode_key
+    where told.episode_key in (select named.episode_key from {{ episodes }} as named)
 {%- endmacro %}

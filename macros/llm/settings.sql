@@ -28,6 +28,19 @@
 {% endmacro %}
 
 
+{#- A variable that is true or false. -#}
+{% macro switch_parameter(name) %}
+    {%- set value = var(name) -%}
+    {%- if value is not boolean -%}
+        {%- do exceptions.raise_compiler_error(
+            'The variable ' ~ name ~ ' is ' ~ tojson(value) ~ '; it takes true or false. '
+            ~ 'Change it in dbt_project.yml or with --vars.'
+        ) -%}
+    {%- endif -%}
+    {{ return(value) }}
+{% endmacro %}
+
+
 {#- A variable that is a mapping. -#}
 {% macro mapping_parameter(name) %}
     {%- set value = var(name) -%}
@@ -53,6 +66,7 @@
     {{ return(tojson({
         'templates': llm_templates_list(),
         'mode': word_parameter('llm_mode', ['auto', 'off', 'cached', 'ollama']),
+        'reflections': switch_parameter('llm_reflections'),
         'host': text_parameter('llm_host'),
         'model': text_parameter('llm_model'),
         'options': mapping_parameter('llm_options'),

@@ -37,7 +37,11 @@ forgotten as (
 -- What a model answers now, and that it answers no more.
 answers as (
 
-    select * from {{ ref('int_llm_answers') }}
+    select
+        subject_id as memory_id,
+        * exclude (subject_id)
+
+    from {{ ref('int_llm_answers') }}
     where
         template = 'extraction'
         {% if is_incremental() %}

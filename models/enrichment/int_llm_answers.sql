@@ -1,16 +1,18 @@
 {#- Two things arrive: prompts, with the loads that bring their memories, and answers, in the order of
     response_seq. Both orders only grow, and a run looks at what is newer in either against all of the other; so
     each pair of a prompt and its answer is seen when the later of the two arrives. Another settings_hash is
-    another question: then all prompts of the template are looked at again. -#}
+    another question: then all prompts of the template are looked at again. An episode that has changed arrives as
+    another prompt. -#}
 {{
     config(
         materialized='incremental',
         incremental_strategy='merge',
-        unique_key=['memory_id', 'template'],
+        unique_key=['subject_id', 'template'],
         merge_update_condition='DBT_INTERNAL_SOURCE.settings_hash <> DBT_INTERNAL_DEST.settings_hash'
             ~ ' or DBT_INTERNAL_SOURCE.prompt_key is distinct from DBT_INTERNAL_DEST.prompt_key'
             ~ ' or DBT_INTERNAL_SOURCE.answer is distinct from DBT_INTERNAL_DEST.answer'
-            ~ ' or DBT_INTERNAL_SOURCE.response_seq is distinct from DBT_INTERNAL_DEST.response_seq',
+            ~ ' or DBT_INTERNAL_SOURCE.response_seq is distinct from DBT_INTERNAL_DEST.response_seq'
+            ~ ' or DBT_INTERNAL_SOURCE.batch_seq <> DBT_INTERNAL_DEST.batch_seq',
     )
 }}
 
@@ -109,10 +111,16 @@ answers as (
         select
             held.*,
             in_play.prompt_key as asked_key,
-            templates.mode <> 'off' and held.template_version <= templates.template_version as counts
+            in_play.batch_seq as asked_batch_seq,
+            -- What was answered to an episode counts for what it was: of another prompt it may be about what
+            -- has changed since.
+            templates.mode <> 'off'
+            and held.template_version <= templates.template_version
+            and (held.template <> 'reflection' or coalesce(held.prompt_key = in_play.prompt_key, false))
+                as counts
 
         from {{ this }} as held
-        inner join in_play on held.memory_id = in_play.memory_id and held.template = in_play.template
+        inner join in_play on held.subject_id = in_play.subject_id and held.template = in_play.template
         inner join templates on held.template = templates.template
 
     ),
@@ -123,7 +131,7 @@ answers as (
 chosen as (
 
     select
-        in_play.memory_id,
+        in_play.subject_id,
         in_play.template,
         in_play.batch_seq,
         answers.key as prompt_key,
@@ -133,7 +141,7 @@ chosen as (
     inner join answers on in_play.template = answers.template and in_play.input_hash = answers.input_hash
     qualify
         row_number() over (
-            partition by in_play.memory_id, in_play.template
+            partition by in_play.subject_id, in_play.template
             order by is_current desc, answers.template_version desc, answers.created_at desc, answers.key asc
         ) = 1
 
@@ -142,7 +150,7 @@ chosen as (
 found as (
 
     select
-        chosen.memory_id,
+        chosen.subject_id,
         chosen.template,
         templates.settings_hash,
         responses.template_version,
@@ -163,7 +171,7 @@ found as (
             or not exists (
                 select 1 from known
                 where
-                    known.memory_id = chosen.memory_id
+                    known.subject_id = chosen.subject_id
                     and known.template = chosen.template
                     and known.prompt_key = known.asked_key
             )
@@ -173,11 +181,11 @@ found as (
 
 {% if is_incremental() %}
     -- Of what is looked at again and not found, the answer that counted stays. Off takes it away, and so does
-    -- a return to an earlier version of the template.
+    -- a return to an earlier version of the template, or another prompt about an episode.
     kept as (
 
         select
-            known.memory_id,
+            known.subject_id,
             known.template,
             templates.settings_hash,
             case when known.counts then known.template_version end as template_version,
@@ -186,14 +194,14 @@ found as (
             case when known.counts then known.answer end as answer,
             case when known.counts then known.prompt_key = known.asked_key end as is_current,
             known.response_seq,
-            known.batch_seq
+            known.asked_batch_seq as batch_seq
 
         from known
         inner join templates on known.template = templates.template
         where
             not exists (
                 select 1 from found
-                where found.memory_id = known.memory_id and found.template = known.template
+                where found.subject_id = known.subject_id and found.template = known.template
             )
 
     ),
@@ -225,7 +233,7 @@ newest as (
 
 select
     -- ids
-    counting.memory_id,
+    counting.subject_id,
     counting.template,
     counting.template_version,
     counting.model,
@@ -250,9 +258,9 @@ cross join newest
 {% if is_incremental() %}
     left join known as stayed
         on
-            counting.memory_id = stayed.memory_id
+            counting.subject_id = stayed.subject_id
             and counting.template = stayed.template
             and counting.prompt_key is not distinct from stayed.prompt_key
             and counting.answer is not distinct from stayed.answer
 {% endif %}
-order by counting.batch_seq, counting.memory_id, counting.template
+order by counting.batch_seq, counting.subject_id, counting.template

@@ -1,6 +1,7 @@
-{#- A prompt is kept as its key; its text follows from the memory (macros/llm/prompts.sql). What is asked
-    otherwise than before, because a template, the model or its options changed, gets other keys. -#}
-{{ config(materialized='incremental', incremental_strategy='merge', unique_key=['memory_id', 'template']) }}
+{#- A prompt is kept as its key; its text follows from the memory or the episode (macros/llm/prompts.sql).
+    What is asked otherwise than before, because a template, the model or its options changed, gets other keys.
+    A memory never changes, an episode does: then it is another question, and none once it is forgotten. -#}
+{{ config(materialized='incremental', incremental_strategy='merge', unique_key=['subject_id', 'template']) }}
 
 with
 
@@ -8,6 +9,18 @@ templates as (
 
     select * from {{ ref('llm_templates') }}
     where mode <> 'off'
+
+),
+
+features as (
+
+    select * from {{ ref('episode_features') }}
+
+),
+
+reflections as (
+
+    select * from {{ ref('int_episode_reflections') }}
 
 ),
 
@@ -24,6 +37,21 @@ templates as (
         group by templates.template
 
     ),
+
+    remembered as (
+
+        select min(batch_seq) as batch_seq from rendered
+        where template <> 'reflection'
+
+    ),
+
+    -- No row while nobody reflects.
+    reflected as (
+
+        select batch_seq from rendered
+        where template = 'reflection'
+
+    ),
 {% endif %}
 
 memories as (
@@ -35,31 +63,77 @@ memories as (
         {{ prompt_text('content', parameter('llm_input_characters')) }} as shown
 
     from {{ ref('stg_memories') }}
-    where
-        exists (select 1 from templates)
-        {% if is_incremental() %}
-            and batch_seq > (select min(rendered.batch_seq) from rendered)
-        {% endif %}
+    {% if is_incremental() %}
+        where batch_seq > (select remembered.batch_seq from remembered)
+    {% else %}
+        where (select bool_or(templates.template <> 'reflection') from templates)
+    {% endif %}
 
 ),
 
--- The two kinds of input: what a model that answers reads, and what becomes a vector.
+-- Episodes that have ended; then those that changed, or that rules say something else of.
+episodes as (
+
+    {% if is_incremental() %}
+        select episode_key from features
+        where
+            completed_at is not null
+            and changed_batch_seq > (select reflected.batch_seq from reflected)
+        union
+        select episode_key from reflections
+        where changed_batch_seq > (select reflected.batch_seq from reflected)
+    {% else %}
+        select episode_key from features
+        where
+            completed_at is not null
+            and (select bool_or(templates.template = 'reflection') from templates)
+    {% endif %}
+
+),
+
+texts as (
+
+    {{ episode_texts(
+        'episodes', 'features', 'reflections', ref('stg_steps'), ref('stg_observations'),
+        parameter('llm_input_characters'),
+    ) }}
+
+),
+
+-- The kinds of input: what a model that answers reads, and what becomes a vector.
 inputs as (
 
     select
-        memory_id,
+        memory_id as subject_id,
         batch_seq,
+        false as is_episode,
         {{ prompt_hash([fenced_text('shown', 'role')]) }} as fenced_hash,
         {{ prompt_hash(['shown']) }} as text_hash
 
     from memories
+
+    union all
+
+    select
+        episodes.episode_key as subject_id,
+        greatest(features.changed_batch_seq, reflections.changed_batch_seq) as batch_seq,
+        true as is_episode,
+        case
+            when texts.shown is not null then {{ prompt_hash([fenced_episode('texts.shown')]) }}
+        end as fenced_hash,
+        cast(null as uuid) as text_hash
+
+    from episodes
+    inner join features on episodes.episode_key = features.episode_key
+    left join reflections on episodes.episode_key = reflections.episode_key
+    left join texts on episodes.episode_key = texts.episode_key
 
 ),
 
 prompts as (
 
     select
-        inputs.memory_id,
+        inputs.subject_id,
         inputs.batch_seq,
         templates.template,
         templates.template_version,
@@ -70,7 +144,7 @@ prompts as (
         end as input_hash
 
     from inputs
-    cross join templates
+    inner join templates on inputs.is_episode = (templates.template = 'reflection')
     {% if is_incremental() %}
         inner join rendered on templates.template = rendered.template
         where inputs.batch_seq > rendered.batch_seq
@@ -80,9 +154,9 @@ prompts as (
 
 select
     -- ids
-    memory_id,
+    subject_id,
     template,
-    {{ prompt_key('settings_hash', 'input_hash') }} as prompt_key,
+    case when input_hash is not null then {{ prompt_key('settings_hash', 'input_hash') }} end as prompt_key,
     input_hash,
     settings_hash,
 
@@ -94,4 +168,4 @@ select
     cast('{{ invocation_id }}' as uuid) as run_id
 
 from prompts
-order by template, batch_seq, memory_id
+order by template, batch_seq, subject_id

@@ -10,4 +10,8 @@ def model(dbt, session):
     dbt.ref("int_llm_prompts")
     dbt.ref("stg_memories")
     dbt.ref("int_forgotten_memories")
+    dbt.ref("episode_features")
+    dbt.ref("int_episode_reflections")
+    dbt.ref("stg_steps")
+    dbt.ref("stg_observations")
     return call_models(session, input_sql(Path.cwd()), say)

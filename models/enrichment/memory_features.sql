@@ -27,7 +27,12 @@ memory_concepts as (
 
 answers as (
 
-    select * from {{ ref('int_llm_answers') }}
+    select
+        subject_id as memory_id,
+        * exclude (subject_id)
+
+    from {{ ref('int_llm_answers') }}
+    where template <> 'reflection'
 
 ),
 

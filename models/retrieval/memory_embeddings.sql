@@ -41,7 +41,7 @@ asked as (
 prompts as not materialized (
 
     select
-        memory_id,
+        subject_id as memory_id,
         prompt_key,
         settings_hash,
         batch_seq

@@ -625,7 +625,8 @@ class Memory:
     def reflect(self, episode_id: str, *, user_id: str | None = None) -> Reflection:
         """Return what was tried in an episode, where it failed, and what earlier successes did instead.
 
-        It is made by `mnemoduck run` of episodes that have ended; docs/reflections.md tells how.
+        It is made by `mnemoduck run` of episodes that have ended, by rules or by a model (`method`);
+        docs/reflections.md tells how.
 
         Args:
             episode_id: as `start_episode` returned it.

@@ -56,6 +56,7 @@ TABLES = (
     "staging.stg_episodes",
     "staging.stg_feedback",
     "staging.episode_features",
+    "staging.int_episode_reflections",
     "main.episode_reflections",
     "staging.int_pattern_episodes",
     "staging.int_pattern_histories",

@@ -479,8 +479,9 @@ class Model:
             " dimension int, vector float[], response_seq bigint)",
             "create or replace view stg_memories as select memory_id, 'maya' as user_id, 'a' as agent_id,"
             " timestamp '2026-01-01' as occurred_at from texts",
-            "create or replace view int_llm_prompts as select memory_id, 'embedding' as template,"
-            " settings_hash, md5(settings_hash::text || text)::uuid as prompt_key, batch_seq"
+            "create or replace view int_llm_prompts as select memory_id as subject_id,"
+            " 'embedding' as template, settings_hash,"
+            " md5(settings_hash::text || text)::uuid as prompt_key, batch_seq"
             " from texts cross join llm_templates",
             "drop table if exists memory_embeddings",
         ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -26,9 +27,10 @@ TEMPLATES = ("appraisal", "extraction")
 MODELS = ("llama", "mistral")
 FOLDERS = {"int_llm_prompts": "enrichment", "int_llm_answers": "enrichment"}
 COLUMNS = (
-    "memory_id, template, template_version, model, prompt_key, answer, is_current, settings_hash, "
+    "subject_id, template, template_version, model, prompt_key, answer, is_current, settings_hash, "
     "response_seq, batch_seq, changed_batch_seq, run_id"
 )
+MACROS = ("prompt_text", "prompt_hash", "prompt_key", "fenced_text", "fenced_episode", "episode_texts")
 DATABASE = duckdb.connect(config={"threads": 1})
 
 Place = tuple[int, str]
@@ -150,7 +152,7 @@ def rendered(model: str, is_incremental: bool) -> tuple[str, dict[str, Any]]:
         invocation_id="RUN_ID",
         parameter=lambda name: variables(PROJECT)[name],
         newest_batch=lambda *given: f"mnemoduck_note_answers({', '.join(given)})",
-        **{name: _macro(name) for name in ("prompt_text", "prompt_hash", "prompt_key", "fenced_text")},
+        **{name: _macro(name) for name in MACROS},
     )
     return sql, said
 
@@ -167,6 +169,14 @@ class Warehouse:
             " template_version integer)",
             "create or replace table stg_memories (memory_id uuid, role varchar, content varchar,"
             " batch_seq bigint)",
+            "create or replace table episode_features (episode_key uuid primary key, task varchar,"
+            " domain varchar, outcome varchar, completed_at timestamp, changed_batch_seq bigint)",
+            "create or replace table int_episode_reflections (episode_key uuid primary key,"
+            " reflection varchar, changed_batch_seq bigint)",
+            "create or replace table stg_steps (episode_key uuid, step_type varchar, tool varchar,"
+            " args varchar, error varchar, is_error boolean, observation_key uuid, step integer,"
+            " occurred_at timestamp, event_id uuid)",
+            "create or replace table stg_observations (observation_key uuid, observation varchar)",
             "create or replace table llm_cache.responses (key uuid, template varchar, input_hash uuid,"
             " template_version integer, model varchar, answer varchar, error varchar, created_at timestamp,"
             " response_seq bigint)",
@@ -194,6 +204,14 @@ class Warehouse:
     @property
     def run_id(self) -> UUID:
         return UUID(int=self.runs)
+
+    def show_settings(self, asked: Settings, is_off: bool) -> None:
+        """Let the next build see what a template is asked with."""
+        DATABASE.execute("delete from llm_templates where template = ?", [asked.template])
+        DATABASE.execute(
+            "insert into llm_templates values (?, ?, ?, ?)",
+            [asked.template, "off" if is_off else "cached", OFF if is_off else asked.hash, asked.version],
+        )
 
     def answers(self) -> dict[Place, Row]:
         """Return int_llm_answers; empty before it is built."""
@@ -396,14 +414,9 @@ class World:
 
     def _show(self) -> None:
         """Let the warehouse see the settings and the cache as they are now."""
-        DATABASE.execute("delete from llm_templates")
-        embedding = Settings("embedding")
-        for asked in (*self.asked.values(), embedding):
-            is_off = self.is_off and asked is not embedding
-            DATABASE.execute(
-                "insert into llm_templates values (?, ?, ?, ?)",
-                [asked.template, "off" if is_off else "cached", OFF if is_off else asked.hash, asked.version],
-            )
+        self.warehouse.show_settings(Settings("embedding"), False)
+        for asked in self.asked.values():
+            self.warehouse.show_settings(asked, self.is_off)
         DATABASE.execute("delete from llm_cache.responses")
         for one in self.cache.values():
             DATABASE.execute(
@@ -489,6 +502,164 @@ def test_whatever_happens_each_memory_has_the_answer_that_counts_and_changes_are
     built = world.warehouse.answers()
     world.run(with_answers=True)
     assert world.warehouse.answers() == built, "nothing is new: nothing is written"
+
+
+# --- episodes ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Ended:
+    """An episode that has ended: its task, and what rules say of it; None of one that was forgotten."""
+
+    task: str
+    said: str | None
+
+    @property
+    def input_hash(self) -> UUID:
+        shown = f"Task: {self.task}\nDomain: shop\nOutcome: success\nNotes: {self.said}\nCalls:\nnone"
+        mark = sha256(shown.encode()).hexdigest()[:16]
+        return prompt_hash([f"<episode-{mark}>\n{shown}\n</episode-{mark}>"])
+
+
+class Episodes:
+    """Episodes as they change, and what int_llm_answers has to make of them."""
+
+    def __init__(self) -> None:
+        Arrivals.numbers = self.numbers = Numbers()
+        self.warehouse = Warehouse()
+        self.ended: dict[int, Ended] = {}
+        self.asked, self.is_off = Settings("reflection"), False
+        self.answered: dict[UUID, UUID] = {}
+        DATABASE.execute("delete from llm_cache.responses")
+
+    def episodes_change(self, changes: dict[int, Ended]) -> None:
+        """A load: what they were, and what rules say of others after it."""
+        batch_seq = self.numbers.load()
+        for number, ended in changes.items():
+            key, known = UUID(int=number), self.ended.get(number)
+            if known is not None and known.said is None:
+                continue  # what is forgotten stays so
+            if known is None or known.task != ended.task or ended.said is None:
+                DATABASE.execute(
+                    "insert or replace into episode_features values (?, ?, 'shop', 'success',"
+                    " timestamp '2026-01-01', ?)",
+                    [key, ended.task, batch_seq],
+                )
+            DATABASE.execute("delete from int_episode_reflections where episode_key = ?", [key])
+            if ended.said is not None:
+                DATABASE.execute(
+                    "insert into int_episode_reflections values (?, ?, ?)", [key, ended.said, batch_seq]
+                )
+            self.ended[number] = ended
+
+    def models_answer(self, numbers: set[int]) -> None:
+        for number in numbers & self.ended.keys():
+            ended = self.ended[number]
+            key = prompt_key(self.asked.hash, ended.input_hash)
+            if ended.said is not None and not self.is_off and key not in self.answered:
+                self.answered[key] = ended.input_hash
+                seq = len(self.answered)
+                DATABASE.execute(
+                    "insert into llm_cache.responses values (?, 'reflection', ?, 1, ?, ?, null,"
+                    " make_timestamp(?), ?)",
+                    [key, ended.input_hash, self.asked.model, f"answer {seq}", seq, seq],
+                )
+
+    def model_changes(self, model: str) -> None:
+        self.asked = Settings("reflection", model)
+
+    def mode_changes(self, is_off: bool) -> None:
+        self.is_off = is_off
+
+    def run(self) -> None:
+        warehouse = self.warehouse
+        warehouse.runs += 1
+        warehouse.show_settings(self.asked, self.is_off)
+        warehouse.build("int_llm_prompts")
+        warehouse.build("int_llm_answers")
+        told = {place: row for place, row in warehouse.answers().items() if row.answer is not None}
+        for (number, _), row in told.items():
+            assert row.prompt_key is not None
+            assert self.ended[number].said is not None, "of what is forgotten nothing is said"
+            assert self.answered[row.prompt_key] == self.ended[number].input_hash, "of what it is now"
+        fresh = {place: row for place, row in warehouse.full_refresh().items() if row.answer is not None}
+        assert {place: row[:6] for place, row in told.items()} == {p: row[:6] for p, row in fresh.items()}
+        expected = {
+            (number, "reflection")
+            for number, ended in self.ended.items()
+            if ended.said is not None and ended.input_hash in self.answered.values()
+        }
+        assert told.keys() == (set() if self.is_off else expected)
+        if not self.is_off:
+            self._check_prompts()
+
+    def _check_prompts(self) -> None:
+        sql, _ = rendered("int_llm_prompts", False)
+        relations = "int_llm_prompts", f"({sql.replace('RUN_ID', str(UUID(int=0)))})"
+        built, fresh = (
+            DATABASE.execute(f"select * exclude (run_id, batch_seq) from {relation} order by all").fetchall()
+            for relation in relations
+        )
+        assert built == fresh
+
+
+CHANGES = st.dictionaries(
+    st.integers(1, 4),
+    st.builds(Ended, st.sampled_from(TEXTS), st.sampled_from(["fast", "slow", "slow", None])),
+    min_size=1,
+)
+
+
+FORGOTTEN = {2: Ended("tea", None)}
+
+
+# Answers to what was changed meanwhile, to what has become equal to another, and to what is forgotten.
+@example(
+    [
+        ("models_answer", {1}),
+        ("episodes_change", {1: Ended("tea", "slow")}),
+        ("models_answer", {1, 2}),
+        ("episodes_change", {1: Ended("tea", "fast")}),
+        ("episodes_change", FORGOTTEN),
+    ]
+)
+# Off takes answers away, and another model's count until it is asked.
+@example(
+    [
+        ("models_answer", {1}),
+        ("mode_changes", True),
+        ("episodes_change", FORGOTTEN),
+        ("mode_changes", False),
+        ("model_changes", "mistral"),
+        ("models_answer", {1}),
+    ]
+)
+@examples(max_examples=4)
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("episodes_change"), CHANGES),
+            st.tuples(st.just("models_answer"), st.sets(st.integers(1, 4))),
+            st.tuples(st.just("models_answer"), st.sets(st.integers(1, 4))),
+            st.tuples(st.just("model_changes"), st.sampled_from(MODELS)),
+            st.tuples(st.just("mode_changes"), st.booleans()),
+        ),
+        min_size=4,
+        max_size=7,
+    )
+)
+def test_whatever_happens_an_episode_has_no_answer_but_to_what_it_is_now(
+    steps: list[tuple[str, Any]],
+) -> None:
+    episodes = Episodes()
+    episodes.episodes_change({1: Ended("tea", "fast"), 2: Ended("tea", "fast")})
+    episodes.run()
+    for name, value in steps:
+        getattr(episodes, name)(value)
+        episodes.run()
+    built = episodes.warehouse.answers()
+    episodes.run()
+    assert episodes.warehouse.answers() == built, "nothing is new: nothing is written"
 
 
 @examples(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -167,7 +167,7 @@ def test_every_bound_of_the_schema_is_one_of_the_model(name: str) -> None:
     example = json.loads(template(name)["instructions"].splitlines()[-1])
     VALIDATORS[name].validate(example)
     go_through(SCHEMAS[name], example, example)
-    assert changed >= 13
+    assert changed >= {"appraisal": 13, "extraction": 13, "reflection": 3}[name]
 
 
 @pytest.mark.parametrize("name", ANSWER_MODELS)

@@ -53,6 +53,7 @@ def select(
             {"template": "appraisal", "version": 1, "instructions": "judge", "response_schema": "{}"},
         ],
         "mode": None,
+        "reflections": True,
         "host": None,
         "model": None,
         "options": {"temperature": 0},
@@ -79,6 +80,16 @@ def test_a_server_that_has_the_models_is_asked() -> None:
     assert [settings.model_digest for settings in selection.settings] == ["sha-llama", "sha-nomic"]
     assert digests.known == {"llama3.2": "sha-llama", "nomic-embed-text": "sha-nomic"}
     assert selection.notices == []
+
+
+def test_of_episodes_models_are_asked_unless_the_variable_says_no() -> None:
+    templates = [
+        {"template": name, "version": 1, "instructions": "judge", "response_schema": "{}"}
+        for name in ("appraisal", "reflection")
+    ]
+    assert modes(select(UP, templates=templates))["reflection"] == "ollama"
+    asked = modes(select(UP, templates=templates, reflections=False))
+    assert (asked["appraisal"], asked["reflection"]) == ("ollama", "off")
 
 
 def test_without_a_server_what_is_cached_is_used_and_nothing_is_said() -> None:
@@ -110,6 +121,7 @@ def test_what_is_off_asks_nobody_and_counts_as_another_question() -> None:
         json.dumps(
             {
                 "templates": [{"template": "a", "version": 1, "instructions": "", "response_schema": "{}"}],
+                "reflections": True,
                 "host": None,
                 "model": None,
                 "options": {},

@@ -1,4 +1,4 @@
-"""episode_reflections: in whatever order episodes arrive and change, it is what a full refresh makes."""
+"""int_episode_reflections: in whatever order episodes arrive and change, it is what a full refresh makes."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from jinja2 import Environment
 from tests.integration.workbench import PROJECT
 
 from mnemoduck.errors import NothingPublishedError, SnapshotError, UsageError
+from mnemoduck.home import Home
 from mnemoduck.memory import Memory
 from mnemoduck.project import render
 
@@ -61,14 +62,14 @@ def rendered(is_incremental: bool) -> str:
             PROJECT, name, *(tuple(value) if isinstance(value, list) else value for value in given)
         )
 
-    path = PROJECT / "models" / "procedural" / "episode_reflections.sql"
+    path = PROJECT / "models" / "procedural" / "int_episode_reflections.sql"
     return (
         Environment(autoescape=False)
         .from_string(path.read_text("utf-8"))
         .render(
             config=lambda **_: "",
             ref=lambda name: name,
-            this="episode_reflections",
+            this="int_episode_reflections",
             is_incremental=lambda: is_incremental,
             parameter=PARAMETERS.__getitem__,
             **{name: macro(name) for name in MACROS},
@@ -81,7 +82,7 @@ class Reflections:
 
     def __init__(self) -> None:
         self.batch_seq = 0
-        DATABASE.execute("drop table if exists episode_reflections")
+        DATABASE.execute("drop table if exists int_episode_reflections")
         DATABASE.execute(
             "create or replace table episode_features (episode_key uuid primary key, user_id varchar,"
             " agent_id varchar, episode_id varchar, task_key uuid, domain varchar, task varchar,"
@@ -122,11 +123,14 @@ class Reflections:
 
     def build(self) -> int:
         """Build it, and return how many rows that wrote, changed or deleted."""
-        if DATABASE.execute("from duckdb_tables() where table_name = 'episode_reflections'").fetchall() == []:
-            DATABASE.execute(f"create table episode_reflections as {rendered(False)}")
+        if (
+            DATABASE.execute("from duckdb_tables() where table_name = 'int_episode_reflections'").fetchall()
+            == []
+        ):
+            DATABASE.execute(f"create table int_episode_reflections as {rendered(False)}")
             return len(self.rows())
         written = DATABASE.execute(
-            f"merge into episode_reflections as t using ({rendered(True)}) as s"
+            f"merge into int_episode_reflections as t using ({rendered(True)}) as s"
             " on s.episode_key = t.episode_key"
             " when matched and s.row_hash is null then delete"
             " when matched and s.row_hash is distinct from t.row_hash then update by name"
@@ -134,7 +138,7 @@ class Reflections:
         ).fetchall()
         return len(written)
 
-    def rows(self, relation: str = "episode_reflections") -> list[tuple[Any, ...]]:
+    def rows(self, relation: str = "int_episode_reflections") -> list[tuple[Any, ...]]:
         return DATABASE.execute(
             f"select * exclude (changed_batch_seq) from {relation} order by episode_key"
         ).fetchall()
@@ -144,7 +148,7 @@ class Reflections:
 
     def compared(self) -> dict[str, list[str]]:
         return dict(
-            DATABASE.execute("select episode_id, compared_episodes from episode_reflections").fetchall()
+            DATABASE.execute("select episode_id, compared_episodes from int_episode_reflections").fetchall()
         )
 
     def looked_at(self) -> int:
@@ -212,7 +216,7 @@ def test_of_a_long_episode_the_comparison_is_still_told() -> None:
     reflections.arrive([(2, Ended(minute=2, outcome="failure", tools=tools, failed=frozenset(range(50))))])
     reflections.build()
     (text,) = DATABASE.execute(
-        "select reflection from episode_reflections where episode_id = 'e2'"
+        "select reflection from int_episode_reflections where episode_id = 'e2'"
     ).fetchall()[0]
     assert len(text) <= PARAMETERS["reflection_max_characters"]
     assert "Compared with the one earlier success at this task." in text
@@ -229,7 +233,11 @@ def published(memory: Memory, make_snapshot: Callable[[int], Path]) -> Memory:
     reflections.build()
     with duckdb.connect(str(make_snapshot(1))) as connection:
         for name, query in (
-            ("episode_reflections", "from episode_reflections"),
+            (
+                "episode_reflections",
+                "select *, 'rules' as method, reflection as rules_reflection, null::varchar as lesson,"
+                " null::varchar as model from int_episode_reflections",
+            ),
             ("episodes", "select episode_key, task from episode_features"),
         ):
             connection.register("rows", DATABASE.execute(query).to_arrow_table())
@@ -253,6 +261,21 @@ def test_a_reflection_is_read_with_the_task_and_what_others_did(published: Memor
     assert (reflection.missing_tools, reflection.extra_tools) == (["find"], ["look"])
     assert reflection.text.startswith("Failed after 1 call, which worked.\nTried: look\n")
     assert reflection.completed_at == datetime(2026, 1, 1, 0, 2, tzinfo=UTC)
+
+
+def test_what_a_model_says_goes_before_what_rules_say_and_both_are_told(
+    published: Memory, home: Home
+) -> None:
+    snapshot = home.published / (home.published / "CURRENT").read_text().strip()
+    with duckdb.connect(str(snapshot)) as connection:
+        connection.execute(
+            "update episode_reflections set reflection = 'It was looked up.', method = 'model',"
+            " model = 'llama', lesson = 'Find it.' where episode_id = 'e2'"
+        )
+    reflection = published.reflect("e2", user_id="ada")
+    assert (reflection.text, reflection.method, reflection.model) == ("It was looked up.", "model", "llama")
+    assert reflection.lesson == "Find it."
+    assert reflection.rules_text.startswith("Failed after 1 call, which worked.")
 
 
 def test_of_several_users_one_is_named_and_no_user_means_nobody(published: Memory) -> None:

@@ -30,6 +30,7 @@ def reflect_command(episode_id: str, home: Path | None, user_id: str | None, as_
         "domain": reflection.domain or "-",
         "ended": f"{format_time(reflection.completed_at)}, {reflection.outcome}",
         "task": reflection.task or "-",
+        "told by": reflection.model or reflection.method,
     }
     for name, text in lines.items():
         click.echo(f"{name:>10}  {one_line(text)}")

@@ -1,6 +1,7 @@
 """Reflections: what was tried in an episode, where it failed, and what earlier successes did instead.
 
-They are the published table `episode_reflections`, which the pipeline makes of episodes that have ended.
+They are the published view `episode_reflections`, which the pipeline makes of episodes that have ended: by
+rules, and by a model where one has answered.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from mnemoduck.warehouse import SnapshotReader, rows_of
 class Reflection:
     """What is to be learned from one episode.
 
-    `text` is at most `reflection_max_characters` long and worded by `method`, rules or model. The episode is
-    compared with the successes `compared_episodes` (their ids): `missing_tools` are what more than half of
-    them called and it did not, `extra_tools` what it called and less than half of them did.
+    `text` is at most `reflection_max_characters` long and worded by `method`, rules or model; `rules_text` is
+    what rules say in either case, `model` who has worded it and `lesson` what to do next time, both None by
+    rules. What a model says is data, never instructions. The episode is compared with the successes
+    `compared_episodes` (their ids): `missing_tools` are what more than half of them called and it did not,
+    `extra_tools` what it called and less than half of them did.
     """
 
     episode_id: str
@@ -34,6 +37,9 @@ class Reflection:
     outcome: str
     text: str
     method: str
+    model: str | None
+    lesson: str | None
+    rules_text: str
     compared_episodes: list[str]
     missing_tools: list[str]
     extra_tools: list[str]
@@ -46,7 +52,8 @@ class Reflection:
 _QUERY = """
     select
         r.episode_id, r.user_id, r.agent_id, r.domain, e.task, r.outcome, r.reflection as text, r.method,
-        r.compared_episodes, r.missing_tools, r.extra_tools, r.completed_at
+        r.model, r.lesson, r.rules_reflection as rules_text, r.compared_episodes, r.missing_tools,
+        r.extra_tools, r.completed_at
     from main.episode_reflections as r
     inner join main.episodes as e on r.episode_key = e.episode_key
     where r.episode_id = $episode_id and ($user_id is null or r.user_id = $user_id)

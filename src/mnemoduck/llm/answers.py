@@ -86,13 +86,30 @@ class Extraction(_Strict):
         )
 
 
-ANSWER_MODELS: dict[str, type[Appraisal] | type[Extraction]] = {
+class Reflection(_Strict):
+    """What is to be learned from an episode (template `reflection`); `failure` is empty if nothing failed."""
+
+    failure: Annotated[str, Field(max_length=400)]
+    lesson: Annotated[str, Field(max_length=500)]
+    summary: Annotated[str, Field(max_length=400)]
+
+    def plain(self) -> Reflection:
+        """Return it with plain texts."""
+        return Reflection(
+            failure=plain_text(self.failure),
+            lesson=plain_text(self.lesson),
+            summary=plain_text(self.summary),
+        )
+
+
+ANSWER_MODELS: dict[str, type[Appraisal] | type[Extraction] | type[Reflection]] = {
     "appraisal": Appraisal,
     "extraction": Extraction,
+    "reflection": Reflection,
 }
 """What is answered to each template."""
 
-KNOWN_VERSIONS: dict[str, frozenset[int]] = {"appraisal": frozenset({1}), "extraction": frozenset({1})}
+KNOWN_VERSIONS: dict[str, frozenset[int]] = {template: frozenset({1}) for template in ANSWER_MODELS}
 """Versions of the templates whose answers have this form; a test holds them and the macros together."""
 
 _FENCE = re.compile(r"\A`{3,}[ \t]*[A-Za-z0-9_-]*[ \t]*\r?\n?(.*?)\s*`{3,}\Z", re.DOTALL)

@@ -24,7 +24,7 @@ from mnemoduck.llm.cache import ALIAS as CACHE_ALIAS
 from mnemoduck.llm.cache import Kind, LlmCache, RunRecord, to_uuids
 from mnemoduck.llm.records import utc_now
 from mnemoduck.llm.selection import TEMPLATES, is_built
-from mnemoduck.llm.settings import EMBEDDING, TemplateSettings
+from mnemoduck.llm.settings import EMBEDDING, REFLECTION, TemplateSettings
 from mnemoduck.project import render
 
 if TYPE_CHECKING:
@@ -52,6 +52,10 @@ CALL_LOG_SCHEMA = pa.schema(
 PROMPTS = "staging.int_llm_prompts"
 MEMORIES = "staging.stg_memories"
 FORGOTTEN = "staging.int_forgotten_memories"
+FEATURES = "staging.episode_features"
+REFLECTIONS = "staging.int_episode_reflections"
+STEPS = "staging.stg_steps"
+OBSERVATIONS = "staging.stg_observations"
 ANSWERS = "staging.int_llm_answers"
 VECTORS = "retrieval.memory_embeddings"
 """Where the run's models are; statements on dbt's connection cannot name its relations otherwise."""
@@ -69,21 +73,34 @@ _UNANSWERED = f"""
         not exists (select 1 from {CACHE_ALIAS}.responses as r where r.key = p.prompt_key)
         and not exists (select 1 from {CACHE_ALIAS}.embeddings as e where e.key = p.prompt_key)
         and p.prompt_key not in (select key from held)
-        and p.memory_id not in (select memory_id from {FORGOTTEN})
+        and p.prompt_key is not null
+        and p.subject_id not in (select memory_id from {FORGOTTEN})
 """
-"""Prompts without an answer. What was ordered forgotten is not shown to anybody, and what the cache has lost
-but the warehouse holds is not asked again."""
+"""Prompts without an answer. What was ordered forgotten is not shown to anybody (an episode has no prompt
+then), and what the cache has lost but the warehouse holds is not asked again."""
 
-InputSql: TypeAlias = Callable[[TemplateSettings], str]
-"""Gives the SQL of what a model reads of a memory `m`."""
+InputSql: TypeAlias = Callable[[TemplateSettings, str], str]
+"""Gives a query of what a model reads, `subject_id` and `input`, of those that a relation names."""
 
 
 def input_sql(project: Path) -> InputSql:
-    """Return what gives the SQL of a model's input, from the macros that gave the keys."""
+    """Return what gives the SQL of models' inputs, from the macros that gave the keys."""
 
-    def sql(settings: TemplateSettings) -> str:
-        text = render(project, "prompt_text", "m.content", settings.input_characters)
-        return text if settings.template == EMBEDDING else render(project, "fenced_text", text, "m.role")
+    def sql(settings: TemplateSettings, named: str) -> str:
+        characters = settings.input_characters
+        if settings.template == REFLECTION:
+            episodes = f"(select subject_id as episode_key from {named} as n)"
+            texts = render(
+                project, "episode_texts", episodes, FEATURES, REFLECTIONS, STEPS, OBSERVATIONS, characters
+            )
+            shown = render(project, "fenced_episode", "e.shown")
+            return f"select e.episode_key as subject_id, {shown} as input from ({texts}) as e"
+        text = render(project, "prompt_text", "m.content", characters)
+        shown = text if settings.template == EMBEDDING else render(project, "fenced_text", text, "m.role")
+        return (
+            f"select m.memory_id as subject_id, {shown} as input from {MEMORIES} as m "
+            f"where m.memory_id in (select subject_id from {named} as n)"
+        )
 
     return sql
 
@@ -146,7 +163,7 @@ def _find_what_came_up(connection: DuckDBPyConnection) -> None:
         select p.prompt_key as key, p.template, count(*) as prompt_count
         from {PROMPTS} as p
         inner join {TEMPLATES} as t on p.template = t.template and p.settings_hash = t.settings_hash
-        where p.run_id = t.run_id
+        where p.run_id = t.run_id and p.prompt_key is not null
         group by all
         """
     )
@@ -169,8 +186,9 @@ def _name_what_is_held(connection: DuckDBPyConnection) -> None:
 def _find_what_waits(connection: DuckDBPyConnection) -> None:
     """Find the keys that somebody is to be asked about.
 
-    The newest memories come first: they are what working memory needs to have judged. What failed comes
-    after, the more often the later, so that a few prompts that a server dies of do not hold up the others.
+    The newest come first, memories before episodes: they are what working memory needs to have judged. What
+    failed comes after, the more often the later, so that a few prompts that a server dies of do not hold up
+    the others.
     """
     connection.execute(
         f"""
@@ -181,13 +199,16 @@ def _find_what_waits(connection: DuckDBPyConnection) -> None:
             any_value(p.input_hash) as input_hash,
             count(*) as prompt_count,
             max(p.batch_seq) as newest_batch_seq,
-            max(p.memory_id) as memory_id,
+            max(p.subject_id) as subject_id,
             coalesce(any_value(f.failures), 0) as failures
         from ({_UNANSWERED}) as p
         left join {CACHE_ALIAS}.failures as f on p.prompt_key = f.key
         where
             p.mode in (select unnest($asking))
-            and p.memory_id in (select memory_id from {MEMORIES})  -- and was not dropped with its month
+            and (
+                p.template = '{REFLECTION}'
+                or p.subject_id in (select memory_id from {MEMORIES})  -- and was not dropped with its month
+            )
         group by p.prompt_key
         """,
         {"asking": ASKING},
@@ -268,11 +289,14 @@ def _choose(
     chosen: list[tuple[int, Prompt]] = []
     by_template = {settings.template: settings for settings in group}
     connection.execute(
-        """
+        f"""
         create or replace temp table chosen as
         select
             *,
-            row_number() over (order by failures, newest_batch_seq desc, memory_id desc, template) as place
+            row_number() over (
+                order by
+                    failures, newest_batch_seq desc, template = '{REFLECTION}', subject_id desc, template
+            ) as place
         from waiting
         where template in (select unnest($templates))
         qualify place <= $most
@@ -280,11 +304,12 @@ def _choose(
         {"templates": list(by_template), "most": most},
     )
     for template, settings in by_template.items():
+        inputs = to_input(settings, "(select subject_id from chosen where template = $template)")
         rows = connection.execute(
             f"""
-            select c.place, c.key, c.input_hash, {to_input(settings)} as input
-            from {MEMORIES} as m
-            inner join chosen as c on m.memory_id = c.memory_id
+            select c.place, c.key, c.input_hash, i.input
+            from chosen as c
+            inner join ({inputs}) as i on c.subject_id = i.subject_id
             where c.template = $template
             """,
             {"template": template},

@@ -24,6 +24,7 @@ from mnemoduck.llm.settings import (
     LLM_MODES,
     MINILM,
     MODE_VARIABLE,
+    REFLECTION,
     Mode,
     TemplateSettings,
     embedding_options,
@@ -135,7 +136,7 @@ def select_models(
         TemplateSettings(
             template=template["template"],
             template_version=template["version"],
-            mode=chat_mode,
+            mode=chat_mode if asked["reflections"] or template["template"] != REFLECTION else "off",
             model=model,
             model_digest=digest,
             options=canonical_json(asked["options"]),

@@ -21,6 +21,9 @@ EMBEDDING_PROVIDERS = ("auto", "none", "ollama", "minilm")
 EMBEDDING = "embedding"
 """The template whose answer is a vector."""
 
+REFLECTION = "reflection"
+"""The template that is about episodes; the others are about memories."""
+
 
 @dataclass(frozen=True)
 class TemplateSettings:
@@ -31,7 +34,7 @@ class TemplateSettings:
         options: canonical JSON of what the model is called with (temperature, seed, num_ctx …).
         response_schema: canonical JSON Schema of the answer; empty for an embedding.
         instructions: what comes before the input; empty for an embedding.
-        input_characters: of a longer memory the beginning is asked about.
+        input_characters: so much is shown of a longer memory, or of an episode.
         limits: JSON of what bounds this run's calls (see `mnemoduck.llm.calls.Limits`); no part of the hash.
     """
 
