@@ -32,31 +32,31 @@
 {%- endmacro %}
 
 
-{#- The tools of histories as numbers, with those that follow: one row for each place to start from. `firsts`:
-    history_key, scope_key, place, tool, neighbours of a history being different. -#}
-{% macro tool_windows(firsts) -%}
+{#- The tools of histories as numbers, with those that follow: one row for each place to start from. `histories`:
+    history_key, scope_key, tools, neighbours being different. -#}
+{% macro tool_windows(histories) -%}
 {%- set reach = (parameter('pattern_max_length') - 1) * (parameter('pattern_max_gap') + 1) -%}
 select
-    keyed.history_key,
-    keyed.scope_key,
-    row_number() over of_history as start,
-    keyed.tool_key as t0,
-    {% for offset in range(1, reach + 1) -%}
-    lead(keyed.tool_key, {{ offset }}) over of_history as t{{ offset }}{{ ',' if not loop.last }}
-    {% endfor %}
+    history_key,
+    scope_key,
+    start
+    {%- for offset in range(reach + 1) %},
+    tool_keys[start + {{ offset }}] as t{{ offset }}
+    {%- endfor %}
 from (
     select
-        firsts.*,
-        tools.tool_key
-    from {{ firsts }} as firsts
-    inner join (
+        history_key,
+        scope_key,
+        tool_keys,
+        generate_subscripts(tool_keys, 1) as start
+    from (
         select
-            tool,
-            {{ short_key('tool') }} >> 1 as tool_key
-        from (select distinct tool from {{ firsts }}) as different
-    ) as tools on firsts.tool = tools.tool
-) as keyed
-window of_history as (partition by keyed.history_key order by keyed.place)
+            history_key,
+            scope_key,
+            list_transform(tools, lambda tool: {{ short_key('tool') }} >> 1) as tool_keys
+        from {{ histories }} as histories
+    ) as keyed
+) as placed
 {%- endmacro %}
 
 
@@ -85,9 +85,12 @@ window of_history as (partition by keyed.history_key order by keyed.place)
     found, start * 1024 + way, is what it is spelled by.
 
     From a place there are at most (gap + 1)^1 + … + (gap + 1)^5 sequences, 62 with gap 1: so the work of a history
-    is bounded by its calls, and those by pattern_max_calls. `windows`: rows of tool_windows. -#}
+    is bounded by its calls, and those by pattern_max_calls. Each length is a query over the one before: as columns of
+    one query DuckDB spells every sequence out down to its first tool, which takes longer to plan than to run.
+    `windows`: rows of tool_windows. -#}
 {% macro gapped_sequences(windows) -%}
 {%- set ways = sequence_ways().split() -%}
+{%- set longest = parameter('pattern_max_length') - 1 -%}
 select
     history_key,
     xor(code, scope_key) as pattern_key,
@@ -98,20 +101,23 @@ from (
         scope_key,
         unnest([{% for way in ways %}s{{ way }}{{ ', ' if not loop.last }}{% endfor %}]) as code,
         start * 1024 + unnest(range({{ ways | length }})) as found_at
-    from (
+    from
+    {%- for _ in range(longest) %} (
         select
-            history_key,
-            scope_key,
-            start
-            {%- for way in ways %}
+            *
+            {%- set steps = longest - loop.index0 -%}
+            {%- for way in ways if way | length == steps %}
             {%- set next = way | map('int') | sum -%}
             {%- set last = next - way[-1] | int -%}
             {%- set before = 's' ~ way[:-1] if way | length > 1 else 't0' %},
             case when t{{ last }} <> t{{ next }}
                 then xor(({{ before }} & 9007199254740991) << 9, {{ before }} >> 53) + t{{ next }} end as s{{ way }}
             {%- endfor %}
-        from {{ windows }}
-    ) as coded
+        from
+    {%- endfor %} ({{ windows }}) as windows
+    {%- for steps in range(1, longest + 1) %}
+    ) as of_{{ steps }}
+    {%- endfor %}
 ) as listed
 where code is not null
 group by history_key, scope_key, code
@@ -183,23 +189,67 @@ group by history_key, scope_key, code
 {%- endmacro %}
 
 
-{#- How often each pattern was there in each period, and how often with success. `occurrences`: pattern_key and the
-    columns of int_pattern_episodes. -#}
-{% macro counted_patterns(occurrences) -%}
+{#- How often each pattern was there in each period, and how often with success. `pairs`: pattern_key and history_key;
+    `episodes`: rows of int_pattern_episodes, those that count; `condition`: of `pairs` and `numbered`.
+
+    A pair of pattern and episode is a row here, so that it is counted by small numbers: an episode by its place among
+    all by time. What is told of it is looked up afterwards. -#}
+{% macro counted_patterns(pairs, episodes, condition='true') -%}
+with
+
+numbered as materialized (
+
+    select
+        *,
+        {{ example() }} as example,
+        {{ task_number('task_key') }} as task_number,
+        cast(row_number() over (order by completed_at, episode_id, episode_key) as integer) as place
+    from {{ episodes }} as ended
+
+),
+
+by_place as (
+
+    select
+        pairs.pattern_key,
+        numbered.period,
+        count(*) as episode_count,
+        count(*) filter (where numbered.is_success) as success_count,
+        count(*) filter (where numbered.is_cut) as cut_count,
+        list_sort(list(distinct numbered.task_number))[:256] as task_keys,
+        max(numbered.place, 2) filter (where numbered.is_success) as successes,
+        max(numbered.place) filter (where not numbered.is_success) as failure,
+        min(numbered.place) as first_place,
+        max(numbered.place) as last_place,
+        max(numbered.changed_batch_seq) as changed_batch_seq
+    from {{ pairs }} as pairs
+    inner join numbered on pairs.history_key = numbered.history_key
+    where {{ condition }}
+    group by pairs.pattern_key, numbered.period
+
+)
+
 select
-    pattern_key,
-    period,
-    count(*) as episode_count,
-    count(*) filter (where is_success) as success_count,
-    count(*) filter (where is_cut) as cut_count,
-    list_sort(list(distinct task_key))[:256] as task_keys,
-    max({{ example() }}, 2) filter (where is_success) as success_examples,
-    max({{ example() }}) filter (where not is_success) as failure_example,
-    min(completed_at) as first_seen_at,
-    max(completed_at) as last_seen_at,
-    max(changed_batch_seq) as changed_batch_seq
-from {{ occurrences }} as counted
-group by pattern_key, period
+    by_place.pattern_key,
+    by_place.period,
+    by_place.episode_count,
+    by_place.success_count,
+    by_place.cut_count,
+    by_place.task_keys,
+    case len(by_place.successes)
+        when 1 then [latest.example]
+        when 2 then [latest.example, second.example]
+    end as success_examples,
+    failed.example as failure_example,
+    began.completed_at as first_seen_at,
+    ended.completed_at as last_seen_at,
+    by_place.changed_batch_seq
+from by_place
+left join numbered as latest on by_place.successes[1] = latest.place
+left join numbered as second on by_place.successes[2] = second.place
+left join numbered as failed on by_place.failure = failed.place
+inner join numbered as began on by_place.first_place = began.place
+inner join numbered as ended on by_place.last_place = ended.place
 {%- endmacro %}
 
 
@@ -224,6 +274,12 @@ where
 
 {% macro latest_examples(examples) -%}
     list_reverse_sort({{ examples }})[:2]
+{%- endmacro %}
+
+
+{#- A task as a number of 60 bits: the first fifteen digits of its key, which is a hash. -#}
+{% macro task_number(task_key) -%}
+    cast('0x' || replace(cast({{ task_key }} as varchar), '-', '')[:15] as bigint)
 {%- endmacro %}
 
 
@@ -259,7 +315,7 @@ where
         [{{ merged_task_keys(task_keys) }}],
         lambda keys: case
             when len(keys) < 256 then len(keys)
-            else cast(round(255 * pow(2, 60) / cast('0x' || replace(cast(keys[256] as varchar), '-', '')[:15] as bigint)) as bigint)
+            else cast(round(255 * pow(2, 60) / keys[256]) as bigint)
         end
     )[1]
 {%- endmacro %}
@@ -323,20 +379,22 @@ counted as (
         where period = {{ confidence_period(moment) }} and last_seen_at > {{ moment }}
     ) as begun
     inner join (
-        {{ counted_patterns("(
-            select
-                ended.*,
-                mined.pattern_key
-            from " ~ histories ~ " as mined
-            inner join " ~ episodes ~ " as ended on mined.history_key = ended.history_key
-            where
-                ended.completed_at <= " ~ moment ~ "
-                and ended.period = " ~ confidence_period(moment) ~ "
-                and mined.pattern_key in (
+        {{ counted_patterns(
+            "(
+                select
+                    history_key,
+                    pattern_key
+                from " ~ histories ~ " as mined
+                where pattern_key in (
                     select later.pattern_key from " ~ periods ~ " as later
                     where later.period = " ~ confidence_period(moment) ~ " and later.last_seen_at > " ~ moment ~ "
                 )
-        )") }}
+            )",
+            "(
+                select * from " ~ episodes ~ " as of_period
+                where completed_at <= " ~ moment ~ " and period = " ~ confidence_period(moment) ~ "
+            )"
+        ) }}
     ) as anew using (pattern_key, period)
 
 ),

@@ -44,7 +44,8 @@ histories as materialized (
 
     select
         *,
-        {{ short_key(pattern_name('scope_key', "'comparison'", "['domain']")) }} as domain_key
+        {{ short_key(pattern_name('scope_key', "'comparison'", "['domain']")) }} as domain_key,
+        {{ first_of_runs('tools') }} as runs
     from (
         select
             episodes.history_key,
@@ -85,29 +86,16 @@ calls as materialized (
 
 ),
 
--- The first of each run of equal tools.
-firsts as materialized (
-
-    select
-        history_key,
-        scope_key,
-        place,
-        tool
-    from calls
-    where tool is distinct from last_tool
-
-),
-
 sequences as (
 
-    {{ gapped_sequences('(' ~ tool_windows('firsts') ~ ')') }}
+    {{ gapped_sequences(tool_windows('(select history_key, scope_key, runs as tools from histories)')) }}
 
 ),
 
 -- What was called next: first, after a call that worked, after one that failed; $ is the end.
 choices as (
 
-    select distinct
+    select
         history_key,
         scope_key,
         'decision' as kind,
@@ -144,7 +132,7 @@ failing as (
 -- What worked first after a call that failed, and whether the tool that had failed did later.
 recoveries as (
 
-    select distinct
+    select
         history_key,
         scope_key,
         'error_recovery' as kind,
@@ -187,96 +175,90 @@ circumstances as (
 
 ),
 
+-- Each is named once, for all histories that show it: names are long.
 found as materialized (
-
-    select
-        *,
-        {{ compared_with('kind', 'pattern') }} as compared_with
-    from (
-        select * from choices
-        union all
-        select * from recoveries
-        union all
-        select * from circumstances
-    ) as different
-
-),
-
--- What patterns are compared with is counted like a pattern.
-with_comparisons as materialized (
-
-    select * from found
-
-    union all
-
-    select distinct
-        history_key,
-        scope_key,
-        'comparison' as kind,
-        compared_with as pattern,
-        compared_with
-    from found
-
-),
-
--- Each is named once: names are long.
-named as materialized (
 
     select
         *,
         {{ short_key(pattern_name('scope_key', 'kind', 'pattern')) }} as pattern_key,
         {{ short_key(pattern_name('scope_key', "'comparison'", 'compared_with')) }} as compared_with_key
     from (
-        select distinct
+        select
             scope_key,
             kind,
             pattern,
-            compared_with
-        from with_comparisons
+            {{ compared_with('kind', 'pattern') }} as compared_with,
+            list(distinct history_key) as history_keys
+        from (
+            select * from choices
+            union all
+            select * from recoveries
+            union all
+            select * from circumstances
+        ) as shown
+        group by scope_key, kind, pattern
     ) as different
 
 ),
 
+-- What patterns are compared with is counted like a pattern.
+with_comparisons as (
+
+    select
+        pattern_key,
+        compared_with_key,
+        kind,
+        pattern,
+        history_keys
+    from found
+
+    union all
+
+    select
+        compared_with_key as pattern_key,
+        compared_with_key,
+        'comparison' as kind,
+        any_value(compared_with) as pattern,
+        list_distinct(flatten(list(history_keys))) as history_keys
+    from found
+    group by compared_with_key
+
+),
+
+-- So many are sequences that their rows say what only they do: what is the same for all of a history is said once.
 mined as (
 
     select
-        histories.history_key,
-        sequences.pattern_key,
-        histories.domain_key as compared_with_key,
+        history_key,
+        pattern_key,
+        cast(null as bigint) as compared_with_key,
         'tool_sequence' as kind,
         cast(null as varchar[]) as pattern,
-        sequences.found_at,
-        histories.changed_batch_seq
+        found_at,
+        cast(null as bigint) as changed_batch_seq
     from sequences
-    inner join histories on sequences.history_key = histories.history_key
 
     union all
 
     select
-        with_comparisons.history_key,
-        named.pattern_key,
-        named.compared_with_key,
-        named.kind,
-        named.pattern,
+        unnest(history_keys) as history_key,
+        pattern_key,
+        compared_with_key,
+        kind,
+        pattern,
         cast(null as integer) as found_at,
-        histories.changed_batch_seq
+        cast(null as bigint) as changed_batch_seq
     from with_comparisons
-    inner join named
-        on
-            with_comparisons.scope_key = named.scope_key
-            and with_comparisons.kind = named.kind
-            and with_comparisons.pattern = named.pattern
-    inner join histories on with_comparisons.history_key = histories.history_key
 
     union all
 
-    -- The tools that sequences are spelled with.
+    -- What sequences are compared with, and the tools that they are spelled with.
     select
         history_key,
         history_key as pattern_key,
-        cast(null as bigint) as compared_with_key,
+        domain_key as compared_with_key,
         'history' as kind,
-        {{ first_of_runs('tools') }} as pattern,
+        runs as pattern,
         cast(null as integer) as found_at,
         changed_batch_seq
     from histories

@@ -2,30 +2,9 @@
     config(
         materialized='incremental',
         schema='staging',
-        incremental_strategy='merge',
+        incremental_strategy='replace',
         unique_key=['pattern_key', 'period'],
-        merge_clauses={
-            'when_matched': [
-                {'action': 'delete', 'condition': 'DBT_INTERNAL_SOURCE.episode_count = 0'},
-                {
-                    'action': 'update',
-                    'mode': 'by_name',
-                    'condition': (
-                        '(DBT_INTERNAL_SOURCE.episode_count, DBT_INTERNAL_SOURCE.success_count, '
-                        'DBT_INTERNAL_SOURCE.cut_count, DBT_INTERNAL_SOURCE.task_keys, '
-                        'DBT_INTERNAL_SOURCE.success_examples, DBT_INTERNAL_SOURCE.failure_example, '
-                        'DBT_INTERNAL_SOURCE.first_seen_at, DBT_INTERNAL_SOURCE.last_seen_at) is distinct from '
-                        '(DBT_INTERNAL_DEST.episode_count, DBT_INTERNAL_DEST.success_count, '
-                        'DBT_INTERNAL_DEST.cut_count, DBT_INTERNAL_DEST.task_keys, '
-                        'DBT_INTERNAL_DEST.success_examples, DBT_INTERNAL_DEST.failure_example, '
-                        'DBT_INTERNAL_DEST.first_seen_at, DBT_INTERNAL_DEST.last_seen_at)'
-                    ),
-                },
-            ],
-            'when_not_matched': [
-                {'action': 'insert', 'mode': 'by_name', 'condition': 'DBT_INTERNAL_SOURCE.episode_count > 0'},
-            ],
-        },
+        kept_when='episode_count > 0',
         post_hook="{{ without_unshown_histories(ref('int_pattern_histories'), ref('int_pattern_episodes')) }}",
     )
 }}
@@ -34,24 +13,14 @@
 
 with
 
-episodes as (
-
-    select * from {{ ref('int_pattern_episodes') }}
-    where history_key is not null
-
-),
-
-mined as (
-
-    select * from {{ ref('int_pattern_histories') }}
-    where kind <> 'history'
-
-),
-
 {% if is_incremental() %}
     fresh as materialized (
 
-        select * from {{ ref('int_pattern_episodes') }}
+        select
+            history_key,
+            period,
+            left_histories
+        from {{ ref('int_pattern_episodes') }}
         where changed_batch_seq > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
 
     ),
@@ -79,8 +48,8 @@ mined as (
 
     touched as materialized (
 
-        select distinct pattern_key from mined
-        where history_key in (select shown.history_key from shown)
+        select distinct pattern_key from {{ ref('int_pattern_histories') }}
+        where kind <> 'history' and history_key in (select shown.history_key from shown)
 
     ),
 
@@ -92,12 +61,16 @@ mined as (
     ),
 {% endif %}
 
+-- Histories that no episode has any more are still there, and are nobody's.
 sizes as materialized (
 
     select
         history_key,
-        count(*) as episode_count
-    from episodes
+        count(*) as episode_count,
+        any_value(user_id) as user_id,
+        any_value(domain) as domain
+    from {{ ref('int_pattern_episodes') }}
+    where history_key is not null
     group by history_key
 
 ),
@@ -105,69 +78,100 @@ sizes as materialized (
 frequent as materialized (
 
     select mined.pattern_key
-    from mined
+    from (
+        select
+            pattern_key,
+            history_key
+        from {{ ref('int_pattern_histories') }}
+        where
+            kind <> 'history'
+            {% if is_incremental() %}
+                and pattern_key in (select touched.pattern_key from touched)
+            {% endif %}
+    ) as mined
     inner join sizes on mined.history_key = sizes.history_key
-    {% if is_incremental() %}
-        where mined.pattern_key in (select touched.pattern_key from touched)
-    {% endif %}
     group by mined.pattern_key
     having sum(sizes.episode_count) >= {{ parameter('pattern_min_support') }}
 
 ),
 
-counted as (
+pairs as materialized (
 
-    {{ counted_patterns('(
-        select
-            episodes.*,
-            mined.pattern_key
-        from mined
-        inner join frequent on mined.pattern_key = frequent.pattern_key
-        inner join episodes on mined.history_key = episodes.history_key'
-        ~ ('
-        where
-            episodes.period in (select shown.period from shown)
-            or mined.pattern_key not in (select known.pattern_key from known)' if is_incremental() else '') ~ '
-    )') }}
+    select
+        mined.pattern_key,
+        mined.history_key,
+        mined.found_at
+        {% if is_incremental() %}, mined.pattern_key in (select known.pattern_key from known) as is_known{% endif %}
+    from {{ ref('int_pattern_histories') }} as mined
+    where
+        mined.pattern_key in (select frequent.pattern_key from frequent)
+        and mined.history_key in (select sizes.history_key from sizes)
 
 ),
 
--- One of the places says what it is. Histories that no episode has any more are still there.
+counted as materialized (
+
+    {% if is_incremental() %}
+        -- What is frequent for the first time is counted in all periods.
+        {{ counted_patterns(
+            'pairs',
+            '(
+                select
+                    *,
+                    period in (select shown.period from shown) as is_shown
+                from ' ~ ref('int_pattern_episodes') ~ '
+                where history_key in (select pairs.history_key from pairs)
+            )',
+            'numbered.is_shown or not pairs.is_known'
+        ) }}
+    {% else %}
+        {{ counted_patterns(
+            'pairs',
+            '(select * from ' ~ ref('int_pattern_episodes') ~ ' where history_key is not null)'
+        ) }}
+    {% endif %}
+
+),
+
+-- One of the places says what it is.
 places as (
+
+    select
+        pattern_key,
+        min(history_key) as history_key,
+        arg_min(found_at, history_key) as found_at
+    from pairs
+    group by pattern_key
+
+),
+
+named as (
 
     select
         pattern_key,
         any_value(kind) as kind,
         any_value(compared_with_key) as compared_with_key,
-        any_value(pattern) as pattern,
-        min(history_key) as history_key,
-        arg_min(found_at, history_key) as found_at
-    from mined
+        any_value(pattern) as pattern
+    from {{ ref('int_pattern_histories') }}
     where
-        pattern_key in (select frequent.pattern_key from frequent)
-        and history_key in (select sizes.history_key from sizes)
+        kind not in ('history', 'tool_sequence')
+        and pattern_key in (select frequent.pattern_key from frequent)
     group by pattern_key
-
-),
-
-owners as (
-
-    select
-        history_key,
-        any_value(user_id) as user_id,
-        any_value(domain) as domain
-    from episodes
-    group by history_key
 
 ),
 
 histories as (
 
     select
-        history_key,
-        pattern as tools
-    from {{ ref('int_pattern_histories') }}
-    where kind = 'history'
+        mined.history_key,
+        mined.compared_with_key,
+        mined.pattern as tools,
+        sizes.user_id,
+        sizes.domain,
+        {{ scope_key('sizes.user_id', 'sizes.domain') }} as scope_key
+    from {{ ref('int_pattern_histories') }} as mined
+    inner join sizes on mined.history_key = sizes.history_key
+    where mined.kind = 'history'
 
 ),
 
@@ -175,18 +179,18 @@ described as (
 
     select
         places.pattern_key,
-        places.kind,
-        places.compared_with_key,
-        owners.user_id,
-        owners.domain,
-        {{ scope_key('owners.user_id', 'owners.domain') }} as scope_key,
+        coalesce(named.compared_with_key, histories.compared_with_key) as compared_with_key,
+        histories.user_id,
+        histories.domain,
+        histories.scope_key,
+        coalesce(named.kind, 'tool_sequence') as kind,
         case
-            when places.kind = 'tool_sequence' then {{ sequence_tools('places.found_at', 'histories.tools') }}
-            else places.pattern
+            when places.found_at is null then named.pattern
+            else {{ sequence_tools('places.found_at', 'histories.tools') }}
         end as pattern
     from places
     inner join histories on places.history_key = histories.history_key
-    inner join owners on places.history_key = owners.history_key
+    left join named on places.pattern_key = named.pattern_key
 
 ),
 
@@ -202,8 +206,17 @@ put_together as (
         described.pattern
     from counted
     inner join described on counted.pattern_key = described.pattern_key
-
     {% if is_incremental() %}
+        -- An episode that came, went or changed changes one of these.
+        where not exists (
+            select 1 from {{ this }} as same
+            where
+                same.pattern_key = counted.pattern_key
+                and same.period = counted.period
+                and same.episode_count = counted.episode_count
+                and same.changed_batch_seq = counted.changed_batch_seq
+        )
+
         union all by name
 
         -- Nothing is left of these: they are deleted.

@@ -16,16 +16,6 @@ from mnemoduck.project import variables
 
 PROJECT = Path(__file__).resolve().parents[2]
 MODELS = ("int_pattern_episodes", "int_pattern_histories", "int_pattern_periods")
-COUNTS = (
-    "episode_count",
-    "success_count",
-    "cut_count",
-    "task_keys",
-    "success_examples",
-    "failure_example",
-    "first_seen_at",
-    "last_seen_at",
-)
 
 
 @dataclass(frozen=True)
@@ -114,15 +104,12 @@ class PatternLayer:
                 "when matched then update by name when not matched then insert by name"
             )
         else:
-            source, target = (
-                f"({', '.join(f'{side}.{c}' for c in COUNTS)})" for side in ("arrived", "known")
+            self.connection.execute(
+                f"delete from {model} as known using arrived "
+                "where known.pattern_key = arrived.pattern_key and known.period = arrived.period"
             )
             counted = self.connection.execute(
-                f"merge into {model} as known using arrived "
-                "on known.pattern_key = arrived.pattern_key and known.period = arrived.period "
-                "when matched and arrived.episode_count = 0 then delete "
-                f"when matched and {source} is distinct from {target} then update by name "
-                "when not matched and arrived.episode_count > 0 then insert by name"
+                f"insert into {model} by name select * from arrived where episode_count > 0"
             )
         row = counted.fetchone()
         assert row is not None

@@ -425,7 +425,8 @@ def test_q_values_are_those_of_the_step_up_procedure(tested: list[tuple[str, flo
 def test_tasks_are_counted_and_where_they_are_many_estimated(count: int) -> None:
     row = LAYER.connection.execute(
         f"select {LAYER.macro('task_count', 'keys')}, len({LAYER.macro('merged_task_keys', 'keys')}) "
-        f"from (select list(md5(i::varchar)::uuid) as keys from range({count}) as numbers (i))"
+        f"from (select list({LAYER.macro('task_number', 'md5(i::varchar)::uuid')}) as keys "
+        f"from range({count}) as numbers (i))"
     ).fetchone()
     assert row is not None
     assert row[1] == min(count, 256)

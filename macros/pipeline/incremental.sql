@@ -1,0 +1,117 @@
+{#- dbt's incremental materialization, with fewer statements where nothing about the table has changed. Of a run with
+    nothing new most of the time goes between statements: dbt binds each query to compare its columns with the
+    contract, reads the columns of both tables three times, merges what is empty, and writes every comment anew. When
+    the table has the columns, types and comments that its .yml says, none of this is needed: one query tells. -#}
+{% materialization incremental, adapter='duckdb', supported_languages=['sql', 'python'] -%}
+
+    {%- set existing = load_cached_relation(this) -%}
+    {%- if not is_as_described(existing) -%}
+        {{ return(dbt.materialization_incremental_duckdb()) }}
+    {%- endif -%}
+
+    {%- set target_relation = this.incorporate(type='table') -%}
+    {{ run_hooks(pre_hooks, inside_transaction=False) }}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+
+    {%- if config.get('incremental_strategy') == 'append' -%}
+        {%- call statement('main') -%}
+            insert into {{ target_relation }} by name
+            {{ sql }}
+        {%- endcall -%}
+    {%- else -%}
+        {%- set arrived = make_temp_relation(target_relation) -%}
+        {#- As in dbt's own: before the transaction begins. -#}
+        {%- call statement('main', fetch_result=true, auto_begin=false) -%}
+            create or replace temporary table {{ arrived }} as
+            {{ sql }}
+        {%- endcall -%}
+        {%- if load_result('main').table.columns[0].values()[0] > 0 -%}
+            {%- call statement('write') -%}
+                {{ write_of_arrived_rows(target_relation, arrived) }}
+            {%- endcall -%}
+        {%- endif -%}
+        {%- call statement('drop') -%}
+            drop table {{ arrived }}
+        {%- endcall -%}
+    {%- endif -%}
+
+    {{ run_hooks(post_hooks, inside_transaction=True) }}
+    {%- do adapter.commit() -%}
+    {{ run_hooks(post_hooks, inside_transaction=False) }}
+
+    {{ return({'relations': [target_relation]}) }}
+
+{%- endmaterialization %}
+
+
+{#- Whether there is a table that has the columns, in their types, and the comments that the model's .yml says, and is
+    to be added to. -#}
+{% macro is_as_described(existing) %}
+    {%- if not execute or existing is none or not existing.is_table or should_full_refresh()
+        or model['language'] != 'sql' or not config.get('contract').enforced
+        or config.get('incremental_strategy') not in ['append', 'merge', 'replace'] -%}
+        {{ return(false) }}
+    {%- endif -%}
+    {%- set found = [] -%}
+    {%- for row in run_query(described_columns(existing)).rows -%}
+        {%- do found.append(row.values() | list) -%}
+    {%- endfor -%}
+    {%- set expected = [[none, none, model.description if config.persist_relation_docs() else none]] -%}
+    {%- for column in model.columns.values() -%}
+        {%- do expected.append([
+            column.name | lower,
+            column.data_type | lower | replace(' ', ''),
+            column.description if config.persist_column_docs() else none
+        ]) -%}
+    {%- endfor -%}
+    {{ return(found == expected) }}
+{% endmacro %}
+
+
+{#- A query: name, type and comment of each column of a table, after a row with the table's own. -#}
+{% macro described_columns(relation) %}{{ return(adapter.dispatch('described_columns', 'mnemoduck')(relation)) }}{% endmacro %}
+
+{% macro duckdb__described_columns(relation) -%}
+    {%- set place -%}
+        database_name = current_database() and schema_name = '{{ relation.schema }}' and table_name = '{{ relation.identifier }}'
+    {%- endset -%}
+    select column_name, data_type, comment
+    from (
+        select 0 as place, null as column_name, null as data_type, comment
+        from duckdb_tables() where {{ place }}
+        union all
+        select column_index as place, lower(column_name), replace(lower(data_type), ' ', ''), comment
+        from duckdb_columns() where {{ place }}
+    ) as described
+    order by place
+{%- endmacro %}
+
+
+{% macro write_of_arrived_rows(target, arrived) %}
+    {%- if config.get('incremental_strategy') == 'replace' -%}
+        {{ return(replacement(target, arrived)) }}
+    {%- endif -%}
+    {{ return(duckdb__get_merge_sql(
+        target, arrived, config.get('unique_key'), adapter.get_columns_in_relation(target)
+    )) }}
+{% endmacro %}
+
+
+{#- The strategy `replace`, for models that return nothing but rows that changed: those with the same unique_key (a list
+    of columns) go, and those that fulfil `kept_when` come. A merge of rows with lists takes twice as long. -#}
+{% macro get_incremental_replace_sql(arguments) %}
+    {{ return(replacement(arguments['target_relation'], arguments['temp_relation'])) }}
+{% endmacro %}
+
+
+{% macro replacement(target, arrived) -%}
+    delete from {{ target }} as stored
+    using {{ arrived }} as arrived
+    where
+        {%- for column in config.get('unique_key') %}
+        {{ 'and ' if not loop.first }}stored.{{ column }} = arrived.{{ column }}
+        {%- endfor %};
+    insert into {{ target }} by name
+    select * from {{ arrived }}
+    where {{ config.get('kept_when', 'true') }}
+{%- endmacro %}
