@@ -305,7 +305,10 @@ where
 {%- endmacro %}
 
 
-{% macro pattern_key(pattern) %}array_to_string({{ pattern }}, chr(31)){% endmacro %}
+{#- A sequence as a number that compares it with others of the same query: texts take twice as long. -#}
+{% macro sequence_key(pattern) %}{{ return(adapter.dispatch('sequence_key', 'mnemoduck')(pattern)) }}{% endmacro %}
+
+{% macro duckdb__sequence_key(pattern) %}{{ return('hash(' ~ pattern ~ ')') }}{% endmacro %}
 
 
 {#- How many different tasks: as many as there are keys, and where only the 256 smallest are kept as many as lie that
@@ -321,7 +324,7 @@ where
 {%- endmacro %}
 
 
-{#- The sequences that a sequence contains, as texts: those that are left when some of its tools are, as many between
+{#- The sequences that a sequence contains, as numbers: those that are left when some of its tools are, as many between
     two as a sequence may leave out. -#}
 {% macro contained_sequences(pattern) -%}
 {%- set kept = [] -%}
@@ -348,7 +351,7 @@ where
             ],
             lambda way: way[-1] <= len({{ pattern }}) and len(way) < len({{ pattern }})
         ),
-        lambda way: {{ pattern_key('list_select(' ~ pattern ~ ', way)') }}
+        lambda way: {{ sequence_key('list_select(' ~ pattern ~ ', way)') }}
     )
 {%- endmacro %}
 
@@ -447,7 +450,7 @@ keyed as (
         domain,
         kind,
         support,
-        {{ pattern_key('pattern') }} as text_key,
+        {{ sequence_key('pattern') }} as key,
         false as is_contained,
         compared as row
     from compared
@@ -460,7 +463,7 @@ keyed as (
         domain,
         kind,
         support,
-        unnest({{ contained_sequences('pattern') }}) as text_key,
+        unnest({{ contained_sequences('pattern') }}) as key,
         true as is_contained,
         null as row
     from compared
@@ -475,7 +478,7 @@ closed as (
         domain,
         unnest(any_value(row)) as whole
     from keyed
-    group by user_id, domain, kind, support, text_key
+    group by user_id, domain, kind, support, key
     having bool_and(not is_contained)
 
 ),

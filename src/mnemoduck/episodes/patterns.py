@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Hashable
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ KINDS = ("tool_sequence", "decision", "error_recovery", "context")
 
 KEPT_LISTS = 256
 KEPT_SECONDS = 60.0
-"""What is actionable changes with time only as confidence fades, within days."""
+"""What a snapshot says of patterns changes with time only as confidence fades, within days."""
 
 _COLUMNS = ", ".join(field.name for field in fields(Pattern))
 _TIMES = ("first_seen_at", "last_seen_at")
@@ -34,9 +35,7 @@ class PatternReader:
     def __init__(self, project: Path) -> None:
         self._project = project
         self._mutex = threading.Lock()
-        self._kept: TTLCache[tuple[Path, str | None, str | None], list[Pattern]] = TTLCache(
-            KEPT_LISTS, KEPT_SECONDS
-        )
+        self._kept: TTLCache[tuple[Hashable, ...], list[Pattern]] = TTLCache(KEPT_LISTS, KEPT_SECONDS)
 
     def read(
         self,
@@ -48,7 +47,7 @@ class PatternReader:
         is_actionable: bool | None = None,
         limit: int = 100,
     ) -> list[Pattern]:
-        """Return patterns as `Memory.patterns` describes.
+        """Return patterns as `Memory.patterns` describes; the same answer is kept for a minute.
 
         Raises:
             UsageError: the kind is unknown, the limit is not between 0 and 10,000, or a text is not Unicode.
@@ -63,22 +62,13 @@ class PatternReader:
             check_unicode("The domain", domain)
         if snapshot.path is None:
             return []
+        asked = {"user_id": scope.user_id, "domain": domain, "kind": kind, "is_actionable": is_actionable}
+        said = {name: value for name, value in asked.items() if value is not None}
+        condition = " and ".join(f"{name} = ${name}" for name in said) or "true"
         try:
-            return _select(
-                snapshot,
-                """
-                    ($user_id is null or user_id = $user_id)
-                    and ($domain is null or domain = $domain)
-                    and ($kind is null or kind = $kind)
-                    and ($is_actionable is null or is_actionable = $is_actionable)
-                """,
-                {
-                    "user_id": scope.user_id,
-                    "domain": domain,
-                    "kind": kind,
-                    "is_actionable": is_actionable,
-                    "limit": limit,
-                },
+            return self._keep(
+                (snapshot.path, *asked.values(), limit),
+                lambda: _select(snapshot, condition, {**said, "limit": limit}),
             )
         except duckdb.CatalogException as error:
             raise SnapshotError(
@@ -94,28 +84,33 @@ class PatternReader:
         """
         if snapshot.path is None:
             return []
-        key = (snapshot.path, user_id, domain)
-        if as_of is None:
+
+        def select() -> list[Pattern]:
+            try:
+                return _select(
+                    snapshot,
+                    """
+                        user_id is not distinct from $user_id
+                        and ($domain is null or domain = $domain)
+                        and is_actionable
+                    """,
+                    {"user_id": user_id, "domain": domain, "limit": 10_000},
+                    as_of,
+                )
+            except duckdb.CatalogException:
+                return []
+
+        return select() if as_of is not None else self._keep((snapshot.path, user_id, domain), select)
+
+    def _keep(self, key: tuple[Hashable, ...], select: Callable[[], list[Pattern]]) -> list[Pattern]:
+        """Return what was selected under the key within the last minute, else what is selected now."""
+        with self._mutex:
+            known = self._kept.get(key)
+        if known is None:
+            known = select()
             with self._mutex:
-                if (known := self._kept.get(key)) is not None:
-                    return known
-        try:
-            found = _select(
-                snapshot,
-                """
-                    user_id is not distinct from $user_id
-                    and ($domain is null or domain = $domain)
-                    and is_actionable
-                """,
-                {"user_id": user_id, "domain": domain, "limit": 10_000},
-                as_of,
-            )
-        except duckdb.CatalogException:
-            found = []
-        if as_of is None:
-            with self._mutex:
-                self._kept[key] = found
-        return found
+                self._kept[key] = known
+        return list(known)
 
     def error_key(self, snapshot: Snapshot, call: Call) -> str | None:
         """Return what the error of a call says, by the macro that patterns of errors are made with."""
