@@ -225,7 +225,7 @@ with_comparisons as (
 
 ),
 
--- So many are sequences that their rows say what only they do: what is the same for all of a history is said once.
+-- Most rows are sequences: what is the same for all of a history is said once.
 mined as (
 
     select
