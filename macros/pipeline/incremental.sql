@@ -14,9 +14,13 @@
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
 
     {%- if config.get('incremental_strategy') == 'append' -%}
+        {#- Each column by its name: one that the query lacks is an error, and not null. -#}
+        {%- set names = model.columns.values() | map(attribute='name') | join(', ') -%}
         {%- call statement('main') -%}
-            insert into {{ target_relation }} by name
-            {{ sql }}
+            insert into {{ target_relation }} ({{ names }})
+            select {{ names }} from (
+                {{ sql }}
+            ) as arrived
         {%- endcall -%}
     {%- else -%}
         {%- set arrived = make_temp_relation(target_relation) -%}
@@ -26,6 +30,7 @@
             {{ sql }}
         {%- endcall -%}
         {%- if load_result('main').table.columns[0].values()[0] > 0 -%}
+            {{ check_arrived_columns(arrived) }}
             {%- call statement('write') -%}
                 {{ write_of_arrived_rows(target_relation, arrived) }}
             {%- endcall -%}
@@ -65,6 +70,25 @@
         ]) -%}
     {%- endfor -%}
     {{ return(found == expected) }}
+{% endmacro %}
+
+
+{#- What the contract promises, of the rows that arrived: else a column that the query lacks would be written as null. -#}
+{% macro check_arrived_columns(arrived) %}
+    {%- set expected = {} -%}
+    {%- for column in model.columns.values() -%}
+        {%- do expected.update({column.name | lower: column.data_type | lower | replace(' ', '')}) -%}
+    {%- endfor -%}
+    {%- set found = {} -%}
+    {%- for column in adapter.get_columns_in_relation(arrived) -%}
+        {%- do found.update({column.name | lower: column.data_type | lower | replace(' ', '')}) -%}
+    {%- endfor -%}
+    {%- if found != expected -%}
+        {{ exceptions.raise_compiler_error(
+            "The query of " ~ this.identifier ~ " gives other columns than its .yml says. In the .yml: " ~ expected
+            ~ ". Of the query: " ~ found ~ ". Change one of them."
+        ) }}
+    {%- endif -%}
 {% endmacro %}
 
 

@@ -85,9 +85,7 @@ frequent as materialized (
         from {{ ref('int_pattern_histories') }}
         where
             kind <> 'history'
-            {% if is_incremental() %}
-                and pattern_key in (select touched.pattern_key from touched)
-            {% endif %}
+            {{ 'and pattern_key in (select touched.pattern_key from touched)' if is_incremental() }}
     ) as mined
     inner join sizes on mined.history_key = sizes.history_key
     group by mined.pattern_key
@@ -100,8 +98,10 @@ pairs as materialized (
     select
         mined.pattern_key,
         mined.history_key,
-        mined.found_at
-        {% if is_incremental() %}, mined.pattern_key in (select known.pattern_key from known) as is_known{% endif %}
+        mined.found_at,
+        mined.pattern_key in (
+            {{ 'select known.pattern_key from known' if is_incremental() else 'select null where false' }}
+        ) as is_known
     from {{ ref('int_pattern_histories') }} as mined
     where
         mined.pattern_key in (select frequent.pattern_key from frequent)
@@ -112,7 +112,7 @@ pairs as materialized (
 counted as materialized (
 
     {% if is_incremental() %}
-        -- What is frequent for the first time is counted in all periods.
+        {#- What is frequent for the first time is counted in all periods. -#}
         {{ counted_patterns(
             'pairs',
             '(
@@ -208,14 +208,15 @@ put_together as (
     inner join described on counted.pattern_key = described.pattern_key
     {% if is_incremental() %}
         -- An episode that came, went or changed changes one of these.
-        where not exists (
-            select 1 from {{ this }} as same
-            where
-                same.pattern_key = counted.pattern_key
-                and same.period = counted.period
-                and same.episode_count = counted.episode_count
-                and same.changed_batch_seq = counted.changed_batch_seq
-        )
+        where
+            not exists (
+                select 1 from {{ this }} as same
+                where
+                    same.pattern_key = counted.pattern_key
+                    and same.period = counted.period
+                    and same.episode_count = counted.episode_count
+                    and same.changed_batch_seq = counted.changed_batch_seq
+            )
 
         union all by name
 
