@@ -25,7 +25,8 @@ WORDS = """
 """
 OPINIONS = """
     I never am not so very GOOD bad great but kind of least at without doubt the bomb no love hate, it :)
-    😂 !!! cut the mustard uber isn't this
+    😂 !!! cut the mustard uber isn't this BUT nor or sort just enough to die for without doubt VERY die, kiss
+    death yeah right No NOT goodK K \u212aind :d ❤x 👍🏽, und der
 """
 KEYS = "importance entities concepts facts summary name kind subject predicate object valid_from"
 prose = st.lists(st.sampled_from([*WORDS.split(), "\n"]), max_size=40).map(" ".join)
@@ -209,18 +210,42 @@ def test_a_text_of_which_nothing_is_known_has_no_sentiment(
 
 
 VADER = SentimentIntensityAnalyzer()
-opinions = st.lists(st.sampled_from(OPINIONS.split()), max_size=60).map(" ".join)
+parted = st.sampled_from([" ", " ", " ", "  ", "\n", "\xa0", "\x1c", ", ", "!"])
+opinions = st.lists(st.sampled_from(OPINIONS.split()) | parted, max_size=60).map(" ".join) | st.lists(
+    st.sampled_from(OPINIONS.split()) | parted, max_size=30
+).map("".join)
 
 
 @settings(max_examples=100, deadline=None)
 @given(text=opinions | texts)
 @example("but " + ":) no good " * 30)
+@example("no good bad or good, this is so nice: kind of good, kind enough, never so bad but the least kind")
 def test_sentiment_is_the_score_of_vader(text: str) -> None:
-    """Of a word, the project's analyzer looks at its neighbours only: all that the rules of VADER ask for."""
+    """Rules are applied around the words of the lexicon only: that is all that VADER itself asks for."""
     score = score_sentiment(text)
     if score is not None:
         assert score == VADER.polarity_scores(text)["compound"]
         assert -1 <= score <= 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(words=st.lists(st.sampled_from([*VADER.lexicon, *VADER.emojis, "but", "NOT", "so"]), max_size=30))
+def test_words_of_the_lexicon_have_the_score_of_vader(words: list[str]) -> None:
+    text = " ".join(["the"] * 30 + words)  # some words of the lexicon are Spanish as well
+    assert (score_sentiment(text) or 0) == VADER.polarity_scores(text)["compound"]
+
+
+@settings(max_examples=50, deadline=None)
+@given(column=st.lists(st.none() | opinions | texts, min_size=1, max_size=20))
+@example([" ", None, "x\x1cgood", "\xa0good", "\u212aind", " good", "(good)", ":)", "<3", "-"])
+def test_a_column_has_the_scores_of_its_texts(
+    connection: duckdb.DuckDBPyConnection, column: list[str | None]
+) -> None:
+    """What is looked over all at once leaves no text out that has a score."""
+    rows = connection.execute(
+        "select sentiment(text) from (select unnest($column::varchar[]) as text)", {"column": column}
+    ).fetchall()
+    assert [score for (score,) in rows] == [score_sentiment(text) for text in column]
 
 
 def test_many_texts_are_scored_at_once_and_each_for_itself(connection: duckdb.DuckDBPyConnection) -> None:
