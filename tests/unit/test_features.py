@@ -30,6 +30,15 @@ OPINIONS = """
 """
 KEYS = "importance entities concepts facts summary name kind subject predicate object valid_from"
 prose = st.lists(st.sampled_from([*WORDS.split(), "\n"]), max_size=40).map(" ".join)
+# What could look like no name before it is normalised and rid of addresses, and what joins it to others.
+ODD_WORDS = """
+    I'm I’m2 I-X Mr.Fox E\u0301va \u212belk \u212aarl \u2126mega I\u0304x Éva \u0338 "Foo (Paris) `a.` a@b.
+    www.x. Ünal https://x.y 'Bar D’Arc _Bar Жук AI St. U.S. iPhone é 3 2026-03-12 Mar. 1999 12.03.2026
+"""
+odd_prose = st.lists(
+    st.sampled_from([*WORDS.split(), *ODD_WORDS.split(), " ", " ", " ", "\n", ". ", "\xa0", "\0", ", "]),
+    max_size=30,
+).map("".join)
 answers = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda value: (
@@ -51,7 +60,9 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
         register_sentiment(opened)
         for name, sql in {
             "names": render(PROJECT, "entity_names", "content"),
+            "names_of_any_text": render(PROJECT, "names_in_words", "content"),
             "dates": render(PROJECT, "mentioned_dates", "content"),
+            "dates_of_any_text": render(PROJECT, "dates_in_words", "content"),
             "sentiment": render(PROJECT, "sentiment_score", "content"),
             "entities_told": render(PROJECT, "answered_entities", "content"),
             "facts_told": render(PROJECT, "answered_facts", "content"),
@@ -139,6 +150,24 @@ def test_names_stand_in_the_text_each_once_and_at_most_twenty(
     for name in names:
         assert all(word in normalised for word in name.split(" "))
         assert any(letter.isupper() or letter.istitle() for letter in name)
+
+
+@settings(max_examples=10, deadline=None)
+@given(column=st.lists(texts | prose | odd_prose, min_size=30, max_size=100))
+@example(
+    ['"Foo said so: Bar', "Dr. Fox", "so. `a.` Bar", "so. a@b. Bar", "\n\u212aarl. so \u212aarl, \u212bel"]
+)
+def test_what_is_passed_over_at_once_has_neither_names_nor_dates(
+    connection: duckdb.DuckDBPyConnection, column: list[str]
+) -> None:
+    rows = connection.execute(
+        "select text, names(text), names_of_any_text(text), dates(text), dates_of_any_text(text) "
+        "from (select unnest($column::varchar[]) as text)",
+        {"column": column},
+    ).fetchall()
+    assert len(rows) == len(column)
+    for text, names, all_names, dates, all_dates in rows:
+        assert (names, dates) == (all_names, all_dates), text
 
 
 def test_of_a_long_text_only_the_beginning_counts(connection: duckdb.DuckDBPyConnection) -> None:
