@@ -10,13 +10,25 @@
     {{- return(adapter.dispatch('mentioned_dates', 'mnemoduck')(column)) -}}
 {% endmacro %}
 
-{#- Each date is written as ISO has it, and what is no day of the calendar then falls out. -#}
+{#- Each date has a year, and few texts have what could be one: that is looked for first. -#}
 {% macro duckdb__mentioned_dates(column) -%}
+    case
+        when regexp_matches({{ column }}, '{{ written_year() }}') then {{ dates_in_words(column) }}
+        when {{ column }} is not null then cast([] as date[])
+    end
+{%- endmacro %}
+
+
+{% macro written_year() -%}[12]\d{3}{%- endmacro %}
+
+
+{#- Each date is written as ISO has it, and what is no day of the calendar then falls out. -#}
+{% macro dates_in_words(column) -%}
 {%- set month -%}
     (?:jan(?:uary|uar)?|feb(?:ruary|ruar)?|mar(?:ch)?|m(?:ä|ae)rz|apr(?:il)?|ma[iy]|jun[ei]?|jul[iy]?|aug(?:ust)?|sept?(?:ember)?|o[ck]t(?:ober)?|nov(?:ember)?|de[cz](?:ember)?)\.?
 {%- endset -%}
 {%- set day -%}\d{1,2}(?:st|nd|rd|th|\.)?{%- endset -%}
-{%- set year -%}[12]\d{3}{%- endset -%}
+{%- set year = written_year() -%}
 {%- set written -%}
     \b{{ year }}-\d{2}-\d{2}(?:\b|t)|\b{{ year }}/\d{1,2}/\d{1,2}\b|\b\d{1,2}[./]\d{1,2}[./]{{ year }}(?:[./]\d+)*\b
     {{- '' -}}

@@ -13,13 +13,14 @@
 
 with
 
-memories as (
+-- Not materialized: most runs read little of what is here.
+memories as not materialized (
 
     select * from {{ ref('stg_memories') }}
 
 ),
 
-memory_concepts as (
+memory_concepts as not materialized (
 
     select * from {{ ref('memory_concepts') }}
 
@@ -91,6 +92,7 @@ in_play as (
         memory_id,
         user_id,
         agent_id,
+        content,
         importance,
         cast(null as double) as known_sentiment,
         cast(null as struct(name varchar, kind varchar)[]) as known_entities,
@@ -106,6 +108,7 @@ in_play as (
             memory_id,
             user_id,
             agent_id,
+            cast(null as varchar) as content,
             case when importance_method = 'caller' then importance end as importance,
             case when sentiment_method = 'lexical' then sentiment end as known_sentiment,
             case when entities_method = 'lexical' then entities end as known_entities,
@@ -216,21 +219,28 @@ told as (
     ),
 {% endif %}
 
-texts as (
+{% if is_incremental() %}
+    reread as (
 
-    select
-        memory_id,
-        content
-
-    from new_memories
-    {% if is_incremental() %}
-        union all
         select
             memories.memory_id,
             memories.content
 
         from memories
         inner join left_alone on memories.memory_id = left_alone.memory_id
+
+    ),
+{% endif %}
+
+texts as (
+
+    select
+        told.* exclude (content),
+        {{ 'coalesce(told.content, reread.content)' if is_incremental() else 'told.content' }} as content
+
+    from told
+    {% if is_incremental() %}
+        left join reread on told.memory_id = reread.memory_id
     {% endif %}
 
 ),
@@ -238,13 +248,12 @@ texts as (
 lexical as (
 
     select
-        texts.memory_id,
-        case when told.told_sentiment is null then {{ sentiment_score('texts.content') }} end as sentiment,
-        case when told.told_entities is null then {{ lexical_entities('texts.content') }} end as entities,
-        {{ mentioned_dates('texts.content') }} as mentioned_on
+        * exclude (content),
+        case when told_sentiment is null then {{ sentiment_score('content') }} end as lexical_sentiment,
+        case when told_entities is null then {{ lexical_entities('content') }} end as lexical_entities,
+        {{ mentioned_dates('content') }} as lexical_dates
 
     from texts
-    inner join told on texts.memory_id = told.memory_id
 
 ),
 
@@ -274,7 +283,15 @@ conceived as (
 
     select
         memory_id,
-        list(form order by rank_in_memory) as concepts
+        -- As list(form order by rank_in_memory) has it, in a quarter of the time.
+        list_filter(
+            [
+                {%- for rank in range(1, parameter('concepts_per_memory') + 1) %}
+                    any_value(form) filter (where rank_in_memory = {{ rank }}){{ ',' if not loop.last }}
+                {%- endfor %}
+            ],
+            lambda form: form is not null
+        ) as concepts
 
     from mentioned
     group by memory_id
@@ -285,61 +302,60 @@ joined as (
 
     select
         -- ids
-        told.memory_id,
-        told.user_id,
-        told.agent_id,
+        lexical.memory_id,
+        lexical.user_id,
+        lexical.agent_id,
 
         -- ratings
-        coalesce(told.importance, told.told_importance) as importance,
+        coalesce(lexical.importance, lexical.told_importance) as importance,
         case
-            when told.importance is not null then 'caller'
-            when told.told_importance is not null then 'model'
+            when lexical.importance is not null then 'caller'
+            when lexical.told_importance is not null then 'model'
         end as importance_method,
-        told.urgency,
-        case when told.urgency is not null then 'model' end as urgency_method,
-        told.emotional_salience,
-        case when told.emotional_salience is not null then 'model' end as emotional_salience_method,
-        told.task_type,
-        case when told.task_type is not null then 'model' end as task_type_method,
-        coalesce(told.told_sentiment, told.known_sentiment, lexical.sentiment) as sentiment,
+        lexical.urgency,
+        case when lexical.urgency is not null then 'model' end as urgency_method,
+        lexical.emotional_salience,
+        case when lexical.emotional_salience is not null then 'model' end as emotional_salience_method,
+        lexical.task_type,
+        case when lexical.task_type is not null then 'model' end as task_type_method,
+        coalesce(lexical.told_sentiment, lexical.known_sentiment, lexical.lexical_sentiment) as sentiment,
         case
-            when told.told_sentiment is not null then 'model'
-            when coalesce(told.known_sentiment, lexical.sentiment) is not null then 'lexical'
+            when lexical.told_sentiment is not null then 'model'
+            when coalesce(lexical.known_sentiment, lexical.lexical_sentiment) is not null then 'lexical'
         end as sentiment_method,
 
         -- lists
         coalesce(
-            told.told_entities,
-            told.known_entities,
-            lexical.entities,
+            lexical.told_entities,
+            lexical.known_entities,
+            lexical.lexical_entities,
             []
         ) as entities,
-        case when told.told_entities is null then 'lexical' else 'model' end as entities_method,
-        coalesce(told.told_concepts, told.known_concepts, conceived.concepts, []) as concepts,
-        case when told.told_concepts is null then 'lexical' else 'model' end as concepts_method,
-        coalesce(told.known_dates, lexical.mentioned_on, []) as mentioned_on,
+        case when lexical.told_entities is null then 'lexical' else 'model' end as entities_method,
+        coalesce(lexical.told_concepts, lexical.known_concepts, conceived.concepts, []) as concepts,
+        case when lexical.told_concepts is null then 'lexical' else 'model' end as concepts_method,
+        coalesce(lexical.known_dates, lexical.lexical_dates, []) as mentioned_on,
         'lexical' as mentioned_on_method,
 
         -- strings
-        told.summary,
-        case when told.summary is not null then 'model' end as summary_method,
+        lexical.summary,
+        case when lexical.summary is not null then 'model' end as summary_method,
 
         -- provenance
-        told.appraisal_key,
-        told.extraction_key,
-        told.appraisal_model,
-        told.extraction_model,
+        lexical.appraisal_key,
+        lexical.extraction_key,
+        lexical.appraisal_model,
+        lexical.extraction_model,
 
         -- timestamps
-        told.occurred_at,
+        lexical.occurred_at,
 
         -- change
-        told.batch_seq,
+        lexical.batch_seq,
         (select newest.batch_seq from newest) as changed_batch_seq
 
-    from told
-    left join lexical on told.memory_id = lexical.memory_id
-    left join conceived on told.memory_id = conceived.memory_id
+    from lexical
+    left join conceived on lexical.memory_id = conceived.memory_id
 
 ),
 

@@ -25,10 +25,20 @@ WORDS = """
 """
 OPINIONS = """
     I never am not so very GOOD bad great but kind of least at without doubt the bomb no love hate, it :)
-    😂 !!! cut the mustard uber isn't this
+    😂 !!! cut the mustard uber isn't this BUT nor or sort just enough to die for without doubt VERY die, kiss
+    death yeah right No NOT goodK K \u212aind :d ❤x 👍🏽, und der
 """
 KEYS = "importance entities concepts facts summary name kind subject predicate object valid_from"
 prose = st.lists(st.sampled_from([*WORDS.split(), "\n"]), max_size=40).map(" ".join)
+# What could look like no name before it is normalised and rid of addresses, and what joins it to others.
+ODD_WORDS = """
+    I'm I’m2 I-X Mr.Fox E\u0301va \u212belk \u212aarl \u2126mega I\u0304x Éva \u0338 "Foo (Paris) `a.` a@b.
+    www.x. Ünal https://x.y 'Bar D’Arc _Bar Жук AI St. U.S. iPhone é 3 2026-03-12 Mar. 1999 12.03.2026
+"""
+odd_prose = st.lists(
+    st.sampled_from([*WORDS.split(), *ODD_WORDS.split(), " ", " ", " ", "\n", ". ", "\xa0", "\0", ", "]),
+    max_size=30,
+).map("".join)
 answers = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda value: (
@@ -50,7 +60,9 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
         register_sentiment(opened)
         for name, sql in {
             "names": render(PROJECT, "entity_names", "content"),
+            "names_of_any_text": render(PROJECT, "names_in_words", "content"),
             "dates": render(PROJECT, "mentioned_dates", "content"),
+            "dates_of_any_text": render(PROJECT, "dates_in_words", "content"),
             "sentiment": render(PROJECT, "sentiment_score", "content"),
             "entities_told": render(PROJECT, "answered_entities", "content"),
             "facts_told": render(PROJECT, "answered_facts", "content"),
@@ -140,6 +152,24 @@ def test_names_stand_in_the_text_each_once_and_at_most_twenty(
         assert any(letter.isupper() or letter.istitle() for letter in name)
 
 
+@settings(max_examples=10, deadline=None)
+@given(column=st.lists(texts | prose | odd_prose, min_size=30, max_size=100))
+@example(
+    ['"Foo said so: Bar', "Dr. Fox", "so. `a.` Bar", "so. a@b. Bar", "\n\u212aarl. so \u212aarl, \u212bel"]
+)
+def test_what_is_passed_over_at_once_has_neither_names_nor_dates(
+    connection: duckdb.DuckDBPyConnection, column: list[str]
+) -> None:
+    rows = connection.execute(
+        "select text, names(text), names_of_any_text(text), dates(text), dates_of_any_text(text) "
+        "from (select unnest($column::varchar[]) as text)",
+        {"column": column},
+    ).fetchall()
+    assert len(rows) == len(column)
+    for text, names, all_names, dates, all_dates in rows:
+        assert (names, dates) == (all_names, all_dates), text
+
+
 def test_of_a_long_text_only_the_beginning_counts(connection: duckdb.DuckDBPyConnection) -> None:
     text = "we saw " + "the sea and " * 200 + "then Lisbon on 2026-03-12, it was great"
     assert ask(connection, "names", text) == ask(connection, "dates", text) == []
@@ -209,18 +239,42 @@ def test_a_text_of_which_nothing_is_known_has_no_sentiment(
 
 
 VADER = SentimentIntensityAnalyzer()
-opinions = st.lists(st.sampled_from(OPINIONS.split()), max_size=60).map(" ".join)
+parted = st.sampled_from([" ", " ", " ", "  ", "\n", "\xa0", "\x1c", ", ", "!"])
+opinions = st.lists(st.sampled_from(OPINIONS.split()) | parted, max_size=60).map(" ".join) | st.lists(
+    st.sampled_from(OPINIONS.split()) | parted, max_size=30
+).map("".join)
 
 
 @settings(max_examples=100, deadline=None)
 @given(text=opinions | texts)
 @example("but " + ":) no good " * 30)
+@example("no good bad or good, this is so nice: kind of good, kind enough, never so bad but the least kind")
 def test_sentiment_is_the_score_of_vader(text: str) -> None:
-    """Of a word, the project's analyzer looks at its neighbours only: all that the rules of VADER ask for."""
+    """Rules are applied around the words of the lexicon only: that is all that VADER itself asks for."""
     score = score_sentiment(text)
     if score is not None:
         assert score == VADER.polarity_scores(text)["compound"]
         assert -1 <= score <= 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(words=st.lists(st.sampled_from([*VADER.lexicon, *VADER.emojis, "but", "NOT", "so"]), max_size=30))
+def test_words_of_the_lexicon_have_the_score_of_vader(words: list[str]) -> None:
+    text = " ".join(["the"] * 30 + words)  # some words of the lexicon are Spanish as well
+    assert (score_sentiment(text) or 0) == VADER.polarity_scores(text)["compound"]
+
+
+@settings(max_examples=50, deadline=None)
+@given(column=st.lists(st.none() | opinions | texts, min_size=1, max_size=20))
+@example([" ", None, "x\x1cgood", "\xa0good", "\u212aind", " good", "(good)", ":)", "<3", "-"])
+def test_a_column_has_the_scores_of_its_texts(
+    connection: duckdb.DuckDBPyConnection, column: list[str | None]
+) -> None:
+    """What is looked over all at once leaves no text out that has a score."""
+    rows = connection.execute(
+        "select sentiment(text) from (select unnest($column::varchar[]) as text)", {"column": column}
+    ).fetchall()
+    assert [score for (score,) in rows] == [score_sentiment(text) for text in column]
 
 
 def test_many_texts_are_scored_at_once_and_each_for_itself(connection: duckdb.DuckDBPyConnection) -> None:
