@@ -18,7 +18,9 @@ from typing import Any
 import duckdb
 
 from benchmarks.llm_cache.corpus import build_corpus
-from benchmarks.recall.queries import draw_questions
+from benchmarks.recall.measure import counted_scans
+from benchmarks.recall.queries import Question, draw_questions
+from benchmarks.timing import witness
 from mnemoduck import Memory
 from mnemoduck.home import Home
 from mnemoduck.warehouse import SnapshotReader
@@ -35,13 +37,11 @@ RECALL = "recall"
 CACHED_RECALL = "recall, asked before"
 MIXED = "mixed load"
 
-READS_A_MONTH = (MONTH, DAILY)
-"""They read a whole month of everyone: their work grows as memory does, whatever the plan."""
-
 MODEL = "short_term_memories"
 VARIANTS = 8
 BATCH = 1_000
 TOP = 10
+_ANSWER = "select answer, error from llm_cache.responses where key ="
 _COLUMNS = ("memory_id", "user_id", "session_id", "content", "memory_type", "importance", "occurred_at")
 
 
@@ -118,6 +118,20 @@ class HotQueries:
     def floor(self, _: int) -> None:
         """Ask `select 1` as the questions are asked."""
         self._fetch("select 1")
+
+    def count_rows_scanned(self, name: str) -> int:
+        """Return how many rows of tables a question reads by EXPLAIN ANALYZE: the most of its variants."""
+        if name == CACHED_ANSWER:
+            assert self._answers is not None
+            key = self._answers.execute("select min(key) from llm_cache.responses").fetchall()[0][0]
+            return witness(self._answers, f"{_ANSWER} '{key}'").rows_scanned
+        query, most = self.queries[name], 0
+        for variant in range(len(query.expected)):
+            rows: dict[str, int] = {}
+            with counted_scans(rows):
+                query(variant)
+            most = max(most, sum(rows.values()))
+        return most
 
     def mixed(self, number: int) -> None:
         """Ask one question after the other, each time the next variant."""
@@ -276,15 +290,12 @@ class HotQueries:
         def ask(variant: int) -> int:
             if not hasattr(of_thread, "cursor"):
                 of_thread.cursor = connection.cursor()
-            asked = of_thread.cursor.execute(
-                "select answer, error from llm_cache.responses where key = $1", keys[variant]
-            )
-            return len(asked.fetchall())
+            return len(of_thread.cursor.execute(f"{_ANSWER} $1", keys[variant]).fetchall())
 
         return HotQuery(CACHED_ANSWER, ask, [1] * len(keys))
 
 
-def _recall(name: str, memory: Memory, questions: Sequence[Any]) -> HotQuery:
+def _recall(name: str, memory: Memory, questions: Sequence[Question]) -> HotQuery:
     def ask(variant: int) -> int:
         question = questions[variant]
         return len(memory.recall(question.text, user_id=question.user, limit=TOP, record=False))

@@ -91,9 +91,7 @@ class Threads:
         return total
 
 
-def time_beside(
-    floor: Call, call: Call, threads: int, calls: int, *, seconds: float = 20.0
-) -> dict[str, Any]:
+def time_beside(floor: Call, call: Call, threads: int, calls: int, *, seconds: float = 8.0) -> dict[str, Any]:
     """Return times of `call` and of `floor`, each called so often by each thread, and their ratios.
 
     Args:

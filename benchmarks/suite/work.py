@@ -72,16 +72,19 @@ class Work:
     @cached_property
     def home(self) -> Home:
         """The home: the stream, its newest 1 % and its late 1 % each in a run of its own, and published."""
-        home = open_home(self.empty_folder("home"))
-        self.build(home, (FULL, NEWEST_PERCENT, LATE_PERCENT))
-        return home
+        return self._build((FULL, NEWEST_PERCENT, LATE_PERCENT))
 
-    def build(self, home: Home, steps: tuple[str, ...]) -> None:
-        """Build a home by steps, keep what they took in `built`, and publish it."""
+    def build_home(self, steps: tuple[str, ...]) -> None:
+        """Make the home by other steps: they lead to the same, and what they take is measured."""
+        self.home = self._build(steps)
+
+    def _build(self, steps: tuple[str, ...]) -> Home:
+        home = open_home(self.empty_folder("home"))
         self.built = build_steps(home, self.stream, steps, tell=self.tell)
         started = time.perf_counter()
         publish_warehouse(home)
         self.built["publish_seconds"] = round(time.perf_counter() - started, 3)
+        return home
 
     def empty_folder(self, name: str) -> Path:
         """Return the path of a folder of the part's own; what was left there is removed."""
