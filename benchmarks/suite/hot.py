@@ -201,7 +201,7 @@ class HotQueries:
 
     def _consolidation(self) -> HotQuery:
         """Aggregate a batch of a thousand memories of each of the last three months."""
-        columns = ("user_id", "memory_type", "importance", "content_hash", "occurred_at")
+        columns = ("user_id", "memory_type", "importance", "occurred_at")
         months = self.months[-3:]
 
         def ask(_: int) -> int:
@@ -210,8 +210,8 @@ class HotQueries:
                 for begin, end, _ in months
             )
             rows = self._fetch(
-                "select user_id, memory_type, count(*), avg(importance), max(occurred_at), "
-                f"count(distinct content_hash) from ({batches}) group by all"
+                "select user_id, memory_type, count(*), avg(importance), max(occurred_at) "
+                f"from ({batches}) group by all"
             )
             return int(sum(row[2] for row in rows))
 

@@ -6,13 +6,16 @@ Nothing is timed here: what is gated on in each run of the tests is in test_gate
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from benchmarks.suite import __main__ as suite
 from benchmarks.suite.growth import exponent
+from benchmarks.suite.load import BLOCKS, Threads, time_beside
 from benchmarks.suite.page import PAGE, write_page
 from benchmarks.suite.parts import Found, FoundByScale, find_parts
 from benchmarks.suite.results import (
@@ -28,6 +31,8 @@ from benchmarks.suite.work import SCALES, Work
 from click.testing import CliRunner
 
 from mnemoduck.cli.bench import SCALES as OFFERED_SCALES
+from mnemoduck.cli.bench import bench_command
+from mnemoduck.errors import UsageError
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -159,6 +164,58 @@ def test_comparing_ends_with_1_if_something_is_worse(tmp_path: Path) -> None:
         done = CliRunner().invoke(suite.main, ["compare", str(baseline), str(now)])
         assert done.exit_code == code
         assert ("WORSE  10k clock: a" in done.output) == bool(code)
+
+
+def test_calls_are_timed_in_turns_with_a_floor_and_errors_are_counted_and_told() -> None:
+    asked: list[tuple[str, int]] = []
+
+    def floor(number: int) -> None:
+        asked.append(("floor", number))
+
+    def call(number: int) -> None:
+        asked.append(("call", number))
+        if number % 2:
+            raise ValueError(f"odd: {number}")
+
+    found = time_beside(floor, call, threads=2, calls=2 * BLOCKS)
+    assert (found["threads"], found["calls"]) == (2, 2 * 2 * BLOCKS)
+    assert found["errors"] == sum(number % 2 for kind, number in asked if kind == "call")
+    assert found["first_error"].startswith("ValueError: odd: ")
+    kinds = [kind for kind, _ in asked]
+    assert kinds[-8:] == ["floor"] * 4 + ["call"] * 4, "each block of two threads with two calls each"
+    numbers = [number for kind, number in asked if kind == "call"]
+    assert len(set(numbers)) == len(numbers), "no two calls are the same"
+    assert found["p50_ms"] <= found["p95_ms"] <= found["p99_ms"]
+
+
+def test_a_block_ends_when_its_time_is_over() -> None:
+    with Threads(2) as threads:
+        assert len(threads.time(lambda _: None, calls=1000, seconds=0).milliseconds) == 2
+
+
+def test_the_suite_is_called_from_the_command_line_for_a_project_that_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> SimpleNamespace:
+        calls.append(command[1:])
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    out, baseline = tmp_path / "out.json", tmp_path / "baseline.json"
+    baseline.write_text("{}")
+    asked = ["--scale", "100k", "--part", "clock", "--out", str(out), "--compare", str(baseline)]
+    done = CliRunner().invoke(bench_command, [*asked, "--project", str(PROJECT)])
+    assert done.exit_code == 0
+    assert calls == [
+        ["-m", "benchmarks.suite", "run", "--scale", "100k", "--part", "clock", "--out", str(out)],
+        ["-m", "benchmarks.suite", "compare", str(baseline), str(out)],
+    ]
+    (tmp_path / "dbt_project.yml").write_text("name: mnemoduck\n")
+    done = CliRunner().invoke(bench_command, ["--project", str(tmp_path)])
+    assert isinstance(done.exception, UsageError)
+    assert "they come with the source" in str(done.exception)
 
 
 def test_the_page_says_what_each_part_found_and_on_what(tmp_path: Path) -> None:

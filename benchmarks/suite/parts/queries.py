@@ -132,8 +132,8 @@ def report(found_by_scale: FoundByScale) -> Iterator[str]:
     names = list(next(reversed(list(found_by_scale.values())))["queries"])
     yield (
         "Each is asked in eight variants, and each answer is checked: a call that found other rows than "
-        "there are would be an error. Alone: median as a multiple of `select 1` through the same client, in blocks "
-        "that alternate with blocks of it. Growth is that multiple at the largest scale over the smallest."
+        "there are would be an error. Alone: median as a multiple of `select 1` through the same client, in "
+        "blocks that alternate with blocks of it. Growth is that multiple at the largest scale over the smallest."
     )
     yield ""
     yield from table(
