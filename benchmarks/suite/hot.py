@@ -119,19 +119,19 @@ class HotQueries:
         """Ask `select 1` as the questions are asked."""
         self._fetch("select 1")
 
-    def count_rows_scanned(self, name: str) -> int:
-        """Return how many rows of tables a question reads by EXPLAIN ANALYZE: the most of its variants."""
+    def scans(self, name: str) -> list[dict[str, int]]:
+        """Return for each variant how many rows of which tables it reads, by EXPLAIN ANALYZE."""
         if name == CACHED_ANSWER:
             assert self._answers is not None
             key = self._answers.execute("select min(key) from llm_cache.responses").fetchall()[0][0]
-            return witness(self._answers, f"{_ANSWER} '{key}'").rows_scanned
-        query, most = self.queries[name], 0
+            return [{"responses": witness(self._answers, f"{_ANSWER} '{key}'").rows_scanned}]
+        query, found = self.queries[name], []
         for variant in range(len(query.expected)):
             rows: dict[str, int] = {}
             with counted_scans(rows):
                 query(variant)
-            most = max(most, sum(rows.values()))
-        return most
+            found.append(rows)
+        return found
 
     def mixed(self, number: int) -> None:
         """Ask one question after the other, each time the next variant."""

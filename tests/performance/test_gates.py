@@ -130,12 +130,18 @@ def check_cost(floor: Call, call: Call, limit: float) -> None:
     assert ratio <= limit, f"it costs {ratio:.1f} times what `select 1` does, more than {limit}"
 
 
-def check_rows(hot: HotQueries, name: str) -> None:
-    """Fail if the plan of a question reads more than the months that it is about."""
+def check_plan(hot: HotQueries, name: str) -> None:
+    """Fail if a variant of a question reads other months than it is about, or more rows by a key."""
     largest = max(count for _, _, count in hot.months)
-    limit = MONTHS_READ[name] * largest if name in MONTHS_READ else ROWS_READ[name]
-    rows = hot.count_rows_scanned(name)
-    assert rows <= limit, f"it reads {rows:,} rows, more than {limit:,} of {hot.row_count:,}"
+    for scans in hot.scans(name):
+        months = [table for table in scans if table.startswith(f"{MODEL}__months.m")]
+        rows = sum(scans.values())
+        if name in MONTHS_READ:
+            assert len(months) <= MONTHS_READ[name], f"it reads {len(months)} months: {scans}"
+            # DuckDB scans a month a second time for the columns of the rows that `limit` lets through.
+            assert rows <= 2 * MONTHS_READ[name] * largest, f"it reads {rows:,} rows: {scans}"
+        else:
+            assert rows <= ROWS_READ[name], f"it reads {rows:,} rows: {scans}"
 
 
 def check_threads(call: Call, limit: float) -> None:
@@ -153,7 +159,7 @@ def check_threads(call: Call, limit: float) -> None:
 def test_a_hot_question_reads_what_it_is_about_and_costs_a_few_times_what_select_1_does(
     hot: HotQueries, name: str
 ) -> None:
-    check_rows(hot, name)
+    check_plan(hot, name)
     check_cost(hot.floor, hot.queries[name], LIMITS[name])
 
 
@@ -202,8 +208,11 @@ def test_the_gates_notice_a_question_that_reads_all_months(hot: HotQueries) -> N
     through_all = replace(hot.queries[MONTH], ask=ask, expected=[count])
     through_all(0)
     asked = hot.queries | {MONTH: through_all}
-    with mock.patch.object(hot, "queries", asked), pytest.raises(AssertionError, match="it reads 3,000 rows"):
-        check_rows(hot, MONTH)
+    with (
+        mock.patch.object(hot, "queries", asked),
+        pytest.raises(AssertionError, match="it reads [67] months"),
+    ):
+        check_plan(hot, MONTH)
     assert end > begin
 
 

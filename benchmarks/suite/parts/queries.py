@@ -55,7 +55,7 @@ def measure(work: Work) -> Found:
             own[TOGETHER] = time_beside(hot.floor, call, THREADS, work.rounds // 2)
             if name in hot.queries:
                 own["rows"] = statistics.median(hot.queries[name].expected)
-                own["rows_scanned"] = hot.count_rows_scanned(name)
+                own["rows_scanned"] = max(sum(rows.values()) for rows in hot.scans(name))
             found["queries"][name] = own
             work.tell(
                 f"{name}: {own[ALONE]['p50_ms']:.2f} ms, {own[ALONE]['p50_ratio']:.1f} x select 1; "
@@ -132,8 +132,9 @@ def report(found_by_scale: FoundByScale) -> Iterator[str]:
     names = list(next(reversed(list(found_by_scale.values())))["queries"])
     yield (
         "Each is asked in eight variants, and each answer is checked: a call that found other rows than "
-        "there are would be an error. Alone: median as a multiple of `select 1` through the same client, in "
-        "blocks that alternate with blocks of it. Growth is that multiple at the largest scale over the smallest."
+        "there are would be an error. Alone: median as a multiple of `select 1` by the same client, in "
+        "blocks that alternate with blocks of it. Growth is that multiple at the largest scale over "
+        "the smallest."
     )
     yield ""
     yield from table(
