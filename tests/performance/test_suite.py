@@ -218,6 +218,23 @@ def test_the_suite_is_called_from_the_command_line_for_a_project_that_has_it(
     assert "they come with the source" in str(done.exception)
 
 
+def test_the_committed_page_is_made_of_the_committed_result(tmp_path: Path) -> None:
+    done = CliRunner().invoke(suite.main, ["report", "--docs", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / PAGE).read_text() == (PROJECT / "docs" / PAGE).read_text()
+    for plot in tmp_path.glob("*.svg"):
+        assert f"]({plot.name})" in (tmp_path / PAGE).read_text()
+
+
+def test_no_call_of_the_committed_result_went_wrong() -> None:
+    found = found_by_scale(read_result(suite.BASELINE), "queries")
+    assert found
+    for of_scale in found.values():
+        loads = [own[kind] for own in of_scale["queries"].values() for kind in ("alone", "threads")]
+        assert not any(load["errors"] for load in [*loads, of_scale["while_building"]])
+        assert len(of_scale["queries"]) == 11, "ten questions and the mixed load"
+
+
 def test_the_page_says_what_each_part_found_and_on_what(tmp_path: Path) -> None:
     write_page(_result(a=1.0), {"clock": Clock()}, tmp_path)
     page = (tmp_path / PAGE).read_text()
