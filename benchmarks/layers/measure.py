@@ -181,7 +181,7 @@ def _run_dbt(home: Home, arguments: Sequence[str]) -> DbtRun:
         )
         peak = 0.0
         while process.poll() is None:
-            peak = max(peak, _peak_mb(process.pid))
+            peak = max(peak, peak_mb(process.pid))
             time.sleep(0.02)
     wall = time.perf_counter() - started
     if process.returncode != 0:
@@ -192,7 +192,7 @@ def _run_dbt(home: Home, arguments: Sequence[str]) -> DbtRun:
     return DbtRun(wall, peak, metadata["invocation_id"], read_model_times(home.target))
 
 
-def _peak_mb(pid: int) -> float:
+def peak_mb(pid: int) -> float:
     """Return the most memory that a process has held so far, by Linux; 0 where nobody says."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
@@ -19,6 +20,7 @@ from benchmarks.suite.work import Work
 from mnemoduck import Memory
 from mnemoduck.home import HOME_VARIABLE, Home
 
+PROJECT = Path(__file__).resolve().parents[3]
 NAME = "queries"
 TITLE = "Hot queries"
 
@@ -61,6 +63,7 @@ def measure(work: Work) -> Found:
                 f"{name}: {own[ALONE]['p50_ms']:.2f} ms, {own[ALONE]['p50_ratio']:.1f} x select 1; "
                 f"{THREADS} threads {own[TOGETHER]['p50_ratio']:.1f} x"
             )
+        found["reading"] = _read_apart(home)
         found["while_building"] = _while_building(home, hot)
         work.tell(
             f"while building: {found['while_building']['p50_ratio']:.1f} x, "
@@ -97,12 +100,28 @@ def _while_building(home: Home, hot: HotQueries) -> dict[str, Any]:
     return found
 
 
+def _read_apart(home: Home) -> dict[str, Any]:
+    """Return what memory the mixed load takes in a process that does nothing else."""
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.suite.reading",
+        str(home.path),
+        str(THREADS),
+        str(BLOCK_CALLS),
+    ]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"the readers failed:\n{done.stderr}")
+    return dict(json.loads(done.stdout))
+
+
 def _check(found: Found) -> None:
     """Raise if a call went wrong: times of wrong answers say nothing."""
     loads = [own[kind] for own in found["queries"].values() for kind in (ALONE, TOGETHER)]
     errors = [load["first_error"] for load in [*loads, found["while_building"]] if load["errors"]]
-    if errors:
-        raise RuntimeError("; ".join(errors))
+    if errors or found["reading"]["errors"]:
+        raise RuntimeError("; ".join(errors) or "a reader of the mixed load got a wrong answer")
 
 
 def ratios(found: Found) -> dict[str, float]:
@@ -115,6 +134,7 @@ def ratios(found: Found) -> dict[str, float]:
         named[f"{name}, alone"] = own[ALONE]["p50_ratio"]
         named[f"{name}, {THREADS} threads"] = own[TOGETHER]["throughput_ratio"]
     named[f"{MIXED}, {THREADS} threads while building"] = found["while_building"]["throughput_ratio"]
+    named[f"{MIXED}, {THREADS} threads, peak MB"] = found["reading"]["peak_mb"]
     return named
 
 
@@ -151,6 +171,13 @@ def report(found_by_scale: FoundByScale) -> Iterator[str]:
     yield from table(
         [f"{THREADS} threads", *found_by_scale, "growth", "errors"],
         [[name, *_together(found_by_scale, name)] for name in names],
+    )
+    yield ""
+    peaks = (f"{found['reading']['peak_mb']:,.0f} MB at {scale}" for scale, found in found_by_scale.items())
+    before = next(iter(found_by_scale.values()))["reading"]["started_mb"]
+    yield (
+        f"A process that asks the mixed load by {THREADS} threads holds at most {', '.join(peaks)}, of which "
+        f"{before:,.0f} MB are Python with what it has imported."
     )
     yield ""
     yield (
