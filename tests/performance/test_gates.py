@@ -134,7 +134,7 @@ def check_plan(hot: HotQueries, name: str) -> None:
     """Fail if a variant of a question reads other months than it is about, or more rows by a key."""
     largest = max(count for _, _, count in hot.months)
     for scans in hot.scans(name):
-        months = [table for table in scans if table.startswith(f"{MODEL}__months.m")]
+        months = [table for table, rows in scans.items() if rows and table.startswith(f"{MODEL}__months.m")]
         rows = sum(scans.values())
         if name in MONTHS_READ:
             assert len(months) <= MONTHS_READ[name], f"it reads {len(months)} months: {scans}"
@@ -213,7 +213,7 @@ def test_the_gates_notice_a_question_that_reads_all_months(hot: HotQueries) -> N
     asked = hot.queries | {MONTH: through_all}
     with (
         mock.patch.object(hot, "queries", asked),
-        pytest.raises(AssertionError, match=r"it reads [67] months"),
+        pytest.raises(AssertionError, match="it reads 6 months"),
     ):
         check_plan(hot, MONTH)
 
@@ -229,11 +229,13 @@ def test_the_gates_notice_what_is_slow_what_waits_and_what_is_wrong(hot: HotQuer
 
     def waits_for_others(_: int) -> None:
         here.append(1)
-        time.sleep(0.002 * len(here) ** 2)
+        time.sleep(0.002)
+        if len(here) > 1:
+            time.sleep(0.3)
         here.pop()
 
     with pytest.raises(AssertionError, match="8 threads take"):
-        check_threads(waits_for_others, THREADS_LIMIT)
+        check_threads(waits_for_others, limit=1)
 
     wrong = HotQuery("a question", lambda variant: variant, expected=[0, 2])
     wrong(0)

@@ -5,6 +5,7 @@ Nothing is timed here: what is gated on in each run of the tests is in test_gate
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 from collections.abc import Iterator
@@ -15,9 +16,10 @@ from typing import Any
 import pytest
 from benchmarks.suite import __main__ as suite
 from benchmarks.suite.growth import exponent
+from benchmarks.suite.hot import LOOKUP, MONTH, RECALL
 from benchmarks.suite.load import BLOCKS, Threads, time_beside
 from benchmarks.suite.page import PAGE, write_page
-from benchmarks.suite.parts import Found, FoundByScale, find_parts
+from benchmarks.suite.parts import Found, FoundByScale, build, find_parts, queries
 from benchmarks.suite.results import (
     ResultError,
     compare,
@@ -233,6 +235,36 @@ def test_no_call_of_the_committed_result_went_wrong() -> None:
         loads = [own[kind] for own in of_scale["queries"].values() for kind in ("alone", "threads")]
         assert not any(load["errors"] for load in [*loads, of_scale["while_building"]])
         assert len(of_scale["queries"]) == 11, "ten questions and the mixed load"
+
+
+def test_the_page_tells_which_questions_grow_beyond_the_goal_and_why() -> None:
+    small = found_by_scale(read_result(suite.BASELINE), "queries")["10k"]
+    large = copy.deepcopy(small) | {"memories": 10 * small["memories"]}
+    lines = list(queries.report({"10k": small, "100k": large}))
+    assert "Goal: within 2x from 10k to 100k." in lines
+    assert lines[-1] == "Met by all."
+    for name in (LOOKUP, MONTH):
+        large["queries"][name]["alone"]["p50_ratio"] *= 3
+    (line,) = [line for line in queries.report({"10k": small, "100k": large}) if line.startswith("Missed")]
+    assert f"{LOOKUP} (3.0x)" in line
+    assert f"{MONTH} (3.0x): it reads a whole month of everyone" in line
+    assert RECALL not in line
+
+
+def test_the_page_tells_which_goals_of_builds_are_missed() -> None:
+    small = found_by_scale(read_result(suite.BASELINE), "build")["10k"]
+    large = copy.deepcopy(small) | {"memories": 10 * small["memories"]}
+
+    def goal() -> str:
+        lines = build.report({"10k": small, "100k": large})
+        return next(line for line in lines if line.startswith("| full build: k"))
+
+    for model in large["steps"]["full"]["models"]:
+        model["seconds"] *= 10
+    assert goal().endswith("| at most 1.1 | 1.00 | met |")
+    for model in large["steps"]["full"]["models"]:
+        model["seconds"] *= 2
+    assert goal().endswith("| at most 1.1 | 1.30 | **missed** |")
 
 
 def test_the_page_says_what_each_part_found_and_on_what(tmp_path: Path) -> None:
