@@ -152,7 +152,7 @@ def check_threads(call: Call, limit: float) -> None:
             for _ in range(BLOCKS)
         ]
     for threads, alone in blocks:
-        assert (threads.errors, threads.first_error) == (0, "")
+        assert threads.errors == 0, threads.first_error
         assert len(threads.milliseconds) == len(alone.milliseconds)
     ratio = min(threads.seconds for threads, _ in blocks) / min(alone.seconds for _, alone in blocks)
     assert ratio <= limit, f"{THREADS} threads take {ratio:.1f} times as long as one, more than {limit}"
