@@ -56,6 +56,13 @@ lint: $(READY) ## Check style and types: ruff, mypy --strict, sqlfluff
 test: $(READY) ## Run all tests (pytest alone tries other random cases each time)
 	$(BIN)/python -m pytest -n 2 --dist worksteal --hypothesis-profile=ci
 
+.PHONY: bench
+bench: $(READY) ## Measure everything at 10k and 100k memories and compare with the baseline (BENCH_SCALES="1m": an hour)
+	$(BIN)/python -m benchmarks.suite run $(foreach scale,$(BENCH_SCALES),--scale $(scale))
+	$(BIN)/python -m benchmarks.suite compare benchmarks/suite/baseline.json
+
+BENCH_SCALES := 10k 100k
+
 .PHONY: bench-partitions
 bench-partitions: $(READY) ## Measure monthly partitions at 10k, 1M and 10M rows (ten minutes, 10 GB of disk)
 	$(BIN)/python -m benchmarks.partitions run --rows 10000 --rows 1000000 --rows 10000000

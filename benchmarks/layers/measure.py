@@ -21,7 +21,7 @@ from typing import Any
 
 import duckdb
 
-from benchmarks.stream import BASE, LATE, NEWEST, PARTS, Stream, generate
+from benchmarks.stream import BASE, LATE, NEWEST, Stream, generate
 from mnemoduck.home import HOME_VARIABLE, Home, open_home
 from mnemoduck.inbox import OPEN_SUFFIX, SEALED_SUFFIX
 from mnemoduck.pipeline.load import load_inbox
@@ -77,7 +77,7 @@ def measure(
 ) -> dict[str, Any]:
     """Return everything that was measured with `memories` memories, as plain data.
 
-    Works in folders below `folder`, which are removed: 2 KB a memory are needed there.
+    Works in folders below `folder`, which are removed: 3 KB a memory are needed there.
 
     Raises:
         RuntimeError: dbt failed, or what it built are not the memories of the stream.
@@ -89,7 +89,6 @@ def measure(
     generated = time.perf_counter() - started
     tell(f"generated {sum(stream.event_counts.values()):,} events in {generated:.1f} s")
     home = open_home(work / "home")
-    _run_dbt(home, ["parse"])  # what the files of the project say is remembered from now on
     found: dict[str, Any] = {
         "rows": memories,
         "stream": {
@@ -97,12 +96,25 @@ def measure(
             "generate_seconds": round(generated, 3),
             "memories": stream.memory_counts,
             "events": stream.event_counts,
-            "bytes": sum(path.stat().st_size for paths in stream.segments.values() for path in paths),
+            "bytes": bytes_of_stream(stream),
         },
-        "loads": {},
-        "steps": {},
+        **build_steps(home, stream, STEPS, tell),
     }
-    for step in STEPS:
+    shutil.rmtree(work)
+    return found
+
+
+def build_steps(
+    home: Home, stream: Stream, steps: Sequence[str], tell: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
+    """Load and build an empty home by some of STEPS, in that order, and return what each took.
+
+    Raises:
+        RuntimeError: dbt failed, or what it built are not the memories of the stream.
+    """
+    _run_dbt(home, ["parse"])  # what the files of the project say is remembered from now on
+    found: dict[str, Any] = {"loads": {}, "steps": {}}
+    for step in steps:
         part = _ARRIVES.get(step)
         if part is not None:
             found["loads"][step] = _load(home, stream, part)
@@ -118,17 +130,21 @@ def measure(
             "warehouse_bytes": _warehouse_bytes(home),
         }
         tell(f"{step}: {run.wall_seconds:.1f} s, at most {run.peak_mb:,.0f} MB")
-    found["files"] = {"raw_bytes": _size(home.raw), "warehouse_bytes": _warehouse_bytes(home)}
-    _check_all_were_built(home, stream)
-    shutil.rmtree(work)
+    found["files"] = {"raw_bytes": size_of(home.raw), "warehouse_bytes": _warehouse_bytes(home)}
+    _check_all_were_built(home, stream, [_ARRIVES[step] for step in steps if step in _ARRIVES])
     return found
+
+
+def bytes_of_stream(stream: Stream) -> int:
+    """Return the size of a stream as JSON lines."""
+    return sum(path.stat().st_size for paths in stream.segments.values() for path in paths)
 
 
 def _load(home: Home, stream: Stream, part: str) -> dict[str, Any]:
     """Place a part of the stream in the inbox as a writer would, sealed, and load it into raw/."""
     for path in stream.segments[part]:
         segment = home.inbox / path.with_suffix(OPEN_SUFFIX).name
-        shutil.move(path, segment)
+        shutil.copy(path, segment)
         segment.rename(segment.with_suffix(SEALED_SUFFIX))
     started = time.perf_counter()
     with RunLock(home):
@@ -165,7 +181,7 @@ def _run_dbt(home: Home, arguments: Sequence[str]) -> DbtRun:
         )
         peak = 0.0
         while process.poll() is None:
-            peak = max(peak, _peak_mb(process.pid))
+            peak = max(peak, peak_mb(process.pid))
             time.sleep(0.02)
     wall = time.perf_counter() - started
     if process.returncode != 0:
@@ -176,7 +192,7 @@ def _run_dbt(home: Home, arguments: Sequence[str]) -> DbtRun:
     return DbtRun(wall, peak, metadata["invocation_id"], read_model_times(home.target))
 
 
-def _peak_mb(pid: int) -> float:
+def peak_mb(pid: int) -> float:
     """Return the most memory that a process has held so far, by Linux; 0 where nobody says."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
@@ -227,10 +243,10 @@ def _rows_written(home: Home, run: DbtRun) -> dict[str, list[int]]:
     return found
 
 
-def _check_all_were_built(home: Home, stream: Stream) -> None:
+def _check_all_were_built(home: Home, stream: Stream, parts: Sequence[str]) -> None:
     with duckdb.connect(str(home.warehouse), read_only=True) as connection:
         row = connection.execute("select count(*) from staging.stg_memories").fetchone()
-    expected = sum(stream.memory_counts[part] for part in PARTS)
+    expected = sum(stream.memory_counts[part] for part in parts)
     if row != (expected,):
         raise RuntimeError(f"the stream has {expected:,} memories, staging {row}: the times say nothing")
 
@@ -240,5 +256,6 @@ def _warehouse_bytes(home: Home) -> int:
     return sum(path.stat().st_size for path in files if path.exists())
 
 
-def _size(folder: Path) -> int:
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

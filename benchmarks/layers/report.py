@@ -13,7 +13,7 @@ from benchmarks.page import plt, table
 
 PAGE, PLOT = "layers-benchmark.md", "layers-benchmark.svg"
 
-_NAMES = {
+STEP_NAMES = {
     FULL: "full build",
     NEWEST_PERCENT: "1 % new",
     LATE_PERCENT: "1 % late",
@@ -72,8 +72,8 @@ def find_laggards(sizes: list[dict[str, Any]]) -> Iterator[str]:
             seconds = seconds_of(large, step, model=name)
             if seconds - idle > max(FOLLOWS_SHARE * full, COUNTS_SECONDS):
                 yield (
-                    f"{layer}/{name}: {_NAMES[step]} takes {seconds:.2f} s, {_percent(seconds, full)} of the "
-                    f"full build ({full:.2f} s); nothing new takes {idle:.2f} s."
+                    f"{layer}/{name}: {STEP_NAMES[step]} takes {seconds:.2f} s, {_percent(seconds, full)} of "
+                    f"the full build ({full:.2f} s); nothing new takes {idle:.2f} s."
                 )
         before = seconds_of(small, NOTHING_NEW, model=name)
         if small is not large and idle - before > COUNTS_SECONDS:
@@ -146,7 +146,7 @@ def _page(sizes: list[dict[str, Any]]) -> Iterator[str]:
         [
             [
                 layer,
-                _NAMES[step],
+                STEP_NAMES[step],
                 *(
                     f"{seconds_of(size, step, layer=layer):.2f} s, "
                     + _percent(seconds_of(size, step, layer=layer), seconds_of(size, FULL, layer=layer))
@@ -172,7 +172,7 @@ def _page(sizes: list[dict[str, Any]]) -> Iterator[str]:
     yield f"## Each model at {large['rows']:,} memories"
     yield ""
     yield from table(
-        ["model", *(_NAMES[step] for step in _LINES)],
+        ["model", *(STEP_NAMES[step] for step in _LINES)],
         [
             [f"{layer}/{name}", *(f"{seconds_of(large, step, model=name):.2f} s" for step in _LINES)]
             for name, layer in sorted(
@@ -184,7 +184,7 @@ def _page(sizes: list[dict[str, Any]]) -> Iterator[str]:
     yield "Rows that a run wrote, of models whose rows name their run: what followed from the change."
     yield ""
     yield from table(
-        ["model", "rows in the end", *(f"written by: {_NAMES[step]}" for step in _LINES if step != FULL)],
+        ["model", "rows in the end", *(f"written by: {STEP_NAMES[step]}" for step in _LINES if step != FULL)],
         [
             [
                 f"{layer}/{name}",
@@ -218,23 +218,23 @@ def _beside(sizes: list[dict[str, Any]]) -> Iterator[list[str]]:
     ]
     for step in STEPS:
         yield [
-            f"{_NAMES[step]}: the whole process",
+            f"{STEP_NAMES[step]}: the whole process",
             *(f"{size['steps'][step]['wall_seconds']:.1f} s" for size in sizes),
         ]
         yield [
-            f"{_NAMES[step]}: outside of models",
+            f"{STEP_NAMES[step]}: outside of models",
             *(f"{size['steps'][step]['wall_seconds'] - seconds_of(size, step):.1f} s" for size in sizes),
         ]
     for step in STEPS:
         yield [
-            f"{_NAMES[step]}: most memory of the process",
+            f"{STEP_NAMES[step]}: most memory of the process",
             *(f"{size['steps'][step]['peak_mb']:,.0f} MB" for size in sizes),
         ]
     yield ["events as JSON lines", *(f"{size['stream']['bytes'] / 1e6:,.0f} MB" for size in sizes)]
     yield ["raw/, at the end", *(f"{size['files']['raw_bytes'] / 1e6:,.0f} MB" for size in sizes)]
     for step in STEPS:
         yield [
-            f"warehouse after: {_NAMES[step]}",
+            f"warehouse after: {STEP_NAMES[step]}",
             *(f"{size['steps'][step]['warehouse_bytes'] / 1e6:,.0f} MB" for size in sizes),
         ]
 
@@ -277,7 +277,7 @@ def _plot(sizes: list[dict[str, Any]], path: Path) -> None:
     for panel, layer in zip(grid.flat, layers, strict=False):
         for step, (colour, style) in _LINES.items():
             seconds = [seconds_of(size, step, layer=layer) for size in sizes]
-            panel.plot(rows, seconds, marker="o", color=colour, linestyle=style, label=_NAMES[step])
+            panel.plot(rows, seconds, marker="o", color=colour, linestyle=style, label=STEP_NAMES[step])
         panel.set_title(layer, fontsize=9)
         panel.set_xscale("log")
         panel.set_yscale("log")

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import cycle
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import duckdb
@@ -25,6 +25,7 @@ from benchmarks.recall.peers import Fts5
 from benchmarks.recall.queries import Question
 from mnemoduck import Memory
 from mnemoduck.home import Home
+from mnemoduck.partitions import Partitions
 from mnemoduck.warehouse import Snapshot
 
 THREADS = 8
@@ -225,7 +226,7 @@ def measure_scans(home: Home, questions: Iterable[Question]) -> dict[str, Any]:
         ask = asking(memory)
         for question in questions:
             rows: dict[str, int] = {}
-            with _explained(rows):
+            with counted_scans(rows):
                 ask(question)
             per_question.append(rows)
     tables = sorted({table for rows in per_question for table, count in rows.items() if count})
@@ -239,9 +240,9 @@ def measure_scans(home: Home, questions: Iterable[Question]) -> dict[str, Any]:
 
 
 @contextmanager
-def _explained(rows: dict[str, int]) -> Iterator[None]:
-    """Have every SELECT on a snapshot explained before it is executed, and add up the rows it scans."""
-    plain = Snapshot.thread_cursor
+def counted_scans(rows: dict[str, int]) -> Iterator[None]:
+    """Have every SELECT on a snapshot explained before it is executed; add up the rows it scans by table."""
+    plain, plain_on = Snapshot.thread_cursor, Partitions.on
 
     class Explaining:
         def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
@@ -259,7 +260,13 @@ def _explained(rows: dict[str, int]) -> Iterator[None]:
                 _add_rows(json.loads(explained[1]), rows)
             return self._cursor.execute(statement, parameters or None)
 
-    with patch.object(Snapshot, "thread_cursor", lambda snapshot: Explaining(plain(snapshot))):
+    def on(months: Partitions, cursor: duckdb.DuckDBPyConnection) -> Partitions:
+        return plain_on(months, cast(Any, Explaining(cursor)))
+
+    with (
+        patch.object(Snapshot, "thread_cursor", lambda snapshot: Explaining(plain(snapshot))),
+        patch.object(Partitions, "on", on),
+    ):
         yield
 
 

@@ -10,6 +10,7 @@ import click
 
 from mnemoduck import __version__
 from mnemoduck.cli.associations import associations_command
+from mnemoduck.cli.bench import bench_command
 from mnemoduck.cli.build import init_command, run_command
 from mnemoduck.cli.episodes import episode_group, feedback_command
 from mnemoduck.cli.evaluation import eval_group
@@ -67,6 +68,7 @@ for _command in (
     partitions_group,
     cache_group,
     eval_group,
+    bench_command,
     status_command,
 ):
     cli.add_command(_command)
