@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,13 +44,18 @@ def time_call(connection: duckdb.DuckDBPyConnection, call: Callable[[], object],
         if round_number >= 0:
             floor.append((between - started) * 1e3)
             own.append((ended - between) * 1e3)
+    return describe_times(own, floor)
+
+
+def describe_times(own: Sequence[float], floor: Sequence[float]) -> Timing:
+    """Return the timing of milliseconds that were taken in turns with those of `select 1`."""
     median, floor_median = statistics.median(own), statistics.median(floor)
     return Timing(
         median_ms=median,
         p95_ms=statistics.quantiles(own, n=20)[-1],
         select_1_ms=floor_median,
         ratio=median / floor_median,
-        rounds=rounds,
+        rounds=len(own),
     )
 
 
