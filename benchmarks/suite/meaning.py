@@ -15,23 +15,15 @@ from unittest.mock import patch
 import duckdb
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from benchmarks.vectors.drawn import DIMENSION, unit_vectors
 from mnemoduck.embeddings import LocalVectors
 from mnemoduck.home import Home, open_home
 from mnemoduck.llm.settings import TemplateSettings
 from mnemoduck.pipeline.publish import current_snapshot
 from mnemoduck.project import find_project, render
 
-DIMENSION = 384
 _CHUNK = 50_000
-
-
-def unit_vectors(count: int, random: np.random.Generator) -> NDArray[np.float32]:
-    """Return so many random vectors of length 1."""
-    drawn = random.standard_normal((count, DIMENSION), dtype=np.float32)
-    unit: NDArray[np.float32] = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
-    return unit
 
 
 def copy_with_vectors(home: Home, folder: Path, seed: int) -> tuple[Home, int]:
@@ -69,7 +61,7 @@ def _fill(path: Path, seed: int) -> int:
         row = connection.execute("select count(*) from documents").fetchone()
         assert row is not None
         for first in range(0, row[0], _CHUNK):
-            vectors = unit_vectors(min(_CHUNK, row[0] - first), random)
+            vectors = unit_vectors(min(_CHUNK, row[0] - first), DIMENSION, random)
             made = pa.table(
                 {
                     "place": np.arange(first, first + len(vectors)),
@@ -104,7 +96,7 @@ class StandIn:
 
     def embed(self, _: TemplateSettings, texts: Sequence[str]) -> LocalVectors:
         seeds = [int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") for text in texts]
-        vectors = [unit_vectors(1, np.random.default_rng(seed))[0].tolist() for seed in seeds]
+        vectors = [unit_vectors(1, DIMENSION, np.random.default_rng(seed))[0].tolist() for seed in seeds]
         return LocalVectors(vectors, prompt_tokens=0, latency_ms=0.0)
 
 

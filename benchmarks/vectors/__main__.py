@@ -9,19 +9,17 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import click
 import duckdb
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from benchmarks.machine import describe_run
 from benchmarks.page import table
+from benchmarks.vectors.drawn import Vectors, topics, unit_vectors
 from mnemoduck.project import find_project, render
-
-Vectors: TypeAlias = NDArray[np.float32]
 
 RESULT = Path(__file__).with_name("result.json")
 BITS = Path(__file__).with_name("bits.json")
@@ -61,7 +59,7 @@ def main() -> None:
 def run(rows: int, dimension: int, rounds: int, folder: Path, out: Path) -> None:
     """Store the vectors in each way, time each way to search them, and write the result as JSON."""
     folder.mkdir(parents=True, exist_ok=True)
-    vectors = _vectors(rows, dimension)
+    vectors = unit_vectors(rows, dimension, np.random.default_rng(1))
     result: dict[str, Any] = {
         "run": describe_run(),
         "rows": rows,
@@ -107,7 +105,7 @@ def bits(
 ) -> None:
     """Search one large scope exactly and by bits: how many of the ten nearest are found, and how fast."""
     folder.mkdir(parents=True, exist_ok=True)
-    made = [("in topics", *_topics(count, questions)) for count in rows]
+    made = [("in topics", *topics(count, questions)) for count in rows]
     if real is not None:
         file = np.load(real)
         picked = np.random.default_rng(1).permutation(len(file["questions"]))[:questions]
@@ -184,25 +182,6 @@ def report(result: Path, docs: Path) -> None:
         "",
     ]
     (docs / "vectors-benchmark.md").write_text("\n".join(lines), "utf-8")
-
-
-def _vectors(rows: int, dimension: int) -> Vectors:
-    numbers = np.random.default_rng(1).standard_normal((rows, dimension), dtype=np.float32)
-    lengths = np.linalg.norm(numbers, axis=1, keepdims=True).astype(np.float32)
-    unit: Vectors = numbers / lengths
-    return unit
-
-
-def _topics(rows: int, questions: int) -> tuple[Vectors, Vectors]:
-    """Return vectors that come in topics as texts do, 50 to a topic, and questions near some of them."""
-    random = np.random.default_rng(6)
-    centres = random.standard_normal((max(1, rows // 50), 384), dtype=np.float32)
-    vectors = centres[random.integers(0, len(centres), rows)]
-    vectors = vectors + 1.2 * random.standard_normal((rows, 384), dtype=np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    asked = vectors[:questions] + 0.04 * random.standard_normal((questions, 384), dtype=np.float32)
-    asked /= np.linalg.norm(asked, axis=1, keepdims=True)
-    return vectors.astype(np.float32), asked.astype(np.float32)
 
 
 def _store_with_bits(path: Path, vectors: Vectors) -> None:

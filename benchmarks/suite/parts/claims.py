@@ -16,7 +16,7 @@ from benchmarks.page import table
 from benchmarks.recall.measure import TOP
 from benchmarks.recall.queries import draw_questions
 from benchmarks.stream import generate
-from benchmarks.suite.meaning import DIMENSION, copy_with_vectors, stand_in
+from benchmarks.suite.meaning import copy_with_vectors, stand_in
 from benchmarks.suite.parts import Found, FoundByScale
 from benchmarks.suite.seed_rows import (
     CONSOLIDATION,
@@ -34,6 +34,7 @@ from benchmarks.suite.seed_rows import (
 )
 from benchmarks.suite.work import Work
 from benchmarks.timing import WARM_UP_ROUNDS, time_call
+from benchmarks.vectors.drawn import DIMENSION
 from mnemoduck import Memory
 from mnemoduck.events import new_event
 from mnemoduck.home import Home, open_home
@@ -304,8 +305,8 @@ def report(found_by_scale: FoundByScale) -> Iterator[str]:
     """Yield the table of all claims, what is missed, and what was measured how."""
     scales = {f"{int(found['memories']):,} memories": found["claims"] for found in found_by_scale.values()}
     yield (
-        f"The first eight rows were claimed of {ROWS:,} rows in a DuckDB file, and are measured on as many of "
-        "the same columns whatever the scale, by the Python client on a connection that stays open; the "
+        f"The first eight rows were claimed of {ROWS:,} rows in a DuckDB file, and are measured on as many "
+        "of the same columns whatever the scale, by the Python client on a connection that stays open; the "
         "others through `Memory` on the home. Ours is the median, the 95th percentile, and the median as a "
         f"multiple of `select 1` in turns with it (of {THREADS} threads: the worst of as many that ask "
         "`select 1`). Each answer was checked for its number of rows. What has no claim stands there because "
