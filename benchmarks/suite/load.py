@@ -137,6 +137,7 @@ def describe(own: Times, floor: Times) -> dict[str, Any]:
     for name, mine, below in zip(("p50", "p95", "p99"), own.percentiles(), floor.percentiles(), strict=True):
         found |= {f"{name}_ms": round(mine, 4), f"select_1_{name}_ms": round(below, 4)}
         found[f"{name}_ratio"] = round(mine / below, 3)
+    found["worst_ms"] = round(max(own.milliseconds), 4)
     found["per_second"] = round(own.per_second, 1)
     found["throughput_ratio"] = round(floor.per_second / own.per_second, 3)
     return found

@@ -48,26 +48,29 @@ class View:
 
     def rows(self, statement: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the rows of a statement, see `Asker.ask`."""
-        return rows_of(self._execute(statement, values))
+        with self.snapshot.asking() as cursor:
+            return rows_of(self._execute(cursor, statement, values))
 
     def columns(self, statement: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the columns of a statement's rows as arrays of numpy, by their names."""
-        return dict(self._execute(statement, values).fetchnumpy())
+        with self.snapshot.asking() as cursor:
+            return dict(self._execute(cursor, statement, values).fetchnumpy())
 
     def table(self, statement: str, values: Mapping[str, Any]) -> pa.Table:
         """Return the rows of a statement as a table of Arrow."""
-        return self._execute(statement, values).to_arrow_table()
+        with self.snapshot.asking() as cursor:
+            return self._execute(cursor, statement, values).to_arrow_table()
 
-    def _execute(self, statement: str, values: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
+    def _execute(
+        self, cursor: duckdb.DuckDBPyConnection, statement: str, values: Mapping[str, Any]
+    ) -> duckdb.DuckDBPyConnection:
         forgotten_since, forget_values = _forgotten_since(
             self.fresh, None if self.is_about_now else self.moment
         )
         filled = statement.replace("{remembered}", _REMEMBERED).replace("{forgotten_since}", forgotten_since)
         parameters = {**values, **self.scope.as_dict(), **forget_values, "as_of": self.moment}
         used = {name: value for name, value in parameters.items() if f"${name}" in filled}
-        cursor = self.snapshot.thread_cursor()
-        cursor.execute(filled, used)
-        return cursor
+        return cursor.execute(filled, used)
 
 
 class Asker:

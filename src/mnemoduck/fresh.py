@@ -75,6 +75,22 @@ class Changes:
         return self.now if user_id is None else max(self._everyone, self._users.get(user_id, 0))
 
 
+class _CountedLock:
+    """A lock that counts how often a thread had to wait for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.waits = 0
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            self._lock.acquire()
+            self.waits += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 class FreshReader:
     """Pairs the newest snapshot with the fresh tables that belong to it. Safe between threads.
 
@@ -86,7 +102,7 @@ class FreshReader:
         self._events = FreshEvents(home, VISIBLE_EVENT_TYPES)
         self._reader = reader
         self._project = project
-        self._mutex = threading.Lock()
+        self._mutex = _CountedLock()
         self._numbers = itertools.count(1)
         self._snapshot: Snapshot | None = None
         self._tables: FreshTables | None = None
@@ -96,6 +112,11 @@ class FreshReader:
         self._is_stale = True
         self._due: list[datetime] = []
         self._published_due: tuple[Snapshot | None, datetime, datetime | None] = (None, LATEST, None)
+
+    @property
+    def waits(self) -> int:
+        """How often a thread had to wait for another one that looked for what has arrived."""
+        return self._mutex.waits
 
     def get(self) -> tuple[Snapshot, FreshTables]:
         with self._mutex:

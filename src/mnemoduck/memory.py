@@ -57,7 +57,7 @@ from mnemoduck.recall.recording import Recorder
 from mnemoduck.recall.signals import check_weights
 from mnemoduck.recall.statistics import StatisticsFile
 from mnemoduck.scope import Scope, check_unicode
-from mnemoduck.warehouse import SnapshotReader
+from mnemoduck.warehouse import ConnectionStatistics, SnapshotReader
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -857,6 +857,10 @@ class Memory:
         """
         return self._readers.cache.statistics
 
+    def connection_statistics(self) -> ConnectionStatistics:
+        """Return what the connections do that all questions but `sql` share, in this process."""
+        return self._readers.connection_statistics
+
     def close(self) -> None:
         """Write what is buffered, seal what this object has written and close what it has opened.
 
@@ -933,6 +937,12 @@ class _Readers:
     @cached_property
     def suggester(self) -> Suggester:
         return Suggester(self.asker, self.patterns)
+
+    @property
+    def connection_statistics(self) -> ConnectionStatistics:
+        with self._mutex:
+            waits = 0 if self._fresh is None else self._fresh.waits
+        return replace(self.snapshots.connection_statistics, waits=waits)
 
     @property
     def fresh(self) -> FreshReader:

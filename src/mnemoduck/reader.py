@@ -185,7 +185,7 @@ class MemoryReader:
 
         def find(snapshot: Snapshot, fresh: FreshTables, _: datetime) -> str:
             partitions = snapshot.partitions(_MEMORIES) if snapshot.path else None
-            row = partitions.on(snapshot.cursor()).find(memory_id) if partitions else None
+            row = partitions.on(snapshot.thread_cursor()).find(memory_id) if partitions else None
             places = [(memory_id, row["occurred_at"])] if row else []
             return at_places((*_SHOWN, "forgotten_at"), snapshot, fresh, places or [(memory_id, _EPOCH)])
 

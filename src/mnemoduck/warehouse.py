@@ -9,6 +9,9 @@ snapshot names as archived; and the settings of other connections in the same pr
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -45,6 +48,26 @@ def check_database_file(path: Path) -> None:
         )
 
 
+@dataclass(frozen=True)
+class ConnectionStatistics:
+    """What the connections of one reader do, in this process, since it opened its snapshot.
+
+    `open` cursors are kept, one for each thread that has asked and still lives; `in_use` of them answer at
+    this moment, and at one time it were `most_in_use`. `made` counts all that were made, those for a single
+    statement included. No thread waits for a cursor; `waits` counts the questions that waited for another
+    thread to look for what has arrived, which is the one thing that they do one after the other.
+    """
+
+    open: int = 0
+    in_use: int = 0
+    most_in_use: int = 0
+    made: int = 0
+    waits: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        return asdict(self)
+
+
 class Snapshot:
     """One published snapshot, attached in memory. `batch_seq` is the newest batch that it holds."""
 
@@ -55,6 +78,8 @@ class Snapshot:
         self._mutex = threading.Lock()
         self._of_thread = threading.local()
         self._thread_cursors: WeakSet[duckdb.DuckDBPyConnection] = WeakSet()
+        self._counting = threading.Lock()
+        self._in_use = self._most_in_use = self._made = 0
         self._partitions: dict[str, Partitions | None] = {}
         self._connection = duckdb.connect(
             ":memory:",
@@ -79,6 +104,8 @@ class Snapshot:
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Return a connection for the calling thread, with the snapshot as its default database."""
         cursor = self._connection.cursor()
+        with self._counting:
+            self._made += 1
         if self.path is not None:
             cursor.execute("use snapshot")
         return cursor
@@ -94,6 +121,27 @@ class Snapshot:
             with self._mutex:
                 self._thread_cursors.add(cursor)
         return cursor
+
+    @contextmanager
+    def asking(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Give the thread's cursor for one statement and its rows; meanwhile it counts as in use."""
+        cursor = self.thread_cursor()
+        with self._counting:
+            self._in_use += 1
+            self._most_in_use = max(self._most_in_use, self._in_use)
+        try:
+            yield cursor
+        finally:
+            with self._counting:
+                self._in_use -= 1
+
+    @property
+    def connection_statistics(self) -> ConnectionStatistics:
+        """What its connections do; `waits` is what its reader knows."""
+        with self._mutex:
+            open_cursors = len(self._thread_cursors)
+        with self._counting:
+            return ConnectionStatistics(open_cursors, self._in_use, self._most_in_use, self._made)
 
     def partitions(self, model: str) -> Partitions | None:
         """Return the months of a model, read once; None if the snapshot has it, but not in months."""
@@ -191,6 +239,13 @@ class SnapshotReader:
                 f"Nothing has been published in {self._home.path} yet. Build it with `mnemoduck run`."
             )
         return snapshot
+
+    @property
+    def connection_statistics(self) -> ConnectionStatistics:
+        """What the connections to the open snapshot do; all 0 before it was asked for."""
+        with self._mutex:
+            snapshot = self._snapshot
+        return ConnectionStatistics() if snapshot is None else snapshot.connection_statistics
 
     def close(self) -> None:
         with self._mutex:

@@ -12,8 +12,10 @@ import duckdb
 import numpy as np
 import pytest
 from benchmarks.stream import generate
-from benchmarks.suite import seed_rows
-from benchmarks.suite.parts import claims, storage
+from benchmarks.suite import handling, seed_rows
+from benchmarks.suite.hot import WrongAnswerError
+from benchmarks.suite.load import Times, describe
+from benchmarks.suite.parts import claims, concurrency, storage
 from benchmarks.suite.seed_rows import (
     SETTINGS,
     THREADS,
@@ -25,6 +27,8 @@ from benchmarks.suite.seed_rows import (
 )
 from benchmarks.suite.work import Work
 from benchmarks.vectors.drawn import topics
+
+from mnemoduck.home import Home, open_home
 
 ROWS = 4_000
 
@@ -215,3 +219,90 @@ def test_the_month_of_the_claims_is_the_last_of_the_stream(seed_file: Path) -> N
     with duckdb.connect(str(seed_file), read_only=True) as connection:
         row = connection.execute("select strftime(max(created_at), '%Y-%m-01') from memories").fetchone()
     assert row == (seed_rows.MONTH[0],)
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Home:
+    """A home that has published a hundred memories of two months, and nothing else."""
+    home = open_home(tmp_path / "home")
+    path = home.published / "1-1.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(
+            """
+            create schema short_term_memories__months;
+            use short_term_memories__months;
+            create table settings as
+            select '{"unique_key": ["memory_id"], "time": "occurred_at"}' as settings;
+            """
+        )
+        for month in ("2025_12", "2026_01"):
+            connection.execute(
+                f"""
+                create table m{month} as
+                select
+                    md5('{month}' || i)::uuid as memory_id, 'episodic' as memory_type, 0.5 as importance,
+                    strptime('{month}', '%Y_%m') + to_hours(i) as occurred_at
+                from range(50) as numbers (i)
+                """
+            )
+        connection.execute(
+            """
+            create table catalog as
+            select
+                strptime(right(table_name, 7), '%Y_%m')::date as month, 'hot' as state, 50 as row_count,
+                0 as tail_rows, null::varchar as archive_file, null::bigint as archive_bytes
+            from duckdb_tables() where table_name like 'm20%';
+            create view main.short_term_memories as
+            from short_term_memories__months.m2025_12 union all from short_term_memories__months.m2026_01;
+            """
+        )
+    home.current.write_text(path.name + "\n")
+    return home
+
+
+def test_each_way_to_give_connections_is_asked_the_same_and_finds_what_is_there(published: Home) -> None:
+    found = handling.compare_handling(published, threads=2, calls=5)
+    assert list(found) == [
+        handling.KEPT,
+        *("a pool of 1", "a pool of 2"),
+        *(handling.FRESH_CURSOR, handling.FRESH_CONNECTION),
+    ]
+    for name, load in found.items():
+        assert load["calls"] == 10
+        assert load["errors"] == 0 or name == handling.FRESH_CONNECTION
+    by_setting = handling.compare_duckdb_threads(published, (1, 2), threads=1, calls=5)
+    assert {setting: load["errors"] for setting, load in by_setting.items()} == {"1": 0, "2": 0}
+
+
+def test_what_a_way_does_not_find_is_an_error(published: Home) -> None:
+    statements = handling.Statements(published)
+    statement, expected = statements._asked[0]
+    statements._asked = [(statement, expected + 1)]
+    with handling._attached(statements.path) as base, pytest.raises(WrongAnswerError, match="1 rows, not 2"):
+        statements.calls(handling.Kept(base))(0)
+
+
+def _load(errors: int = 0) -> dict[str, Any]:
+    return {
+        **describe(Times([2.0, 4.0, 9.0], errors, "it broke", 0.5), Times([1.0], seconds=1.0)),
+        "threads": 8,
+    }
+
+
+def test_errors_of_readers_are_no_result_and_of_other_ways_they_are_shown() -> None:
+    found: dict[str, Any] = {
+        "memories": 10_000,
+        "threads": {"8": _load()},
+        "processes": _load(),
+        "handling": {"8": {handling.KEPT: _load(), handling.FRESH_CONNECTION: _load(errors=3)}},
+        "duckdb_threads": {"8": {"1": _load()}},
+        "connections": {"recall": {"open": 9, "in_use": 0, "most_in_use": 5, "made": 12, "waits": 1_234}},
+    }
+    concurrency._check(found)
+    page = "\n".join(concurrency.report({"10k": found}))
+    assert "| 10,000 | 8 threads | 4.0 ms | 4.0 | 8.5 ms | 8.9 ms | 9.0 ms | 6 | 0 |" in page
+    assert "| 10,000 | recall | 9 | 5 | 12 | 1,234 |" in page
+    assert f"| 10,000 | {handling.FRESH_CONNECTION} | 6; 4.0, 8.9; 3 errors |" in page
+    assert concurrency.ratios(found)["8 threads, throughput"] == pytest.approx(1 / 6, abs=1e-3)
+    with pytest.raises(RuntimeError, match="it broke"):
+        concurrency._check({**found, "threads": {"8": _load(errors=1)}})

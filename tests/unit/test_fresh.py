@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -160,6 +161,31 @@ def test_the_next_due_is_of_the_snapshot_and_of_what_is_fresh(
     assert reader.next_due(later) == last
     assert reader.next_due(now) == soon
     assert reader.next_due(last) is None
+
+
+def test_a_question_that_waits_for_another_to_look_is_counted(home: Home) -> None:
+    reader = open_reader(home)
+    has_to_wait = threading.Event()
+    lock = reader._mutex._lock
+
+    class Watched:
+        def acquire(self, blocking: bool = True) -> bool:
+            if blocking:
+                has_to_wait.set()
+            return lock.acquire(blocking)
+
+        def release(self) -> None:
+            lock.release()
+
+    reader._mutex._lock = Watched()  # type: ignore[assignment]
+    reader.get()
+    assert reader.waits == 0
+    with reader._mutex:
+        other = threading.Thread(target=reader.get)
+        other.start()
+        assert has_to_wait.wait(60)
+    other.join()
+    assert reader.waits == 1
 
 
 def test_a_change_concerns_its_user_and_who_asks_about_any(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import mnemoduck.warehouse
 from mnemoduck.errors import NothingPublishedError, SnapshotError, StorageError
 from mnemoduck.extensions import extension_path
 from mnemoduck.home import Home, open_home
-from mnemoduck.warehouse import Snapshot, SnapshotReader, check_database_file
+from mnemoduck.warehouse import ConnectionStatistics, Snapshot, SnapshotReader, check_database_file
 
 MakeSnapshot = Callable[[int], Path]
 
@@ -148,6 +148,39 @@ def test_threads_get_the_same_snapshot_and_a_cursor_each(
         thread.join()
     assert [count for _, count in got] == [10] * 8
     assert len({id(snapshot) for snapshot, _ in got}) == 1
+
+
+def test_each_living_thread_keeps_a_cursor_and_those_that_answer_are_in_use(
+    reader: SnapshotReader, make_snapshot: MakeSnapshot
+) -> None:
+    assert reader.connection_statistics == ConnectionStatistics()
+    make_snapshot(1)
+    snapshot = reader.get_published()
+    both_ask, is_seen = threading.Barrier(3, timeout=60), threading.Event()
+
+    def ask() -> None:
+        with snapshot.asking() as cursor:
+            cursor.execute("select count(*) from notes")
+            both_ask.wait()
+            is_seen.wait(60)
+            assert cursor.fetchall() == [(10,)]
+        with snapshot.asking() as again:
+            assert again is cursor
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    both_ask.wait()
+    assert reader.connection_statistics == ConnectionStatistics(open=2, in_use=2, most_in_use=2, made=2)
+    is_seen.set()
+    for thread in threads:
+        thread.join()
+    snapshot.cursor().execute("select 1").fetchall()
+    with pytest.raises(duckdb.CatalogException), snapshot.asking() as cursor:
+        cursor.execute("from nothing")
+    found = reader.connection_statistics
+    assert (found.in_use, found.most_in_use, found.made) == (0, 2, 4), "what fails is in use no more"
+    assert found.open == 1, "the cursor of a thread goes with it"
 
 
 def test_a_closed_reader_opens_again_when_it_is_asked(

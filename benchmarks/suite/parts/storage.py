@@ -345,8 +345,8 @@ def _verdicts(scales: dict[str, Found]) -> Iterator[str]:
     yield (
         "DuckDB compresses texts by FSST, a table of symbols for each segment, so that one row can be read "
         "by itself. Zstandard comes nearer to gzip; it has to be forced for all columns of a file, in a "
-        "format that older versions cannot read. Short texts alone are the hardest: what repeats in a line, names "
-        "and times and who spoke, is what a table saves most of."
+        "format that older versions cannot read. Short texts alone are the hardest: what repeats in a line, "
+        "names and times and who spoke, is what a table saves most of."
     )
     yield (
         "The warehouse holds each text several times over, by design: as it was said, as consolidated, as "
