@@ -123,8 +123,9 @@ def test_the_table_of_claims_says_which_are_missed_and_by_how_much() -> None:
         "| retrieve by key | 5 ms | 1.00 ms, 9.00 ms, 5.0 x | 1.00 ms, 9.00 ms, 5.0 x | median only |" in page
     )
     assert "| store single, durable |  | 99.00 ms" in page, "nothing was claimed of it"
-    assert "Not met: top 7 by activation at 1,000,000 memories (1.24 ms, 2.0 times the claim).\n" in page, (
-        "and nothing else"
+    (missed,) = [line for line in page.splitlines() if line.startswith("- ")]
+    assert missed.startswith(
+        "- top 7 by activation at 1,000,000 memories (1.24 ms, 2.0 times the claim): texts and lists"
     )
     assert "All are met by the median." in "\n".join(claims.report({"10k": found(0.5)}))
     assert claims.ratios(found(0.5)) == {TOP_BY_ACTIVATION: 2.5, claims.RETRIEVE: 5.0}

@@ -135,7 +135,8 @@ def _report_connections(found_by_scale: FoundByScale) -> Iterator[str]:
     yield (
         "What the connections had done by then, as `Memory.connection_statistics()` tells it of the process: "
         "cursors that threads keep, those that answered at one time at most, all that were made, and "
-        "questions that waited for another thread to look for what has arrived. No thread waits for a cursor."
+        "questions that waited for another thread to look for what has arrived. No thread waits for a "
+        "cursor; the threads of a row above, and their cursors, end with it."
     )
     yield ""
     yield from table(
@@ -154,7 +155,7 @@ def _report_connections(found_by_scale: FoundByScale) -> Iterator[str]:
 
 def _table_of_ways(kind: str, by: str, found_by_scale: FoundByScale) -> Iterator[str]:
     found_first = next(iter(found_by_scale.values()))[kind]
-    ways = list(dict.fromkeys(way for loads in found_first.values() for way in loads))
+    ways = list(list(found_first.values())[-1])  # with most threads there are pools of all sizes
     yield from table(
         ["memories", "", *(f"{threads} {by}" for threads in found_first)],
         [
