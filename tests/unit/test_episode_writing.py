@@ -20,7 +20,7 @@ from mnemoduck import Memory
 from mnemoduck.errors import InvalidEventError, StorageError, UsageError
 from mnemoduck.events import MAX_LINE_BYTES, Event, parse_event
 from mnemoduck.home import Home
-from mnemoduck.inbox import InboxWriter, iterate_lines, seal_open_segments, sealed_segments
+from mnemoduck.inbox import InboxWriter, seal_open_segments, sealed_segments
 from mnemoduck.project import find_project, variables
 
 from .conftest import StartPython, in_child
@@ -552,7 +552,7 @@ def test_kill_9_at_any_instant_loses_no_durable_step_nor_what_was_logged_before_
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
 
     seal_open_segments(home)
-    events = [parse_event(line) for path in sealed_segments(home) for _, line in iterate_lines(path)]
+    events = [parse_event(line) for path in sealed_segments(home) for line in path.read_bytes().splitlines()]
     assert len({event.event_id for event in events}) == len(events)
     found: dict[tuple[object, int], list[tuple[int, int | None]]] = defaultdict(list)
     for event in events:

@@ -21,7 +21,7 @@ from mnemoduck.events import MAX_LINE_BYTES
 from mnemoduck.home import Home, open_home
 from mnemoduck.inbox import (
     InboxWriter,
-    iterate_lines,
+    iterate_chunks,
     loaded_folder,
     move_to_loaded,
     retire_loaded,
@@ -38,7 +38,7 @@ def open_segments(home: Home) -> list[Path]:
 
 def sealed_lines(home: Home) -> list[bytes]:
     seal_open_segments(home)
-    return [line for segment in sealed_segments(home) for _, line in iterate_lines(segment)]
+    return [line for segment in sealed_segments(home) for line in segment.read_bytes().splitlines()]
 
 
 def quarantined(home: Home) -> list[dict[str, object]]:
@@ -450,12 +450,15 @@ def test_segments_are_read_in_the_order_in_which_they_were_begun(home: Home) -> 
     assert before <= stamps[0] <= stamps[-1] <= datetime.now(UTC)
 
 
-def test_lines_are_numbered_as_in_the_file_blank_ones_included(tmp_path: Path) -> None:
+@pytest.mark.parametrize("chunk_bytes", range(1, 40))
+def test_a_segment_is_read_in_whole_lines_whatever_the_size_of_a_chunk(
+    tmp_path: Path, chunk_bytes: int
+) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_bytes(b"one\r\n\n\r\n \nfive\nsix without an end")
-    assert list(iterate_lines(path, chunk_bytes=2)) == [
-        (1, b"one"),
-        (4, b" "),
-        (5, b"five"),
-        (6, b"six without an end"),
-    ]
+    lines = [b"one\r\n", b"\n", b"\r\n", b" \n", b"five\n", b"six without an end"]
+    path.write_bytes(b"".join(lines))
+    chunks = list(iterate_chunks(path, chunk_bytes=chunk_bytes))
+    assert b"".join(data for _, data in chunks) == path.read_bytes()
+    for first_line, data in chunks:
+        assert data.startswith(lines[first_line - 1])
+        assert data.endswith((b"\n", lines[-1]))

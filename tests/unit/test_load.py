@@ -162,6 +162,7 @@ def test_a_segment_without_any_event_is_a_batch_without_files(home: Home) -> Non
 
 def test_events_beyond_one_chunk_are_all_loaded(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "ROWS_IN_MEMORY", 3)
+    monkeypatch.setattr(load, "CHUNK_BYTES", 500)
     events = [memory(str(number), (JUNE, JULY)[number % 2]) for number in range(10)]
     append(home, *events[:4], b"bad\n")
     append(home, *events[4:])
@@ -178,6 +179,7 @@ def test_events_of_more_months_than_files_may_be_open_are_all_loaded(
     """The times of imported events are what a file says: one such file must not stop every later load."""
     monkeypatch.setattr(load, "OPEN_FILES", 3)
     monkeypatch.setattr(load, "BYTES_IN_MEMORY", 2_000)
+    monkeypatch.setattr(load, "CHUNK_BYTES", 250)
     months = [datetime(2000 + number % 5, 1, 1, tzinfo=UTC) for number in range(40)]
     events = [memory(str(number), month) for number, month in enumerate(months)]
     append(home, *events)

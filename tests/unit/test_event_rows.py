@@ -1,0 +1,308 @@
+"""Lines read in bulk: the same events, stored the same way, as those that `parse_event` reads one by one."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mnemoduck import event_rows
+from mnemoduck.errors import InvalidEventError
+from mnemoduck.event_rows import ROW, Row, read_rows, row_of
+from mnemoduck.events import MAX_CONTENT_BYTES, MAX_LINE_BYTES, new_event, parse_event
+from mnemoduck.home import Home
+from mnemoduck.importers import ingest
+from mnemoduck.inbox import seal_open_segments, sealed_segments
+from mnemoduck.memory import Memory
+
+AT = "2026-03-01T12:00:00.000001Z"
+IDS = [str(UUID(int=number)) for number in range(3)]
+
+Refused = tuple[int, str, bytes]
+
+
+def in_bulk(data: bytes) -> tuple[list[tuple[int, Row]], list[Refused]]:
+    refused: list[Refused] = []
+    rows = read_rows(data, lambda number, error, line: refused.append((number, str(error), line)))
+    columns = [rows.columns[name] for name in ROW]
+    return list(zip(rows.lines, zip(*columns, strict=True), strict=True)), refused
+
+
+def one_by_one(data: bytes) -> tuple[list[tuple[int, Row]], list[Refused]]:
+    rows, refused = [], []
+    for number, ended in enumerate(data.split(b"\n")):
+        if line := ended.rstrip(b"\r\n"):
+            try:
+                rows.append((number, row_of(parse_event(line))))
+            except InvalidEventError as error:
+                refused.append((number, str(error), line))
+    return rows, refused
+
+
+def check(data: bytes) -> None:
+    assert in_bulk(data) == one_by_one(data)
+
+
+# --- lines near those that our writers write -------------------------------------------------------------
+
+any_text = st.text(max_size=8) | st.sampled_from(
+    [
+        "", " ", "\u00a0", "\u0085", "\u2028", "\u3000", "a\u00a0", "\u2003b", "\n", "\t ", "\0", "\x1f",
+        "\x7f", "\\", '"', "/", "é", "👩🏽\u200d🚀", "\ufeff", "\u202e", "a" * 256, "a" * 257, "é" * 257,
+        '"}}\n{"event_id":"', "importance", '","role":"x', "\\u0041", "\\ud800", "NaN",
+    ]
+)  # fmt: skip
+numbers = st.sampled_from(
+    [
+        "0", "1", "0.5", "0.50", "1.0", "1.00", "00.5", "0.00001", "0.0001", "1e-1", "5E-1", "-0.0", "-0",
+        "-0.5", "1.1", "0.1234567890123456", "0.12345678901234567", "0.30000000000000004",
+        "1.0000000000000001", "NaN", "Infinity", "1e999", "123456789012345678", "9" * 30, "9" * 5000, "3.0",
+        "30000000.125", "true", "null",
+    ]
+)  # fmt: skip
+as_json = (
+    st.builds(json.dumps, any_text, ensure_ascii=st.booleans())
+    | numbers
+    | st.sampled_from(['"\\/"', '"\\u001f"', '"\\u001F"', '"\\u0007"', '"\\u000a"'])
+    | st.sampled_from(['"\\ud83d\\ude00"', '"\\ud800"', "[]", "{}"])
+)  # fmt: skip
+names = st.sampled_from(['"a"', '"b"', '"\\u0061"', '"content"', '""'])
+nested = st.recursive(
+    as_json,
+    lambda inner: (
+        st.builds(lambda items: f"[{','.join(items)}]", st.lists(inner, max_size=3))
+        | st.builds(
+            lambda items: "{" + ",".join(f"{name}:{value}" for name, value in items) + "}",
+            st.lists(st.tuples(names, inner), max_size=3),
+        )
+    ),
+    max_leaves=8,
+)
+deep = st.integers(1, 300).map(lambda depth: "[" * depth + "]" * depth)
+flags = st.sampled_from(["true", "false", "1", '"yes"', "null"])
+texts = as_json.filter(lambda value: value.startswith('"'))
+tags = st.builds(
+    lambda items: f"[{','.join(items)}]",
+    st.lists(texts | numbers, max_size=3) | texts.map(lambda one: [one] * 101),
+)
+uuids = st.sampled_from([*IDS, IDS[1].upper().replace("0", "A"), IDS[1].replace("-", ""), f"{{{IDS[1]}}}"])
+
+FIELDS: dict[str, dict[str, st.SearchStrategy[str]]] = {
+    "memory": {
+        "content": texts,
+        "role": texts,
+        "importance": numbers,
+        "memory_type": st.sampled_from(['"episodic"', '"semantic"', '"other"', "null"]),
+        "tags": tags,
+        "metadata": nested | deep.map(lambda value: f'{{"a":{value}}}'),
+        "facts": nested,
+    },
+    "recall": {
+        "memory_ids": st.lists(uuids, max_size=3).map(lambda ids: json.dumps(ids, separators=(",", ":"))),
+        "query": texts,
+    },
+    "step": {
+        "episode_id": texts,
+        "step": st.sampled_from(["0", "7", "999999", "1000000", "1000001", "-1", "1.0", '"3"', "00"]),
+        "step_type": st.sampled_from(['"tool"', '"message"', '"x"']),
+        "tool": texts,
+        "args": nested,
+        "observation": texts,
+        "is_error": flags,
+        "error": texts,
+        "latency_ms": numbers,
+        "requestor": texts,
+        "role": texts,
+        "text": texts,
+    },
+    "feedback": {"memory_id": uuids.map(json.dumps), "outcome": st.just('"success"')},
+    "nonsense": {"x": nested},
+}  # fmt: skip
+TIMES = [
+    AT, "2026-03-01T12:00:00Z", "2026-03-01T12:00:00.1Z", "2026-03-01T12:00:00.123456789Z",
+    "1969-12-31T23:59:59Z", "1970-01-01T00:00:00Z", "2099-12-31T23:59:59.999999Z", "2100-01-01T00:00:00Z",
+    "2024-02-29T00:00:00Z",
+    "2023-02-29T00:00:00Z", "2026-02-30T00:00:00Z", "2026-04-31T00:00:00Z", "2026-12-31T00:00:00Z",
+    "2026-03-01T24:00:00Z", "2026-03-01T23:59:60Z", "2026-03-01T12:00:00+00:00", "2026-03-01T12:00:00",
+    "2026-03-01", "2026-03-01 12:00:00Z", "20٢6-03-01T12:00:00Z", "2026-3-1T12:00:00Z", "",
+]  # fmt: skip
+SPELLED = {
+    "memory": ["content", "role", "importance", "memory_type", "tags", "importance", "metadata"],
+    "recall": ["memory_ids", "query"],
+    "step": [
+        "episode_id",
+        "step",
+        "tool",
+        "args",
+        "observation",
+        "is_error",
+        "error",
+        "latency_ms",
+        "requestor",
+    ],
+}
+
+
+@st.composite
+def lines(draw: st.DrawFn) -> bytes:
+    """A line with its end: in the order that is read in bulk or nearly, with values of every kind."""
+    event_type = draw(st.sampled_from(["memory", "memory", "recall", "step", "feedback", "nonsense"]))
+    fields = FIELDS[event_type]
+    order = SPELLED.get(event_type, list(fields))
+    chosen = [name for name in order if draw(st.integers(0, 3))]
+    if not draw(st.integers(0, 5)):
+        chosen = draw(st.permutations([*chosen, draw(st.sampled_from(list(fields)))]))
+    payload = ",".join(f'"{name}":{draw(fields[name])}' for name in chosen)
+    envelope = [
+        f'"event_id":"{draw(uuids)}"',
+        f'"event_type":"{event_type}"',
+        f'"occurred_at":"{draw(st.just(AT) | st.sampled_from(TIMES))}"',
+        f'"recorded_at":"{draw(st.just(AT) | st.sampled_from(TIMES))}"',
+        *(
+            f'"{name}":{draw(st.just(json.dumps("maya")) | as_json)}'
+            for name in ("user_id", "agent_id", "session_id")
+            if draw(st.booleans())
+        ),
+        f'"payload":{{{payload}}}',
+    ]
+    if not draw(st.integers(0, 9)):
+        envelope = list(draw(st.permutations([*envelope, draw(st.sampled_from(envelope))])))
+    text = draw(st.sampled_from([","] * 8 + [", "])).join(envelope)
+    end = draw(st.sampled_from(["\n"] * 8 + ["\r\n", " \n", "\n\n", "\r\r\n", ",\n"]))
+    return (draw(st.sampled_from([""] * 12 + ["\ufeff", " "])) + f"{{{text}}}{end}").encode(
+        "utf-8", "surrogatepass"
+    )
+
+
+@given(st.lists(lines(), min_size=1, max_size=6), st.binary(max_size=4), st.booleans())
+def test_whatever_a_line_says_it_is_read_in_bulk_as_it_is_read_alone(
+    parts: list[bytes], noise: bytes, is_cut: bool
+) -> None:
+    data = b"".join(parts[:1]) + noise + b"".join(parts[1:])
+    check(data[:-2] if is_cut else data)
+
+
+@given(st.data())
+def test_a_plain_line_with_any_byte_replaced_is_read_in_bulk_as_it_is_read_alone(data: st.DataObject) -> None:
+    plain = bytearray(data.draw(st.sampled_from(PLAIN)))
+    place = data.draw(st.integers(0, len(plain) - 1))
+    plain[place] = data.draw(st.sampled_from(b'"\\{}[],: \n\r\t\0\x1f\x7f\xff09azAZ') | st.integers(0, 255))
+    check(bytes(plain) + PLAIN[0])
+
+
+@example(b"")
+@example(b"\n")
+@example(b"\r\n\r")
+@example(b"\xff\n \n\n{}")
+@given(st.binary())
+def test_arbitrary_bytes_are_read_in_bulk_as_they_are_read_alone(data: bytes) -> None:
+    check(data)
+
+
+# --- limits that no small example reaches ------------------------------------------------------------------
+
+
+def memory_line(**payload: object) -> bytes:
+    fields = {
+        "event_id": IDS[0],
+        "event_type": "memory",
+        "occurred_at": AT,
+        "recorded_at": AT,
+        "payload": payload,
+    }
+    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "x" * MAX_CONTENT_BYTES,
+        "x" * (MAX_CONTENT_BYTES + 1),
+        "é" * (MAX_CONTENT_BYTES // 2),
+        "é" * (MAX_CONTENT_BYTES // 2 + 1),
+        "👩" * (MAX_CONTENT_BYTES // 4 - 100),
+        "x" * MAX_LINE_BYTES,
+        "\n" * MAX_CONTENT_BYTES,
+    ],
+    ids=lambda content: f"{content[0]!r}x{len(content)}",
+)
+def test_a_content_at_its_limit_is_read_in_bulk_as_it_is_read_alone(content: str) -> None:
+    check(memory_line(content=content) + PLAIN[0])
+
+
+@pytest.mark.parametrize("count", [99, 100, 101, 1000, 1001])
+def test_a_list_at_its_limit_is_read_in_bulk_as_it_is_read_alone(count: int) -> None:
+    check(memory_line(content="x", tags=["t"] * count))
+    ids = new_event("recall", {"memory_ids": IDS[:1]}).to_line().replace(
+        f'"{IDS[0]}"'.encode(), b",".join([f'"{IDS[0]}"'.encode()] * count)
+    )  # fmt: skip
+    check(ids)
+
+
+def test_a_name_that_comes_twice_counts_once_with_its_last_value() -> None:
+    twice = memory_line(content="x", metadata={"a": 1}).replace(b'{"a":1}', b'{"a":1,"b":2,"a":3}')
+    check(twice)
+    ((_, row),) = in_bulk(twice)[0]
+    assert json.loads(row[-1]) == {"content": "x", "metadata": {"a": 3, "b": 2}}
+
+
+# --- what is gained: these lines are not parsed one by one -------------------------------------------------
+
+PLAIN = [
+    new_event("memory", payload, occurred_at=datetime(2026, 3, 1, 12, tzinfo=UTC), user_id="maya").to_line()
+    for payload in (
+        {"content": 'a "quoted" \\ word\nand\ttabs \x01, é, 👩🏽\u200d🚀 \x7f', "role": "user"},
+        {"content": "  x", "memory_type": "semantic", "tags": ["a b", "é"], "importance": 0.25},
+        {"content": "x", "importance": 1.0, "metadata": {"a": [1, "b", None], "c": {"d": False, "e": 1.5}}},
+    )
+] + [
+    new_event("recall", {"memory_ids": IDS, "query": "what?\n"}, user_id="maya", session_id="s").to_line(),
+    new_event("step", {"episode_id": "e", "step": 0, "tool": "grep", "args": {"a": ["b"]}}).to_line(),
+    new_event("step", {"episode_id": "e", "step": 1, "step_type": "message", "text": "é\n"}).to_line(),
+]  # fmt: skip
+
+
+@pytest.fixture
+def nothing_parsed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(line: bytes) -> Any:
+        raise AssertionError(f"parsed alone: {line!r}")
+
+    monkeypatch.setattr(event_rows, "parse_event", refuse)
+
+
+@pytest.mark.usefixtures("nothing_parsed_alone")
+@pytest.mark.parametrize("line", PLAIN)
+def test_what_has_no_rare_field_is_read_in_bulk(line: bytes) -> None:
+    assert in_bulk(line)[0] == [(0, row_of(parse_event(line)))]
+
+
+@pytest.mark.usefixtures("nothing_parsed_alone")
+def test_what_our_writers_and_importers_write_is_read_in_bulk(home: Home, tmp_path: Path) -> None:
+    with Memory(home.path) as memory:
+        memory.remember("plain")
+        remembered = memory.remember(
+            "all there is", role="user", user_id="u", agent_id="a", session_id="s", memory_type="semantic",
+            tags=["t", "u"], importance=0.3, metadata={"page": 3},
+        )  # fmt: skip
+        memory.reinforce([remembered], query="what?")
+        episode = memory.start_episode("task")
+        memory.log_step(episode, "grep", {"path": "x"}, "found", latency_ms=2.5)
+        memory.log_step(episode, "grep", {}, error="no such file", requestor="user")
+        memory.log_message(episode, "user", "thanks")
+    plain = tmp_path / "plain.jsonl"
+    plain.write_text(
+        '{"text": "imported", "importance": "0.4", "tags": "a, b", "page": 2, "memory_type": "semantic"}\n'
+    )
+    ingest(home, [plain], known_event_ids=lambda _: set())
+    seal_open_segments(home)
+    for segment in sealed_segments(home):
+        whole = b"".join(
+            line for line in segment.read_bytes().splitlines(True) if b"episode_started" not in line
+        )
+        assert in_bulk(whole) == one_by_one(whole)
