@@ -45,7 +45,9 @@ MAX_PLAIN_CHARACTERS = MAX_CONTENT_BYTES // 4
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 # 29 February is left out: whether there is one is not for a regular expression to say.
 _DAY = "(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
-_TIME = f"(?:19[7-9]|20[0-9])[0-9]-{_DAY}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{{6}})?"
+TIME = f"(?:19[7-9]|20[0-9])[0-9]-{_DAY}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{{6}})?"
+"""An expression for a moment from 1970 to 2099, in UTC and without its zone."""
+
 _ID = r'[^"\\\x00-\x1f\x7f]{1,256}+'
 _WORD = r'(?=\S)[^"\\\x00-\x1f]{1,256}+(?<=\S)'
 # As both pydantic and json.dumps write a text: what has to be escaped, shortly, and nothing else.
@@ -80,7 +82,7 @@ _STEP = (
 _LINE = re.compile(
     rf'\{{"event_id":"(?P<event_id>{_UUID})",'
     r'"event_type":"(?:memory|(?P<recall>recall)|(?P<step>step))",'
-    rf'"occurred_at":"(?P<occurred_at>{_TIME})Z","recorded_at":"(?P<recorded_at>{_TIME})Z"'
+    rf'"occurred_at":"(?P<occurred_at>{TIME})Z","recorded_at":"(?P<recorded_at>{TIME})Z"'
     rf'(?:,"user_id":"(?P<user_id>{_ID})")?+'
     rf'(?:,"agent_id":"(?P<agent_id>{_ID})")?+'
     rf'(?:,"session_id":"(?P<session_id>{_ID})")?+'

@@ -89,12 +89,18 @@ class InboxWriter:
             raise InvalidEventError(
                 f"The event is too long: {longest - 1:,} bytes as a line; the limit is {MAX_LINE_BYTES:,}."
             )
-        data = b"".join(lines)
-        if not data:
+        self.append_blocks([b"".join(lines)], durable=durable, is_news=is_news)
+
+    def append_blocks(self, blocks: Sequence[bytes], *, durable: bool = False, is_news: bool = True) -> None:
+        """Append blocks of whole lines as `append` does; all of them are acknowledged, or none.
+
+        No line may be longer than MAX_LINE_BYTES.
+        """
+        if not any(blocks):
             return
         with self._mutex:
             try:
-                size = self._append(data, durable=durable, is_news=is_news)
+                size = self._append(blocks, durable=durable, is_news=is_news)
             except BaseException as error:
                 self._abandon()
                 if not isinstance(error, OSError):
@@ -113,12 +119,13 @@ class InboxWriter:
                 self._seal_own()
             self._abandon()
 
-    def _append(self, data: bytes, *, durable: bool, is_news: bool) -> int:
+    def _append(self, blocks: Sequence[bytes], *, durable: bool, is_news: bool) -> int:
         descriptor = self._lock_own_segment()
         try:
             start = os.fstat(descriptor).st_size
             try:
-                write_all(descriptor, data)
+                for block in blocks:
+                    write_all(descriptor, block)
                 if durable:
                     os.fsync(descriptor)
                     if not self._is_name_durable:
@@ -131,7 +138,7 @@ class InboxWriter:
                 with contextlib.suppress(OSError, StorageError):
                     self._news.announce()  # a reader may have seen what is taken back
                 raise
-            return start + len(data)
+            return start + sum(map(len, blocks))
         finally:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
 
