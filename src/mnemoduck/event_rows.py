@@ -139,6 +139,20 @@ def read_rows(data: bytes, on_invalid: OnInvalid) -> Rows:
     return _parse(rows, data.split(b"\n"), left, on_invalid) if left else rows
 
 
+def plain_identity(line: bytes) -> tuple[str, str] | None:
+    """Return id and type of an event whose line, without its end, is plain; None of any other line."""
+    try:
+        found = _LINE.fullmatch(line.decode("utf-8") + "\n")
+    except UnicodeDecodeError:
+        return None
+    payload = found["payload"] if found else None
+    if not found or not payload or len(payload) > MAX_PLAIN_CHARACTERS:
+        return None
+    if any(found[name] for name in _CHECKS) and not _is_as_written(payload):
+        return None
+    return found["event_id"], found["recall"] or found["step"] or "memory"
+
+
 def row_of(event: Event) -> Row:
     """Return the row of an event."""
     return (

@@ -327,15 +327,16 @@ def new_event_id() -> UUID:
     return UUID(bytes=uuid_utils.uuid7().bytes)
 
 
+_encode_identity = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), default=str).encode
+
+
 def derived_event_id(occurred_at: datetime, *identity: object) -> UUID:
     """Return the UUIDv7 that belongs to a record of an imported source, the same at every import.
 
     The time part is `occurred_at` in milliseconds; the 74 free bits are SHA-256 of `identity`, so
     two records collide with a probability of about n² / 2^75 within one millisecond.
     """
-    digest = hashlib.sha256(
-        json.dumps(identity, ensure_ascii=True, separators=(",", ":"), default=str).encode()
-    ).digest()
+    digest = hashlib.sha256(_encode_identity(identity).encode()).digest()
     milliseconds = max(0, int(occurred_at.timestamp() * 1000))
     value = (milliseconds & (2**48 - 1)) << 80 | int.from_bytes(digest[:10], "big")
     value = value & ~(0xF << 76) | (0x7 << 76)

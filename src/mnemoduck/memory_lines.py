@@ -47,6 +47,7 @@ _MEMORY_TYPES = ("episodic", "semantic", "procedural")
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_CHARACTERS = MAX_CONTENT_BYTES // 4
 _MAX_TAGS = 100
+_MAX_KNOWN = 10_000
 _SECOND = timedelta(seconds=1)
 _PLAIN_TIME = re.compile(f"{TIME}Z")
 
@@ -56,6 +57,9 @@ _quote = json.encoder.encode_basestring
 
 class _NotPlainError(Exception):
     """A value is not what it should be at first sight."""
+
+
+_NOT_PLAIN = (_NotPlainError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
 
 def memory_event(
@@ -99,13 +103,13 @@ def memory_lines(memories: Iterable[Fields], defaults: Fields) -> tuple[MemoryId
     ids = bytearray()
     blocks: list[bytes] = []
     lines: list[bytes] = []
-    writer = _Writer(defaults)
+    writer = _BatchWriter(defaults)
     for number, memory in enumerate(memories):
         event_id = uuid_utils.uuid7()
         recorded_at = writer.next_moment()
         try:
             line = writer.plain_line(memory, str(event_id), recorded_at)
-        except (_NotPlainError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
+        except _NOT_PLAIN:
             try:
                 line = writer.exact_line(memory, UUID(bytes=event_id.bytes), recorded_at)
             except InvalidEventError as error:
@@ -143,22 +147,24 @@ class MemoryIds(Sequence[UUID]):
         return f"<{len(self):,} memory ids>"
 
 
-class _Writer:
+class PlainWriter:
+    """Puts memories on lines as they are.
+
+    Args:
+        defaults: what a memory is that does not say it: the parts of its scope, and `memory_type`.
+    """
+
     def __init__(self, defaults: Fields) -> None:
         self._defaults = defaults
         self._known: dict[tuple[object, ...], tuple[str, str]] = {}
         """By scope, role and type of memory: how they are written."""
-        now = datetime.now(UTC).replace(tzinfo=None)
-        self._microsecond = now.microsecond
-        self._begin_second(now.replace(microsecond=0))
 
-    def next_moment(self) -> str:
-        """Return a microsecond later than before: fewer are written in one than pass."""
-        self._microsecond += 1
-        if self._microsecond == 1_000_000:
-            self._microsecond = 0
-            self._begin_second(self._second + _SECOND)
-        return f"{self._seconds}.{self._microsecond:06}"
+    def line_of(self, memory: Fields, event_id: UUID, recorded_at: datetime) -> bytes | None:
+        """Return the line of a memory, its `recorded_at` in UTC; None if it is not plain."""
+        try:
+            return self.plain_line(memory, str(event_id), recorded_at.replace(tzinfo=None).isoformat())
+        except _NOT_PLAIN:
+            return None
 
     def plain_line(self, memory: Fields, event_id: str, recorded_at: str) -> bytes:
         """Return the line of a memory that is plain; of another one, raise whatever comes of it."""
@@ -173,7 +179,9 @@ class _Writer:
         said = (get("user_id"), get("agent_id"), get("session_id"), get("role"), get("memory_type"))
         known = self._known.get(said)
         if known is None:
-            known = self._known[said] = (self._scope(said[:3]), _kind(*said[3:]))
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            known = self._known[said] = self._describe(said)
         scope, kind = known
         occurred_at = get("occurred_at")
         happened_at = recorded_at if occurred_at is None else _time(occurred_at)
@@ -181,6 +189,37 @@ class _Writer:
             f'{{"event_id":"{event_id}","event_type":"memory","occurred_at":"{happened_at}Z",'
             f'"recorded_at":"{recorded_at}Z"{scope},"payload":{{"content":{text}{kind}{rest}}}}}\n'
         ).encode()  # a lone surrogate is a ValueError
+
+    def _describe(self, said: tuple[object, ...]) -> tuple[str, str]:
+        names = ("user_id", "agent_id", "session_id", "role", "memory_type")
+        given = {
+            name: self._defaults.get(name) if value is None else value
+            for name, value in zip(names, said, strict=True)
+        }
+        memory_type = given.pop("memory_type")
+        if memory_type not in (*_MEMORY_TYPES, None):
+            raise _NotPlainError
+        written = {name: f',"{name}":{_name(value)}' for name, value in given.items() if value is not None}
+        role = written.pop("role", "")
+        return "".join(
+            written.values()
+        ), role if memory_type is None else f'{role},"memory_type":"{memory_type}"'
+
+
+class _BatchWriter(PlainWriter):
+    def __init__(self, defaults: Fields) -> None:
+        super().__init__({**defaults, "memory_type": "episodic"})
+        now = datetime.now(UTC).replace(tzinfo=None)
+        self._microsecond = now.microsecond
+        self._begin_second(now.replace(microsecond=0))
+
+    def next_moment(self) -> str:
+        """Return a microsecond later than before: fewer are written in one than pass."""
+        self._microsecond += 1
+        if self._microsecond == 1_000_000:
+            self._microsecond = 0
+            self._begin_second(self._second + _SECOND)
+        return f"{self._seconds}.{self._microsecond:06}"
 
     def exact_line(self, memory: Fields, event_id: UUID, recorded_at: str) -> bytes:
         if not isinstance(memory, Mapping):
@@ -210,26 +249,11 @@ class _Writer:
         self._second = second
         self._seconds = second.isoformat()
 
-    def _scope(self, whose: tuple[object, ...]) -> str:
-        names = ("user_id", "agent_id", "session_id")
-        given = {
-            name: self._defaults.get(name) if id_ is None else id_
-            for name, id_ in zip(names, whose, strict=True)
-        }
-        return "".join(f',"{name}":{_name(id_)}' for name, id_ in given.items() if id_ is not None)
-
 
 def _name(value: object) -> str:
     if type(value) is not str or not 1 <= len(value) <= 256 or _CONTROL_CHARACTER.search(value):
         raise _NotPlainError
     return _quote(value)
-
-
-def _kind(role: object, memory_type: object) -> str:
-    memory_type = "episodic" if memory_type is None else memory_type
-    if memory_type not in _MEMORY_TYPES:
-        raise _NotPlainError
-    return ("" if role is None else f',"role":{_name(role)}') + f',"memory_type":"{memory_type}"'
 
 
 def _time(value: object) -> str:

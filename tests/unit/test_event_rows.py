@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mnemoduck import event_rows
 from mnemoduck.errors import InvalidEventError
-from mnemoduck.event_rows import ROW, Row, read_rows, row_of
+from mnemoduck.event_rows import ROW, Row, plain_identity, read_rows, row_of
 from mnemoduck.events import MAX_CONTENT_BYTES, MAX_LINE_BYTES, new_event, parse_event
 from mnemoduck.home import Home
 from mnemoduck.importers import ingest
@@ -46,7 +46,12 @@ def one_by_one(data: bytes) -> tuple[list[tuple[int, Row]], list[Refused]]:
 
 
 def check(data: bytes) -> None:
-    assert in_bulk(data) == one_by_one(data)
+    rows, refused = one_by_one(data)
+    assert in_bulk(data) == (rows, refused)
+    lines, events = data.split(b"\n"), dict(rows)
+    for number, line in enumerate(lines):
+        identity = plain_identity(line)
+        assert identity is None or identity == events[number][:2]
 
 
 # --- lines near those that our writers write -------------------------------------------------------------
@@ -279,7 +284,9 @@ def nothing_parsed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("nothing_parsed_alone")
 @pytest.mark.parametrize("line", PLAIN)
 def test_what_has_no_rare_field_is_read_in_bulk(line: bytes) -> None:
-    assert in_bulk(line)[0] == [(0, row_of(parse_event(line)))]
+    row = row_of(parse_event(line))
+    assert in_bulk(line)[0] == [(0, row)]
+    assert plain_identity(line.rstrip()) == row[:2]
 
 
 @pytest.mark.usefixtures("nothing_parsed_alone")

@@ -16,9 +16,12 @@ from hypothesis import strategies as st
 from mnemoduck.errors import InvalidEventError, StorageError
 from mnemoduck.events import MAX_CONTENT_BYTES, Event, parse_event
 from mnemoduck.home import Home
+from mnemoduck.importers.plain import MemoryBuilder
+from mnemoduck.importers.records import RefusedError
 from mnemoduck.inbox import FreshEvents
 from mnemoduck.memory import Memory
-from mnemoduck.memory_lines import FIELDS, memory_event, memory_lines
+from mnemoduck.memory_lines import FIELDS, PlainWriter, memory_event, memory_lines
+from mnemoduck.scope import Scope
 
 from .conftest import in_child
 
@@ -203,3 +206,20 @@ def test_every_field_of_a_memory_comes_back(memory: Memory) -> None:
     quick, exact, alone = FreshEvents(Home(memory.home)).read(0)[0]
     assert said(quick) == said(alone)
     assert exact.payload == {**alone.payload, "facts": facts}
+
+
+def imported(record: dict[str, Any]) -> tuple[UUID, dict[str, Any]] | str:
+    """What an importer makes of a record of a file, or why it is refused."""
+    try:
+        made = MemoryBuilder(Scope(agent_id="a")).build(dict(record))
+        return made.event_id, said(parse_event(made.to_line()))
+    except (RefusedError, InvalidEventError) as error:
+        return str(error)
+
+
+@given(memories)
+def test_an_importer_stores_the_same_of_a_plain_record_as_of_any_other(record: dict[str, Any]) -> None:
+    found = imported(record)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PlainWriter, "line_of", lambda *_: None)
+        assert imported(record) == found

@@ -19,7 +19,7 @@ from mnemoduck.importers.documents import excerpt, parse_json, read_document
 from mnemoduck.importers.lines import BYTE_ORDER_MARK, read_lines
 from mnemoduck.importers.occurrence import parse_occurred_at
 from mnemoduck.importers.plain import to_json_value
-from mnemoduck.importers.records import Record, RefusedError, reason_of, show, too_long
+from mnemoduck.importers.records import RefusedError, Whole, reason_of, show, too_long
 from mnemoduck.importers.source import Source
 from mnemoduck.quarantine import Rejection
 from mnemoduck.scope import Scope
@@ -47,7 +47,7 @@ def is_episode(item: dict[str, Any]) -> bool:
     return "episode_id" in item and isinstance(item.get("steps"), list)
 
 
-def read_episodes(source: Source, defaults: Scope) -> Iterator[Record]:
+def read_episodes(source: Source, defaults: Scope) -> Iterator[Whole]:
     """Yield the events of every episode: its start, its steps, and its end if it has one.
 
     An episode is taken whole or refused whole: without one of its steps it would teach what never worked. The

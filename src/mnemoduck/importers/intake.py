@@ -18,7 +18,7 @@ from mnemoduck.home import Home
 from mnemoduck.importers.formats import FORMATS, detect_format, format_of_name
 from mnemoduck.importers.markdown import SUFFIXES as MARKDOWN_SUFFIXES
 from mnemoduck.importers.markdown import find_notes
-from mnemoduck.importers.records import Record, kind_of, printable
+from mnemoduck.importers.records import Line, Record, kind_of, printable
 from mnemoduck.importers.source import Source, UnusableSourceError, show_path
 from mnemoduck.importers.summary import FileSummary, IngestSummary, Progress
 from mnemoduck.importers.tally import Tally
@@ -208,7 +208,7 @@ class _Intake:
         self._writer = InboxWriter(home)
         self._known_event_ids = known_event_ids
         self._seen = Tally()
-        self._asking: list[tuple[Event, bytes, FileSummary]] = []
+        self._asking: list[tuple[Event | Line, bytes, FileSummary]] = []
         self._asking_bytes = 0
         self._writing: list[bytes] = []
         self._writing_bytes = 0
@@ -229,7 +229,7 @@ class _Intake:
             self._seen.close()
             self._writer.close()
 
-    def put(self, event: Event, source: Source, shelf: _QuarantineShelf, summary: FileSummary) -> None:
+    def put(self, event: Event | Line, source: Source, shelf: _QuarantineShelf, summary: FileSummary) -> None:
         """Take an event; one that the loader could not read back goes to the shelf."""
         try:
             line = event.to_line()

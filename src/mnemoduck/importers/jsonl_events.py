@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from uuid import UUID
 
 from mnemoduck.errors import InvalidEventError
+from mnemoduck.event_rows import plain_identity
 from mnemoduck.events import MAX_LINE_BYTES, parse_event
 from mnemoduck.importers.lines import read_lines
-from mnemoduck.importers.records import Record, reason_of, too_long
+from mnemoduck.importers.records import Line, Record, reason_of, too_long
 from mnemoduck.importers.source import Source
 from mnemoduck.quarantine import Rejection
 from mnemoduck.scope import Scope
@@ -18,6 +20,10 @@ def read_events(source: Source, defaults: Scope) -> Iterator[Record]:
     for line, length in read_lines(source):
         if length > MAX_LINE_BYTES:
             yield Rejection(source.line, too_long(length), line)
+            continue
+        if plain := plain_identity(line):
+            event_id, event_type = plain
+            yield Line(UUID(event_id), event_type, line + b"\n")
             continue
         try:
             yield parse_event(line)

@@ -15,7 +15,7 @@ from mnemoduck.errors import InvalidEventError
 from mnemoduck.events import derived_event_id, new_event
 from mnemoduck.importers.documents import excerpt, read_document
 from mnemoduck.importers.plain import to_json_value
-from mnemoduck.importers.records import Record, RefusedError, reason_of, show
+from mnemoduck.importers.records import RefusedError, Whole, reason_of, show
 from mnemoduck.importers.source import Source
 from mnemoduck.quarantine import Rejection
 from mnemoduck.scope import Scope
@@ -42,7 +42,7 @@ _MONTHS = (
 )
 
 
-def read_locomo(source: Source, defaults: Scope) -> Iterator[Record]:
+def read_locomo(source: Source, defaults: Scope) -> Iterator[Whole]:
     """Yield the turns of every conversation; their place is their number in the file.
 
     The scope is (sample_id, the default agent, "session_N"), the role is the speaker.
@@ -114,7 +114,7 @@ class _Turn:
         self._index = index
         self._agent_id = defaults.agent_id
 
-    def read(self, turn: Any, date: object) -> Record:
+    def read(self, turn: Any, date: object) -> Whole:
         if not isinstance(turn, dict):
             raise RefusedError("the turn is not a JSON object")
         speaker, text = turn.get("speaker"), turn.get("text")

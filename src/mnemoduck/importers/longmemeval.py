@@ -17,7 +17,7 @@ from mnemoduck.events import derived_event_id, new_event
 from mnemoduck.importers.documents import excerpt, read_document
 from mnemoduck.importers.locomo import SECONDS_BETWEEN_TURNS
 from mnemoduck.importers.plain import to_json_value
-from mnemoduck.importers.records import Record, RefusedError, reason_of, show
+from mnemoduck.importers.records import RefusedError, Whole, reason_of, show
 from mnemoduck.importers.source import Source
 from mnemoduck.quarantine import Rejection
 from mnemoduck.scope import Scope
@@ -25,7 +25,7 @@ from mnemoduck.scope import Scope
 _DATE = re.compile(r"([0-9]{4})/([0-9]{2})/([0-9]{2}) (?:\([A-Za-z]{3}\) )?([0-9]{2}):([0-9]{2})", re.ASCII)
 
 
-def read_longmemeval(source: Source, defaults: Scope) -> Iterator[Record]:
+def read_longmemeval(source: Source, defaults: Scope) -> Iterator[Whole]:
     """Yield the turns of every question's haystack; their place is their number in the file.
 
     The scope is (question_id, the default agent, the id of the session): a session that is in the
@@ -81,7 +81,7 @@ def _sessions(question: Any) -> tuple[str, list[tuple[list[Any], object, object]
 
 def _read_turn(
     turn: Any, question_id: str, session_id: object, date: object, index: int, agent_id: str | None
-) -> Record:
+) -> Whole:
     if not isinstance(turn, dict):
         raise RefusedError("the turn is not a JSON object")
     if not isinstance(session_id, str) or not session_id:

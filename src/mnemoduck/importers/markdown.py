@@ -18,7 +18,7 @@ import yaml
 
 from mnemoduck.events import MAX_CONTENT_BYTES, Event
 from mnemoduck.importers.plain import MemoryBuilder
-from mnemoduck.importers.records import Record, RefusedError, printable
+from mnemoduck.importers.records import Line, Record, RefusedError, printable
 from mnemoduck.importers.source import Source
 from mnemoduck.quarantine import Rejection
 from mnemoduck.scope import Scope
@@ -94,7 +94,7 @@ class _Note:
     place: dict[str, Any]
     sections: list[_Section]
 
-    def build(self, section: _Section, builder: MemoryBuilder) -> Event:
+    def build(self, section: _Section, builder: MemoryBuilder) -> Event | Line:
         size = len(section.content.encode("utf-8"))
         if size > MAX_CONTENT_BYTES:
             raise RefusedError(

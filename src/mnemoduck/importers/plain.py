@@ -19,9 +19,10 @@ from mnemoduck.errors import InvalidEventError
 from mnemoduck.events import EARLIEST, MAX_CONTENT_BYTES, Event, derived_event_id, new_event
 from mnemoduck.importers.documents import parse_json
 from mnemoduck.importers.occurrence import parse_occurred_at
-from mnemoduck.importers.records import RefusedError, reason_of, show
+from mnemoduck.importers.records import Line, RefusedError, reason_of, show
 from mnemoduck.importers.source import Source
 from mnemoduck.importers.tally import Tally
+from mnemoduck.memory_lines import PlainWriter
 from mnemoduck.scope import Scope
 
 CONTENT_NAMES = ("content", "text", "message")
@@ -60,10 +61,11 @@ class MemoryBuilder:
         self._defaults = defaults
         self._undated = Tally()
         self._now = EARLIEST
+        self._writer = PlainWriter({})
 
     def build(
         self, fields: dict[str, Any], *, place: Mapping[str, Any] | None = None, is_counted: bool = True
-    ) -> Event:
+    ) -> Event | Line:
         """Return the memory that the fields describe; `fields` is used up.
 
         Args:
@@ -102,6 +104,16 @@ class MemoryBuilder:
         if metadata:
             payload["metadata"] = metadata
         now = self._next_moment()
+        whole = {
+            **payload,
+            "user_id": user_id,
+            "agent_id": agent_id,
+            "session_id": session_id,
+            "occurred_at": occurred_at or now,
+        }
+        line = self._writer.line_of(whole, event_id, now)
+        if line is not None:
+            return Line(event_id, "memory", line)
         try:
             return new_event(
                 "memory",

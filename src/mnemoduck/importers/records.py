@@ -7,7 +7,9 @@ long (2,000,000 bytes; the limit is 1,048,576)". A summary counts the phrases.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TypeAlias
+from uuid import UUID
 
 from pydantic import ValidationError
 
@@ -17,7 +19,21 @@ from mnemoduck.importers.source import Source
 from mnemoduck.quarantine import Rejection
 from mnemoduck.scope import Scope
 
-Record: TypeAlias = Event | Rejection
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """An event that has its line already: what the intake has to know of it."""
+
+    event_id: UUID
+    event_type: str
+    line: bytes
+
+    def to_line(self) -> bytes:
+        return self.line
+
+
+Whole: TypeAlias = Event | Rejection
+Record: TypeAlias = Whole | Line
 Importer: TypeAlias = Callable[[Source, Scope], Iterator[Record]]
 """Reads one source; the scope fills in what a record does not say of its own.
 
