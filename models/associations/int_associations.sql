@@ -286,8 +286,8 @@ newest as (
 
     ),
 
-    -- Nineteen of twenty pairs were active together once. A list for each while they are grouped would be most
-    -- of the memory that a build holds, and cannot be spilled.
+    -- Nineteen of twenty pairs were active together once. A list for each while they are grouped would be
+    -- most of the memory that a build holds, and cannot be spilled.
     bound as (
 
         select
