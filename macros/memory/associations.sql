@@ -160,46 +160,71 @@
     time, for that takes the same share of each.
 
     `edges` is a relation with source_id, target_id and log_potential, null where nothing counts (any more); it is read
-    three times. No list of all associations is made: a hub has hundreds of thousands. The norm is summed in whole 10^-12
-    parts of the strongest, since sums of doubles depend on the order. -#}
+    twice. No list of all associations is made, since a hub has hundreds of thousands, and no heap, which has its full size
+    for each concept from the first association on. The norm is summed in whole 10^-12 parts of the strongest, since sums of
+    doubles depend on the order. -#}
 {% macro outgoing_associations(edges) -%}
+{%- set most = parameter('association_neighbours') | int -%}
 select
-    strongest.source_id,
-    strongest.strongest[1].log_potential + 0.5 * ln(squared.parts / 1e12) as log_norm,
-    list_transform(strongest.strongest, lambda one: -one.minus_target_id) as neighbour_ids,
-    list_transform(strongest.strongest, lambda one: one.log_potential) as neighbour_log_potentials
+    source_id,
+    any_value(highest) + 0.5 * ln(sum(cast(round(1e12 * exp(2 * (log_potential - highest))) as bigint)) / 1e12) as log_norm,
+    list_transform(
+        coalesce(list_sort(list({{ ranked_edge() }}) filter (is_strong), 'DESC'), []), lambda one: -one.minus_target_id
+    ) as neighbour_ids,
+    list_transform(
+        coalesce(list_sort(list({{ ranked_edge() }}) filter (is_strong), 'DESC'), []), lambda one: one.log_potential
+    ) as neighbour_log_potentials
 
 from (
     select
         source_id,
-        coalesce(
-            max(
-                {'log_potential': log_potential, 'minus_target_id': -target_id},
-                {{ parameter('association_neighbours') | int }}
-            ) filter (where log_potential is not null),
-            []
-        ) as strongest
+        target_id,
+        log_potential,
+        highest,
+        log_potential is not null as is_strong
 
-    from {{ edges }}
-    group by source_id
-) as strongest
-left join (
+    from ({{ edges_beside_the_highest(edges) }}) as of_few
+    where edge_count <= {{ most }}
+
+    union all
+
+    select
+        source_id,
+        target_id,
+        log_potential,
+        highest,
+        log_potential is not null and row_number() over (
+            partition by source_id order by log_potential desc nulls last, target_id
+        ) <= {{ most }} as is_strong
+
+    from ({{ edges_beside_the_highest(edges) }}) as of_many
+    where edge_count > {{ most }}
+) as ranked
+group by source_id
+{%- endmacro %}
+
+{% macro ranked_edge() -%}
+    {'log_potential': log_potential, 'minus_target_id': -target_id}
+{%- endmacro %}
+
+{% macro edges_beside_the_highest(edges) -%}
     select
         edge.source_id,
-        sum(cast(round(1e12 * exp(2 * (edge.log_potential - highest.log_potential))) as bigint)) as parts
+        edge.target_id,
+        edge.log_potential,
+        source.highest,
+        source.edge_count
 
     from {{ edges }} as edge
     inner join (
         select
             source_id,
-            max(log_potential) as log_potential
+            max(log_potential) as highest,
+            count(log_potential) as edge_count
 
         from {{ edges }}
         group by source_id
-    ) as highest on edge.source_id = highest.source_id
-    where edge.log_potential is not null
-    group by edge.source_id
-) as squared on strongest.source_id = squared.source_id
+    ) as source on edge.source_id = source.source_id
 {%- endmacro %}
 
 

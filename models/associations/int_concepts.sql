@@ -3,6 +3,8 @@
         schema='staging',
         incremental_strategy='merge',
         unique_key='concept_id',
+        pre_hook="{{ begin_parts(ref('memory_concepts'), 'concept_id') }}",
+        post_hook="{{ build_other_parts() }}",
     )
 }}
 
@@ -14,9 +16,11 @@ with
 mentions as (
 
     select * from {{ ref('memory_concepts') }}
-    {% if is_incremental() %}
-        where batch_seq > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
-    {% endif %}
+    where
+        {{ in_part('concept_id') }}
+        {% if is_incremental() %}
+            and batch_seq > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
+        {% endif %}
 
 ),
 
@@ -67,15 +71,16 @@ edges as {{ 'materialized' if is_incremental() else 'not materialized' }} (
         changed_batch_seq
 
     from {{ ref('int_associations') }}
-    {% if is_incremental() %}
-        where
-            source_id in (
+    where
+        {{ in_part('source_id') }}
+        {% if is_incremental() %}
+            and source_id in (
                 select changed.source_id from {{ ref('int_associations') }} as changed
                 where
                     changed.changed_batch_seq
                     > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
             )
-    {% endif %}
+        {% endif %}
 
 ),
 
@@ -86,7 +91,9 @@ normed as (
         outgoing.log_norm,
         outgoing.neighbour_ids,
         outgoing.neighbour_log_potentials,
-        (select max(edges.changed_batch_seq) from edges) as changed_batch_seq
+        (
+            select max(newest.changed_batch_seq) from {{ ref('int_associations') }} as newest
+        ) as changed_batch_seq
 
     from ({{ outgoing_associations('edges') }}) as outgoing
 
