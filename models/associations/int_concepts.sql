@@ -13,14 +13,26 @@
 
 with
 
-mentions as (
+memory_concepts as not materialized (
 
     select * from {{ ref('memory_concepts') }}
-    where
-        {{ in_part('concept_id') }}
-        {% if is_incremental() %}
-            and batch_seq > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
-        {% endif %}
+    where {{ in_part('concept_id') }}
+
+),
+
+associations as not materialized (
+
+    select * from {{ ref('int_associations') }}
+    where {{ in_part('source_id') }}
+
+),
+
+mentions as (
+
+    select * from memory_concepts
+    {% if is_incremental() %}
+        where batch_seq > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
+    {% endif %}
 
 ),
 
@@ -70,17 +82,16 @@ edges as {{ 'materialized' if is_incremental() else 'not materialized' }} (
         log_potential,
         changed_batch_seq
 
-    from {{ ref('int_associations') }}
-    where
-        {{ in_part('source_id') }}
-        {% if is_incremental() %}
-            and source_id in (
-                select changed.source_id from {{ ref('int_associations') }} as changed
+    from associations
+    {% if is_incremental() %}
+        where
+            source_id in (
+                select changed.source_id from associations as changed
                 where
                     changed.changed_batch_seq
                     > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
             )
-        {% endif %}
+    {% endif %}
 
 ),
 
