@@ -131,19 +131,31 @@
 
 
 {#- A number that stands for a text in a scope: 20 bits of the scope and 43 of both, so that rows in order of it lie
-    together by scope. Numbers are joined twice as fast as uuids. -#}
-{% macro clustered_key(scope_columns, column) %}
-    {{- return(adapter.dispatch('clustered_key', 'mnemoduck')(scope_columns, column)) -}}
+    together by scope. Numbers are joined twice as fast as uuids. Where many texts are of one scope, its part is made
+    once by clustered_scope, and key_in_scope gives the same number. -#}
+{% macro clustered_key(scope_columns, column) -%}
+    list_transform([{{ clustered_scope(scope_columns) }}], lambda scope: {{ key_in_scope('scope', column) }})[1]
+{%- endmacro %}
+
+
+{% macro clustered_scope(scope_columns) %}
+    {{- return(adapter.dispatch('clustered_scope', 'mnemoduck')(scope_columns)) -}}
 {% endmacro %}
 
-{% macro duckdb__clustered_key(scope_columns, column) -%}
+{% macro duckdb__clustered_scope(scope_columns) -%}
     list_transform(
         [cast({{ hash_key(scope_columns) }} as varchar)],
-        lambda scope: cast(
-            (cast(md5_number_lower(scope) & 1048575 as bigint) << 43)
-            | cast(md5_number_lower(scope || {{ column }}) & 8796093022207 as bigint) as bigint
-        )
+        lambda scope: {'name': scope, 'bits': cast(md5_number_lower(scope) & 1048575 as bigint) << 43}
     )[1]
+{%- endmacro %}
+
+
+{% macro key_in_scope(scope, column) %}
+    {{- return(adapter.dispatch('key_in_scope', 'mnemoduck')(scope, column)) -}}
+{% endmacro %}
+
+{% macro duckdb__key_in_scope(scope, column) -%}
+    {{ scope }}.bits | cast(md5_number_lower({{ scope }}.name || {{ column }}) & 8796093022207 as bigint)
 {%- endmacro %}
 
 

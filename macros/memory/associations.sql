@@ -9,8 +9,19 @@
     association_decay less with each cycle that has passed since. Null if none counts.
 
     `coactivations` is a list of structs (together_at, ended_at), in order. Without a moment, those count that have not
-    ended; else those that had begun and not ended at the moment. -#}
+    ended; else those that had begun and not ended at the moment. Most lists have one element, which needs no sum. -#}
 {% macro log_potential(coactivations, moment=none) -%}
+    {%- if moment is none -%}
+    case when len({{ coactivations }}) = 1 then case
+        when {{ coactivations }}[1].ended_at is null
+            then 0 - {{ consolidation_cycle(coactivations ~ '[1].together_at') }} * ln({{ parameter('association_decay') }})
+    end else {{ summed_log_potential(coactivations) }} end
+    {%- else -%}
+    {{ summed_log_potential(coactivations, moment) }}
+    {%- endif -%}
+{%- endmacro %}
+
+{% macro summed_log_potential(coactivations, moment=none) -%}
     list_transform(
         [list_transform(
             list_filter({{ coactivations }}, lambda one:
@@ -30,9 +41,13 @@
 
 {#- The last moment at which what the co-activations add up to changes. -#}
 {% macro last_change(coactivations) -%}
-    list_max(list_transform(
-        {{ coactivations }}, lambda one: greatest(one.together_at, coalesce(one.ended_at, one.together_at))
-    ))
+    case
+        when len({{ coactivations }}) = 1
+            then greatest({{ coactivations }}[1].together_at, coalesce({{ coactivations }}[1].ended_at, {{ coactivations }}[1].together_at))
+        else list_max(list_transform(
+            {{ coactivations }}, lambda one: greatest(one.together_at, coalesce(one.ended_at, one.together_at))
+        ))
+    end
 {%- endmacro %}
 
 
@@ -59,11 +74,12 @@
 {%- endmacro %}
 
 
-{#- The co-activations of concepts of one memory, both ways: a query with source_id, target_id, together_at, ended_at.
+{#- The co-activations of concepts of one memory, each pair once, the lower concept first: a query with source_id,
+    target_id, together_at, ended_at.
 
-    Arguments: `mentions`, a relation with the rows of memory_concepts that count and `forgotten_at`. Only the first
-    association_concepts of a memory are bound; none to a concept that contains it in words, and not the words of one
-    phrase to each other: ice and cream are not associated, ice cream is what was meant. -#}
+    `mentions` are bindable_mentions. None is bound to a concept that contains it in words, and the words of one phrase are
+    not to each other: ice and cream are not associated, ice cream is what was meant. Texts are searched only where that
+    can find something: in phrases, and for what a phrase of the memory begins and ends with. -#}
 {% macro memory_coactivations(mentions) -%}
     select
         one.concept_id as source_id,
@@ -71,30 +87,49 @@
         one.occurred_at as together_at,
         one.forgotten_at as ended_at
 
-    from (
-        select
-            *,
-            coalesce(
-                string_agg(concept, '|') filter (where contains(concept, ' ')) over (partition by memory_id), ''
-            ) as phrases
-
-        from {{ mentions }}
-    ) as one
-    inner join {{ mentions }} as other on one.memory_id = other.memory_id
+    from {{ mentions }} as one
+    inner join {{ mentions }} as other on one.memory_id = other.memory_id and one.concept_id < other.concept_id
     where
-        one.concept_id <> other.concept_id
-        and one.rank_in_memory <= {{ parameter('association_concepts') }}
-        and other.rank_in_memory <= {{ parameter('association_concepts') }}
-        and not contains(' ' || one.concept || ' ', ' ' || other.concept || ' ')
-        and not contains(' ' || other.concept || ' ', ' ' || one.concept || ' ')
-        and not contains(one.phrases, one.concept || ' ' || other.concept)
-        and not contains(one.phrases, other.concept || ' ' || one.concept)
+        (not one.is_phrase or not contains(one.padded, other.padded))
+        and (not other.is_phrase or not contains(other.padded, one.padded))
+        and (not one.opens_phrase or not other.ends_phrase or not contains(one.phrases, one.concept || ' ' || other.concept))
+        and (not other.opens_phrase or not one.ends_phrase or not contains(one.phrases, other.concept || ' ' || one.concept))
 {%- endmacro %}
 
 
-{#- The co-activations of concepts of memories that were recalled together, both ways: each two of them bind their first
-    recall_concepts to each other. What two memories add does not depend on the others, so a memory may arrive after its
-    recall.
+{#- A query for the first association_concepts of each memory, with what its phrases have of them: the columns of `mentions`
+    (the rows of memory_concepts that count, with `forgotten_at`), phrases, is_phrase, padded, opens_phrase, ends_phrase. -#}
+{% macro bindable_mentions(mentions) -%}
+    select
+        *,
+        contains(concept, ' ') as is_phrase,
+        ' ' || concept || ' ' as padded,
+        contains(phrases, concept || ' ') as opens_phrase,
+        contains(phrases, ' ' || concept) as ends_phrase
+
+    from (
+        select
+            mentioned.*,
+            coalesce(phrased.phrases, '') as phrases
+
+        from {{ mentions }} as mentioned
+        left join (
+            select
+                memory_id,
+                string_agg(concept, '|') as phrases
+
+            from {{ mentions }}
+            where contains(concept, ' ')
+            group by memory_id
+        ) as phrased on mentioned.memory_id = phrased.memory_id
+        where mentioned.rank_in_memory <= {{ parameter('association_concepts') }}
+    ) as with_phrases
+{%- endmacro %}
+
+
+{#- The co-activations of concepts of memories that were recalled together, each pair once, the lower concept first: each
+    two memories bind their first recall_concepts to each other. What two memories add does not depend on the others, so
+    a memory may arrive after its recall.
 
     Arguments: `mentions`, as above with event_id, recalled_at and loaded_in (the batch by which event and memory were both
     known); `since`, an expression: only what was not complete in that batch. -#}
@@ -108,10 +143,9 @@
         ) as ended_at
 
     from {{ mentions }} as one
-    inner join {{ mentions }} as other on one.event_id = other.event_id
+    inner join {{ mentions }} as other on one.event_id = other.event_id and one.concept_id < other.concept_id
     where
         one.memory_id <> other.memory_id
-        and one.concept_id <> other.concept_id
         and one.concept_id >> 43 = other.concept_id >> 43
         and not contains(' ' || one.concept || ' ', ' ' || other.concept || ' ')
         and not contains(' ' || other.concept || ' ', ' ' || one.concept || ' ')
@@ -126,46 +160,71 @@
     time, for that takes the same share of each.
 
     `edges` is a relation with source_id, target_id and log_potential, null where nothing counts (any more); it is read
-    three times. No list of all associations is made: a hub has hundreds of thousands. The norm is summed in whole 10^-12
-    parts of the strongest, since sums of doubles depend on the order. -#}
+    twice. No list of all associations is made, since a hub has hundreds of thousands, and no heap, which has its full size
+    for each concept from the first association on. The norm is summed in whole 10^-12 parts of the strongest, since sums of
+    doubles depend on the order. -#}
 {% macro outgoing_associations(edges) -%}
+{%- set most = parameter('association_neighbours') | int -%}
 select
-    strongest.source_id,
-    strongest.strongest[1].log_potential + 0.5 * ln(squared.parts / 1e12) as log_norm,
-    list_transform(strongest.strongest, lambda one: -one.minus_target_id) as neighbour_ids,
-    list_transform(strongest.strongest, lambda one: one.log_potential) as neighbour_log_potentials
+    source_id,
+    any_value(highest) + 0.5 * ln(sum(cast(round(1e12 * exp(2 * (log_potential - highest))) as bigint)) / 1e12) as log_norm,
+    list_transform(
+        coalesce(list_sort(list({{ ranked_edge() }}) filter (is_strong), 'DESC'), []), lambda one: -one.minus_target_id
+    ) as neighbour_ids,
+    list_transform(
+        coalesce(list_sort(list({{ ranked_edge() }}) filter (is_strong), 'DESC'), []), lambda one: one.log_potential
+    ) as neighbour_log_potentials
 
 from (
     select
         source_id,
-        coalesce(
-            max(
-                {'log_potential': log_potential, 'minus_target_id': -target_id},
-                {{ parameter('association_neighbours') | int }}
-            ) filter (where log_potential is not null),
-            []
-        ) as strongest
+        target_id,
+        log_potential,
+        highest,
+        log_potential is not null as is_strong
 
-    from {{ edges }}
-    group by source_id
-) as strongest
-left join (
+    from ({{ edges_beside_the_highest(edges) }}) as of_few
+    where edge_count <= {{ most }}
+
+    union all
+
+    select
+        source_id,
+        target_id,
+        log_potential,
+        highest,
+        log_potential is not null and row_number() over (
+            partition by source_id order by log_potential desc nulls last, target_id
+        ) <= {{ most }} as is_strong
+
+    from ({{ edges_beside_the_highest(edges) }}) as of_many
+    where edge_count > {{ most }}
+) as ranked
+group by source_id
+{%- endmacro %}
+
+{% macro ranked_edge() -%}
+    {'log_potential': log_potential, 'minus_target_id': -target_id}
+{%- endmacro %}
+
+{% macro edges_beside_the_highest(edges) -%}
     select
         edge.source_id,
-        sum(cast(round(1e12 * exp(2 * (edge.log_potential - highest.log_potential))) as bigint)) as parts
+        edge.target_id,
+        edge.log_potential,
+        source.highest,
+        source.edge_count
 
     from {{ edges }} as edge
     inner join (
         select
             source_id,
-            max(log_potential) as log_potential
+            max(log_potential) as highest,
+            count(log_potential) as edge_count
 
         from {{ edges }}
         group by source_id
-    ) as highest on edge.source_id = highest.source_id
-    where edge.log_potential is not null
-    group by edge.source_id
-) as squared on strongest.source_id = squared.source_id
+    ) as source on edge.source_id = source.source_id
 {%- endmacro %}
 
 

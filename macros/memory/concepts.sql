@@ -25,18 +25,25 @@
     {{- return(adapter.dispatch('concept_mentions', 'mnemoduck')(column)) -}}
 {% endmacro %}
 
-{#- A list of one element that is transformed is how an expression is named and used again. -#}
+{#- A list of one element that is transformed is how an expression is named and used again. In most texts no concept
+    comes twice, so that they are in order as they are. -#}
 {% macro duckdb__concept_mentions(column) -%}
     list_transform([{{ concept_forms(column) }}], lambda forms:
-        list_transform(
-            [list_transform(forms, lambda form: {{ concept_key('form') }})],
-            lambda keys: list_sort(list_transform(list_distinct(keys), lambda concept: {
+        list_transform([{{ concept_keys('forms') }}], lambda keys: case
+            when len(list_distinct(keys)) = len(keys)
+                then list_transform(keys[:{{ parameter('concepts_per_memory') }}], lambda concept, place: {
+                    'uses': -1,
+                    'place': place,
+                    'concept': concept,
+                    'form': forms[place]
+                })
+            else list_sort(list_transform(list_distinct(keys), lambda concept: {
                 'uses': -len(list_filter(keys, lambda other: other = concept)),
                 'place': list_position(keys, concept),
                 'concept': concept,
                 'form': forms[list_position(keys, concept)]
             }))[:{{ parameter('concepts_per_memory') }}]
-        )[1]
+        end)[1]
     )[1]
 {%- endmacro %}
 
@@ -59,11 +66,21 @@
 {%- endmacro %}
 
 
-{#- The key of a concept from the way it is written. -#}
-{% macro concept_key(form) -%}
-    array_to_string(
-        list_transform(string_split(lower({{ form }}), ' '), lambda part: {{ stemmed('part') }}), ' '
-    )
+{#- The keys of a list of concepts from the way they are written, in the same order: a list. They are taken apart and put
+    together again as one text, since a list for each costs more than its stems. No form has the mark that parts them. -#}
+{% macro concept_keys(forms) %}{{ return(adapter.dispatch('concept_keys', 'mnemoduck')(forms)) }}{% endmacro %}
+
+{% macro duckdb__concept_keys(forms) -%}
+    string_split(
+        array_to_string(
+            list_transform(
+                string_split(lower(array_to_string({{ forms }}, ' | ')), ' '),
+                lambda part: case when part = '|' then part else {{ stemmed('part') }} end
+            ),
+            ' '
+        ),
+        ' | '
+    )[:len({{ forms }})]
 {%- endmacro %}
 
 

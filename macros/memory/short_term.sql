@@ -164,30 +164,31 @@ from opened
 {%- endmacro %}
 
 
-{#- A query for the interference that each memory of `source` (memory_id, activity_id, activity_position,
-    content) met, memory_id and interference; a memory without concepts has no row.
+{#- A query for the interference that each memory of `source` (memory_id, activity_id, activity_position) met,
+    memory_id and interference; a memory without concepts has no row. `mentions` has the rows of memory_concepts.
 
     Proactive interference (Underwood 1957): what was learned before in the same context makes it harder. By
     the fan effect (Anderson 1974) a concept helps the less the more memories hang on it: the fan of a concept
     is how many memories of the session have it, this one and those before, and the interference is the mean
     of 1 - 1 / fan over the concepts. 0 where all is new, below 1 always. -#}
-{% macro interference_of(source) %}
-    {{- return(adapter.dispatch('interference_of', 'mnemoduck')(source)) -}}
+{% macro interference_of(source, mentions) %}
+    {{- return(adapter.dispatch('interference_of', 'mnemoduck')(source, mentions)) -}}
 {% endmacro %}
 
 {#- Summed in whole billionths of a thousandth, so that the order in which they are added cannot show. -#}
-{% macro duckdb__interference_of(source) -%}
+{% macro duckdb__interference_of(source, mentions) -%}
 with
 
 mentioned as (
 
     select
-        memory_id,
-        activity_id,
-        activity_position,
-        unnest({{ concept_terms('content') }}) as concept
+        placed.memory_id,
+        placed.activity_id,
+        placed.activity_position,
+        mentions.concept_id
 
-    from {{ source }}
+    from {{ mentions }} as mentions
+    inner join {{ source }} as placed on mentions.memory_id = placed.memory_id
 
 ),
 
@@ -195,7 +196,7 @@ fanned as (
 
     select
         memory_id,
-        row_number() over (partition by activity_id, concept order by activity_position) as fan
+        row_number() over (partition by activity_id, concept_id order by activity_position) as fan
 
     from mentioned
 

@@ -22,3 +22,11 @@
     ).columns[0].values()[0] -%}
     {{ return(modules.re.sub('[^/]*$', '', warehouse)) }}
 {% endmacro %}
+
+
+{#- Limit the memory of the run that begins. A function of the plugin knows the environment: read here, dbt would parse
+    the project anew for each value. -#}
+{% macro limit_memory() %}
+    {%- set limit = text_parameter('memory_limit') or '' -%}
+    {{ return('select mnemoduck_limit_memory(' ~ dbt.string_literal(dbt.escape_single_quotes(limit)) ~ ')') }}
+{% endmacro %}

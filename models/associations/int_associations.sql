@@ -3,12 +3,15 @@
         schema='staging',
         incremental_strategy='merge',
         unique_key=['source_id', 'target_id'],
-        merge_update_condition='DBT_INTERNAL_SOURCE.row_hash is distinct from DBT_INTERNAL_DEST.row_hash',
     )
 }}
 
 {#- What is new adds co-activations to the pairs that it concerns. Where a memory that is known was
-    forgotten, the pairs that this can concern are made anew from all their memories and recalls. -#}
+    forgotten, the pairs that this can concern are made anew from all their memories and recalls. Only rows that
+    changed are returned, so all of them are written.
+
+    An association is the same both ways: each is made once, from its lower concept to its higher one, and
+    mirrored in the end. -#}
 
 {%- set since = '(select watermark.batch_seq from watermark)' %}
 
@@ -17,7 +20,12 @@ with
 mentions as (
 
     select
-        mentioned.*,
+        mentioned.concept_id,
+        mentioned.memory_id,
+        mentioned.concept,
+        mentioned.rank_in_memory,
+        mentioned.occurred_at,
+        mentioned.batch_seq,
         forgotten.forgotten_at
 
     from {{ ref('memory_concepts') }} as mentioned
@@ -77,6 +85,12 @@ newest as (
 
     ),
 
+    new_bindable as (
+
+        {{ bindable_mentions('new_mentions') }}
+
+    ),
+
     new_recall_mentions as (
 
         select * from recall_mentions
@@ -104,35 +118,28 @@ newest as (
             other.concept_id as target_id
 
         from mentions as one
-        inner join mentions as other on one.memory_id = other.memory_id
+        inner join mentions as other on one.memory_id = other.memory_id and one.concept_id < other.concept_id
         where
             one.memory_id in (select disturbed_memories.memory_id from disturbed_memories)
 
         union
 
         select distinct
-            one.concept_id as source_id,
-            other.concept_id as target_id
+            least(one.concept_id, other.concept_id) as source_id,
+            greatest(one.concept_id, other.concept_id) as target_id
 
         from recall_mentions as one
-        inner join recall_mentions as other on one.event_id = other.event_id
-        where one.memory_id in (select disturbed_memories.memory_id from disturbed_memories)
-
-        union
-
-        select distinct
-            other.concept_id as source_id,
-            one.concept_id as target_id
-
-        from recall_mentions as one
-        inner join recall_mentions as other on one.event_id = other.event_id
+        inner join recall_mentions as other
+            on one.event_id = other.event_id and one.concept_id <> other.concept_id
         where one.memory_id in (select disturbed_memories.memory_id from disturbed_memories)
 
     ),
 
     disturbed_concepts as (
 
-        select distinct source_id as concept_id from disturbed_pairs
+        select source_id as concept_id from disturbed_pairs
+        union
+        select target_id as concept_id from disturbed_pairs
 
     ),
 
@@ -144,6 +151,12 @@ newest as (
                 select again.memory_id from {{ ref('memory_concepts') }} as again
                 where again.concept_id in (select disturbed_concepts.concept_id from disturbed_concepts)
             )
+
+    ),
+
+    bindable_again as (
+
+        {{ bindable_mentions('mentions_again') }}
 
     ),
 
@@ -161,7 +174,7 @@ newest as (
     added as (
 
         select * from (
-            {{ memory_coactivations('new_mentions') }}
+            {{ memory_coactivations('new_bindable') }}
             union all
             {{ recall_coactivations('new_recall_mentions', since) }}
         ) as new_ones
@@ -178,7 +191,7 @@ newest as (
     made_anew as (
 
         select * from (
-            {{ memory_coactivations('mentions_again') }}
+            {{ memory_coactivations('bindable_again') }}
             union all
             {{ recall_coactivations('recall_mentions_again') }}
         ) as all_ones
@@ -212,11 +225,12 @@ newest as (
         select
             gathered.source_id,
             gathered.target_id,
-            case
+            list_sort(case
                 when disturbed_pairs.source_id is null and known.source_id is not null
                     then list_concat(known.coactivations, gathered.coactivations)
                 else gathered.coactivations
-            end as coactivations
+            end) as coactivations,
+            known.coactivations as known_coactivations
 
         from gathered
         left join disturbed_pairs
@@ -229,41 +243,115 @@ newest as (
                 and gathered.target_id = known.target_id
 
     ),
-{% else %}
-    collected as (
+
+    bound as (
 
         select
             source_id,
             target_id,
-            list(struct_pack(together_at := together_at, ended_at := ended_at)) as coactivations
-        from (
-            {{ memory_coactivations('mentions') }}
-            union all
-            {{ recall_coactivations('recall_mentions') }}
-        )
+            coactivations,
+            cast(null as timestamp) as together_at,
+            cast(null as timestamp) as ended_at
+
+        from collected
+        where coactivations is distinct from known_coactivations
+
+    ),
+{% else %}
+    bindable as (
+
+        {{ bindable_mentions('mentions') }}
+
+    ),
+
+    coactivated as (
+
+        {{ memory_coactivations('bindable') }}
+        union all
+        {{ recall_coactivations('recall_mentions') }}
+
+    ),
+
+    counted as (
+
+        select
+            source_id,
+            target_id,
+            count(*) as times,
+            min(together_at) as together_at,
+            min(ended_at) as ended_at
+
+        from coactivated
+        group by source_id, target_id
+
+    ),
+
+    -- Nineteen of twenty pairs were active together once. A list for each while they are grouped would be
+    -- most of the memory that a build holds, and cannot be spilled.
+    bound as (
+
+        select
+            source_id,
+            target_id,
+            cast(null as struct(together_at timestamp, ended_at timestamp)[]) as coactivations,
+            together_at,
+            ended_at
+
+        from counted
+        where times = 1
+
+        union all
+
+        select
+            source_id,
+            target_id,
+            list_sort(list(struct_pack(together_at := together_at, ended_at := ended_at))) as coactivations,
+            cast(null as timestamp) as together_at,
+            cast(null as timestamp) as ended_at
+
+        from coactivated
+        where
+            (source_id, target_id) in (
+                select (often.source_id, often.target_id) from counted as often
+                where often.times > 1
+            )
         group by source_id, target_id
 
     ),
 {% endif %}
 
-sorted as (
+both_ways as (
 
     select
-        source_id,
-        target_id,
-        list_sort(coactivations) as coactivations
+        case when direction.is_back then bound.target_id else bound.source_id end as source_id,
+        case when direction.is_back then bound.source_id else bound.target_id end as target_id,
+        bound.coactivations,
+        bound.together_at,
+        bound.ended_at
 
-    from collected
+    from bound
+    cross join (values (false), (true)) as direction (is_back)
+
+),
+
+-- Sorted while they are narrow.
+clustered as (
+
+    select * from both_ways
+    order by source_id, target_id
 
 ),
 
 settled as (
 
     select
-        *,
-        {{ last_change('coactivations') }} as settled_at
+        source_id,
+        target_id,
+        coalesce(
+            coactivations, [struct_pack(together_at := together_at, ended_at := ended_at)]
+        ) as coactivations
 
-    from sorted
+    from clustered
 
 )
 
@@ -277,11 +365,9 @@ select
 
     -- timestamps
     coactivations,
-    settled_at,
+    {{ last_change('coactivations') }} as settled_at,
 
     -- change
-    (select newest.batch_seq from newest) as changed_batch_seq,
-    {{ hash_key(['coactivations']) }} as row_hash
+    (select newest.batch_seq from newest) as changed_batch_seq
 
 from settled
-order by source_id, target_id

@@ -3,6 +3,8 @@
         schema='staging',
         incremental_strategy='merge',
         unique_key='concept_id',
+        pre_hook="{{ begin_parts(ref('memory_concepts'), 'concept_id') }}",
+        post_hook="{{ build_other_parts() }}",
     )
 }}
 
@@ -11,9 +13,23 @@
 
 with
 
-mentions as (
+memory_concepts as not materialized (
 
     select * from {{ ref('memory_concepts') }}
+    where {{ in_part('concept_id') }}
+
+),
+
+associations as not materialized (
+
+    select * from {{ ref('int_associations') }}
+    where {{ in_part('source_id') }}
+
+),
+
+mentions as (
+
+    select * from memory_concepts
     {% if is_incremental() %}
         where batch_seq > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
     {% endif %}
@@ -66,11 +82,11 @@ edges as {{ 'materialized' if is_incremental() else 'not materialized' }} (
         log_potential,
         changed_batch_seq
 
-    from {{ ref('int_associations') }}
+    from associations
     {% if is_incremental() %}
         where
             source_id in (
-                select changed.source_id from {{ ref('int_associations') }} as changed
+                select changed.source_id from associations as changed
                 where
                     changed.changed_batch_seq
                     > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
@@ -86,7 +102,9 @@ normed as (
         outgoing.log_norm,
         outgoing.neighbour_ids,
         outgoing.neighbour_log_potentials,
-        (select max(edges.changed_batch_seq) from edges) as changed_batch_seq
+        (
+            select max(newest.changed_batch_seq) from {{ ref('int_associations') }} as newest
+        ) as changed_batch_seq
 
     from ({{ outgoing_associations('edges') }}) as outgoing
 

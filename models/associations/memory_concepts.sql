@@ -9,6 +9,23 @@ memories as (
 
 ),
 
+-- The concepts of a memory are in the order of their ranks.
+told as (
+
+    select
+        memory_id,
+        user_id,
+        agent_id,
+        role,
+        occurred_at,
+        batch_seq,
+        {{ clustered_scope(['user_id', 'agent_id']) }} as scope,
+        {{ concept_mentions('content') }} as mentions
+
+    from memories
+
+),
+
 mentions as (
 
     select
@@ -18,15 +35,17 @@ mentions as (
         role,
         occurred_at,
         batch_seq,
-        unnest({{ concept_mentions('content') }}, recursive := true)
+        scope,
+        unnest(mentions, recursive := true),  -- noqa: AL03
+        generate_subscripts(mentions, 1) as rank_in_memory
 
-    from memories
+    from told
 
 )
 
 select
     -- ids
-    {{ clustered_key(['user_id', 'agent_id'], 'concept') }} as concept_id,
+    {{ key_in_scope('scope', 'concept') }} as concept_id,
     memory_id,
     user_id,
     agent_id,
@@ -38,9 +57,7 @@ select
 
     -- numbers
     cast(-uses as smallint) as uses,
-    cast(
-        row_number() over (partition by memory_id order by uses, place, concept) as smallint
-    ) as rank_in_memory,
+    cast(rank_in_memory as smallint) as rank_in_memory,
 
     -- timestamps
     occurred_at,

@@ -178,7 +178,7 @@ attended as (
 
 interfered as (
 
-    {{ interference_of('placed') }}
+    {{ interference_of('placed', ref('memory_concepts')) }}
 
 ),
 

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import duckdb
 from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt_common.exceptions import DbtRuntimeError
 from duckdb import DuckDBPyConnection
@@ -27,6 +28,9 @@ from mnemoduck.pipeline.lock import RunLock, is_held_by_parent
 from mnemoduck.pipeline.publish import fingerprint_build, publish
 from mnemoduck.sentiment import register_sentiment
 from mnemoduck.warehouse import check_database_file
+
+MEMORY_VARIABLE = "MNEMODUCK_MEMORY_LIMIT"
+"""How much memory DuckDB may hold in a run, such as 4GB; goes before the variable memory_limit."""
 
 
 class Plugin(BasePlugin):
@@ -71,6 +75,7 @@ class Plugin(BasePlugin):
         conn.create_function("mnemoduck_llm_settings", self._llm_settings, side_effects=True)
         conn.create_function("mnemoduck_note_answers", self._note_answers, side_effects=True)
         register_sentiment(conn)
+        conn.create_function("mnemoduck_limit_memory", self._limit_memory, side_effects=True)
         conn.create_function("mnemoduck_publish", self._publish, side_effects=True)
         conn.create_function("mnemoduck_begin_archive", self._begin_archive, side_effects=True)
         conn.create_function("mnemoduck_seal_archive", self._seal_archive, side_effects=True)
@@ -96,6 +101,19 @@ class Plugin(BasePlugin):
                 say(notice)
             self._selections[request] = selection
         return self._selections[request].to_json()
+
+    def _limit_memory(self, asked: str) -> str:
+        limit = os.environ.get(MEMORY_VARIABLE, "").strip() or asked.strip()
+        if limit:
+            with self._connection.cursor() as cursor:
+                try:
+                    cursor.execute("set global memory_limit = $1", [limit])
+                except duckdb.Error as error:
+                    raise ValueError(
+                        f"The memory limit is {limit}; it takes a size such as 4GB. "
+                        f"Change {MEMORY_VARIABLE}, or memory_limit in dbt_project.yml."
+                    ) from error
+        return limit
 
     def _note_answers(self, newest_answer: int, asked_with: str) -> int:
         return note_answers(self._home, newest_answer, asked_with)

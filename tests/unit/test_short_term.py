@@ -224,13 +224,19 @@ def placed(
         f"create or replace table placed as select made.*, role, content, metadata from ({made}) as made "
         "inner join all_memories using (memory_id)"
     )
+    interfered = render(project, "interference_of", "placed", "mentions")
+    concepts = render(project, "concept_terms", "content")
+    connection.execute(
+        "create or replace table mentions as select memory_id, hash(concept) as concept_id "
+        f"from (select memory_id, unnest({concepts}) as concept from placed)"
+    )
     return rows(
         connection,
         "select placed.memory_id, placed.activity_id, placed.activity_position, placed.stretch_started_at, "
         "organised.* exclude (memory_id), attended, coalesce(interference, 0) as interference from placed "
         f"inner join ({render(project, 'goals_and_tasks', 'placed')}) as organised using (memory_id) "
         f"inner join ({render(project, 'attended_with', 'placed')}) as attended using (memory_id) "
-        f"left join ({render(project, 'interference_of', 'placed')}) as interfered using (memory_id) "
+        f"left join ({interfered}) as interfered using (memory_id) "
         "order by placed.occurred_at, placed.memory_id",
     )
 
