@@ -1,4 +1,4 @@
-"""dbt's process: what it makes in a home is private, whatever its umask was, and its memory can be limited."""
+"""The process of dbt: what it makes in a home is private whatever its umask, its memory can be limited."""
 
 from __future__ import annotations
 
