@@ -1,4 +1,4 @@
-"""What dbt's process makes in a home is private, whatever the umask it was started with."""
+"""The process of dbt: what it makes in a home is private whatever its umask, its memory can be limited."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import signal
 import stat
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import duckdb
 import pytest
 
-from mnemoduck.home import Home
+from mnemoduck.dbt_plugin import MEMORY_VARIABLE, Plugin
+from mnemoduck.home import HOME_VARIABLE, Home
 from mnemoduck.pipeline import run
 from mnemoduck.pipeline.lock import RunLock
 
@@ -64,3 +67,51 @@ def test_dbt_is_started_so_that_its_log_is_private(
     with RunLock(home) as lock, run.start_dbt(["build"], home, tmp_path, lock) as process:
         assert process.stdout is not None
         assert int(process.stdout.read(), 8) == 0o077
+
+
+@pytest.mark.parametrize(
+    ("in_environment", "variable", "holds"), [(None, "512MB", 512), ("256MB", "512MB", 256)]
+)
+def test_the_memory_of_a_run_is_limited_by_the_environment_else_by_the_variable(
+    in_environment: str | None, variable: str, holds: int, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = _plugged_in(home, in_environment, monkeypatch)
+    connection.execute("select mnemoduck_limit_memory($1)", [variable])
+    assert _memory_limit_bytes(connection) == pytest.approx(holds * 1e6, rel=0.01)
+
+
+def test_a_run_without_a_limit_keeps_that_of_duckdb(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = _plugged_in(home, None, monkeypatch)
+    before = _memory_limit_bytes(connection)
+    connection.execute("select mnemoduck_limit_memory('')")
+    assert _memory_limit_bytes(connection) == before
+
+
+def test_a_memory_limit_that_is_no_size_stops_the_run_with_a_sentence(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = _plugged_in(home, "plenty", monkeypatch)
+    with pytest.raises(duckdb.Error, match="The memory limit is plenty; it takes a size such as 4GB"):
+        connection.execute("select mnemoduck_limit_memory('')")
+
+
+def _plugged_in(home: Home, limit: str | None, monkeypatch: pytest.MonkeyPatch) -> duckdb.DuckDBPyConnection:
+    monkeypatch.delenv(MEMORY_VARIABLE, raising=False)
+    if limit is not None:
+        monkeypatch.setenv(MEMORY_VARIABLE, limit)
+    monkeypatch.setenv(HOME_VARIABLE, str(home.path))
+    umask = os.umask(0o077)  # the plugin sets that of its process
+    try:
+        plugin = Plugin("mnemoduck", {}, credentials=SimpleNamespace(path=str(home.warehouse)))
+    finally:
+        os.umask(umask)
+    connection = duckdb.connect(str(home.warehouse))
+    plugin.configure_connection(connection)
+    return connection
+
+
+def _memory_limit_bytes(connection: duckdb.DuckDBPyConnection) -> float:
+    row = connection.execute("select current_setting('memory_limit')").fetchone()
+    assert row is not None
+    number, unit = row[0].split()
+    return float(number) * {"MiB": 2**20, "GiB": 2**30, "TiB": 2**40}[unit]
