@@ -81,7 +81,7 @@
     {%- endfor -%}
     {%- set found = {} -%}
     {%- for column in adapter.get_columns_in_relation(arrived) -%}
-        {%- do found.update({column.name | lower: column.data_type | lower | replace(' ', '')}) -%}
+        {%- do found.update({column.name | lower: column.dtype | lower | replace(' ', '')}) -%}
     {%- endfor -%}
     {%- if found != expected -%}
         {{ exceptions.raise_compiler_error(
