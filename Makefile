@@ -53,8 +53,12 @@ lint: $(READY) ## Check style and types: ruff, mypy --strict, sqlfluff
 
 .PHONY: test
 # The profile makes hypothesis try the same cases each time: what a change broke is told from what chance found.
-test: $(READY) ## Run all tests (pytest alone tries other random cases each time)
-	$(BIN)/python -m pytest -n 2 --dist worksteal --hypothesis-profile=ci
+test: $(READY) ## Run the tests (pytest alone tries other random cases each time)
+	$(BIN)/python -m pytest -n 2 --dist worksteal --hypothesis-profile=ci -m "not long"
+
+.PHONY: test-long
+test-long: $(READY) ## Run the tests that take long: what is killed, dropped or away in the middle of its work
+	$(BIN)/python -m pytest -n 2 --dist worksteal --hypothesis-profile=ci -m long
 
 .PHONY: bench
 bench: $(READY) ## Measure everything at 10k and 100k memories and compare with the baseline (BENCH_SCALES="1m": an hour)

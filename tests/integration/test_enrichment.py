@@ -210,6 +210,7 @@ def test_each_distinct_prompt_is_paid_for_once_ever(
     ) == [(2, 1)], "of what was forgotten no answer is left"
 
 
+@pytest.mark.long
 def test_a_kill_in_the_middle_of_the_calls_loses_no_answer_that_was_committed(
     bench: Workbench, server: OllamaDouble
 ) -> None:
@@ -239,6 +240,7 @@ def test_a_kill_in_the_middle_of_the_calls_loses_no_answer_that_was_committed(
     assert metrics(bench)["pending"] == 0
 
 
+@pytest.mark.long
 def test_without_the_model_or_when_the_server_dies_the_run_completes(
     bench: Workbench, server: OllamaDouble, caplog: pytest.LogCaptureFixture
 ) -> None:

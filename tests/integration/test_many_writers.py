@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from uuid import UUID
 
+import pytest
+
 from mnemoduck import Memory
 from tests.integration.workbench import Workbench
 
@@ -71,6 +73,7 @@ def test_eight_processes_remember_during_a_run_and_after_it_and_every_memory_is_
     assert not list((sample.home / "quarantine").iterdir())
 
 
+@pytest.mark.long
 def test_a_writer_killed_in_the_middle_loses_nothing_acknowledged(bench: Workbench) -> None:
     acknowledged: set[UUID] = set()
     for attempt in range(2):

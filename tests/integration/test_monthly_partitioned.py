@@ -436,6 +436,7 @@ def kill_when(project: Project, condition: Callable[[], bool], *command: str) ->
     assert run.returncode == -signal.SIGKILL
 
 
+@pytest.mark.long
 def test_a_killed_run_leaves_the_model_as_it_was_and_the_next_one_is_right(tmp_path: Path) -> None:
     """Killed when the first month is about to be written, and when all is written and nothing committed."""
     project, rows = Project(tmp_path), 50_000
@@ -548,6 +549,7 @@ def test_a_month_can_be_archived_and_restored_whatever_interferes(large: Project
 # The models of this project --------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_memories_of_dropped_months_are_missing_by_order_and_a_full_refresh_brings_them_back(
     sample: Workbench,
 ) -> None:

@@ -143,6 +143,7 @@ def test_status_counts_what_is_archived_also_where_its_file_is_gone(sample: Work
     assert "240 consolidated memories" in done_well(sample.mnemoduck("status"))
 
 
+@pytest.mark.long
 def test_dropping_says_what_is_lost_and_a_full_refresh_brings_it_back(sample: Workbench) -> None:
     before, rows = answers(sample), rows_of(sample)
     refused = partitions(sample, "drop", MODELS[0], "--before", "2026-05")

@@ -308,6 +308,7 @@ def test_of_two_runs_at_once_one_works_and_the_other_says_who_does(sample: Workb
     assert first.returncode == 0, out
 
 
+@pytest.mark.long
 def test_a_run_killed_at_any_instant_loses_nothing(sample: Workbench) -> None:
     """kill -9 of mnemoduck and its dbt, in each state in which a run can be; the next run finishes the work.
 
