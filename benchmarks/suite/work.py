@@ -43,8 +43,9 @@ def calibrate() -> float:
 
 @dataclass
 class Work:
-    """One scale. The stream and the home are made when a part first asks for them. Do not change the
-    home, but by adding memories to it as `queries` does, which comes after what weighs it.
+    """One scale. The stream and the home are made when a part first asks for them.
+
+    Do not change the home, but by adding memories as `queries` does, which comes after what weighs it.
 
     Args:
         folder: what is made lies below it, 4 KB a memory, and is removed by `clear`.

@@ -20,8 +20,8 @@ FoundByScale = Mapping[str, Found]
 """What a part found at each scale, the smallest scale first; `memories` is in each."""
 
 _ORDER = ("build", "storage", "queries", "concurrency", "ingest", "claims")
-"""In which parts are measured and shown; others follow by name. `build` makes the home that all read, `storage` weighs
-it, and `queries` adds to it while it is read."""
+"""In which parts are measured and shown; others follow by name. `build` makes the home that all read,
+`storage` weighs it, and `queries` adds to it while it is read."""
 
 
 class Part(Protocol):
