@@ -73,12 +73,19 @@
 {% endmacro %}
 
 
+{#- The columns of the model's .yml by their names, with their types as DuckDB spells them, small and without blanks. -#}
+{% macro promised_types() %}
+    {%- set types = {} -%}
+    {%- for column in model.columns.values() -%}
+        {%- do types.update({column.name | lower: column.data_type | lower | replace(' ', '')}) -%}
+    {%- endfor -%}
+    {{ return(types) }}
+{% endmacro %}
+
+
 {#- What the contract promises, of the rows that arrived: else a column that the query lacks would be written as null. -#}
 {% macro check_arrived_columns(arrived) %}
-    {%- set expected = {} -%}
-    {%- for column in model.columns.values() -%}
-        {%- do expected.update({column.name | lower: column.data_type | lower | replace(' ', '')}) -%}
-    {%- endfor -%}
+    {%- set expected = promised_types() -%}
     {%- set found = {} -%}
     {%- for column in adapter.get_columns_in_relation(arrived) -%}
         {%- do found.update({column.name | lower: column.dtype | lower | replace(' ', '')}) -%}

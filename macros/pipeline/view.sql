@@ -41,9 +41,5 @@
     {%- for row in run_query(described_columns(relation)).rows if row[0] is not none -%}
         {%- do found.update({row[0]: row[1]}) -%}
     {%- endfor -%}
-    {%- set expected = {} -%}
-    {%- for column in model.columns.values() -%}
-        {%- do expected.update({column.name | lower: column.data_type | lower | replace(' ', '')}) -%}
-    {%- endfor -%}
-    {{ return(found == expected) }}
+    {{ return(found == promised_types()) }}
 {% endmacro %}
