@@ -29,6 +29,7 @@ from benchmarks.episodes.stream import Episodes, lines_of
 from mnemoduck import Memory
 from mnemoduck.events import parse_event
 from mnemoduck.home import open_home
+from tests.performance.machine import RUN
 
 PROJECT = Path(__file__).resolve().parents[2]
 RESULT = PROJECT / "benchmarks" / "episodes" / "result.json"
@@ -121,15 +122,7 @@ def test_suggestions_are_timed_and_those_without_an_answer_are_not_counted_as_an
 
 
 def _result(p95: float, lost: int) -> dict[str, Any]:
-    run = {
-        "measured_at": "2026-11-22T00:00:00",
-        "commit": "abc",
-        "processors": 2,
-        "architecture": "x",
-        "memory_gb": 24,
-        "python": "3.11",
-        "packages": {"duckdb": "1.5.5", "dbt-core": "1.11"},
-    }
+    run = dict(RUN)
     times = {
         "calls": 9,
         "p50_ms": p95 / 2,

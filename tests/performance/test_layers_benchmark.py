@@ -21,6 +21,7 @@ from benchmarks.stream import BASE, LATE, NEWEST, PARTS, generate
 from benchmarks.vocabulary import FUNCTION_WORDS
 
 from mnemoduck.events import Event, parse_event
+from tests.performance.machine import RUN
 
 PROJECT = Path(__file__).resolve().parents[2]
 RESULT = PROJECT / "benchmarks" / "layers" / "result.json"
@@ -160,15 +161,7 @@ def test_times_are_taken_from_what_dbt_writes_for_whatever_models_there_are(tmp_
 
 def _size(rows: int, **seconds: tuple[float, float, float, float]) -> dict[str, Any]:
     """Return a result of which each model took so many seconds: full, nothing new, newest, late."""
-    run = {
-        "measured_at": "2026-11-21T00:00:00",
-        "commit": "abc",
-        "processors": 2,
-        "architecture": "x",
-        "memory_gb": 24,
-        "python": "3.11",
-        "packages": {"duckdb": "1.5.5", "dbt-core": "1.11"},
-    }
+    run = dict(RUN)
     steps = {
         step: {
             "wall_seconds": 9.0,

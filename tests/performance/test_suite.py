@@ -35,21 +35,14 @@ from click.testing import CliRunner
 from mnemoduck.cli.bench import SCALES as OFFERED_SCALES
 from mnemoduck.cli.bench import bench_command
 from mnemoduck.errors import UsageError
+from tests.performance.machine import RUN
 
 PROJECT = Path(__file__).resolve().parents[2]
 
 
 def _result(**ratios: float) -> dict[str, Any]:
     result = new_result(seed=1)
-    run = {
-        "measured_at": "2026-11-21T00:00:00",
-        "commit": "abc",
-        "processors": 2,
-        "architecture": "x",
-        "memory_gb": 24,
-        "python": "3.11",
-        "packages": {"duckdb": "1.5.5", "dbt-core": "1.11"},
-    }
+    run = dict(RUN)
     keep(result, "10k", 10_000, "clock", {"run": run, "ratios": ratios, "found": {"ticks": 3}})
     return result
 
