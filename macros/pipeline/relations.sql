@@ -28,5 +28,10 @@
     the project anew for each value. -#}
 {% macro limit_memory() %}
     {%- set limit = text_parameter('memory_limit') or '' -%}
-    {{ return('select mnemoduck_limit_memory(' ~ dbt.string_literal(dbt.escape_single_quotes(limit)) ~ ')') }}
+    {%- if execute -%}
+        {#- While the hook is rendered: a statement of a hook that fails does not keep dbt from building. -#}
+        {%- do run_query(
+            'select mnemoduck_limit_memory(' ~ dbt.string_literal(dbt.escape_single_quotes(limit)) ~ ')'
+        ) -%}
+    {%- endif -%}
 {% endmacro %}

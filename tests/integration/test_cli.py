@@ -301,3 +301,12 @@ def test_a_50_mb_line_is_refused_without_being_held(bench: Workbench, tmp_path: 
 
 def _command(bench: Workbench) -> list[str]:
     return [str(Path(sys.executable).parent / "mnemoduck")]
+
+
+def test_a_memory_limit_that_is_no_size_builds_nothing(bench: Workbench) -> None:
+    bench.mnemoduck("init")
+    done = bench.mnemoduck("run", MNEMODUCK_MEMORY_LIMIT="lots")
+    assert done.code == 1
+    assert "The memory limit is lots; it takes a size such as 4GB." in done.out + done.err
+    assert "Built 0 models" in done.out + done.err
+    assert not list((bench.home / "published").glob("*.duckdb"))
