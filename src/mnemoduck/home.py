@@ -96,6 +96,11 @@ class Home:
         return self.logs / "recall_cache.json"
 
     @property
+    def runs(self) -> Path:
+        """The history of runs, a file for each month; see `mnemoduck.pipeline.history`."""
+        return self.path / "runs"
+
+    @property
     def logs(self) -> Path:
         return self.path / "logs"
 
