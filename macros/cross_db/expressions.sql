@@ -7,6 +7,14 @@
 {% macro duckdb__now_utc() %}{{ return('make_timestamp(epoch_us(now()))') }}{% endmacro %}
 
 
+{#- max() reads a whole column where rows were deleted; the first of a sorted column only row groups that can have it. -#}
+{% macro newest_of(relation, column) %}{{ return(adapter.dispatch('newest_of', 'mnemoduck')(relation, column)) }}{% endmacro %}
+
+{% macro duckdb__newest_of(relation, column) -%}
+    (select newest.{{ column }} from {{ relation }} as newest order by newest.{{ column }} desc nulls last limit 1)
+{%- endmacro %}
+
+
 {% macro seconds_between(earlier, later) %}
     {{- return(adapter.dispatch('seconds_between', 'mnemoduck')(earlier, later)) -}}
 {% endmacro %}

@@ -1,7 +1,7 @@
 {{
     config(
         schema='staging',
-        incremental_strategy='merge',
+        incremental_strategy='replace',
         unique_key=['source_id', 'target_id'],
     )
 }}
@@ -17,7 +17,8 @@
 
 with
 
-mentions as (
+-- An incremental run reads of these what arrived, which stands together, and not all of them.
+mentions as {{ 'not materialized' if is_incremental() else 'materialized' }} (
 
     select
         mentioned.concept_id,
@@ -61,7 +62,7 @@ newest as (
 
     select
         greatest(
-            (select coalesce(max(mentions.batch_seq), 0) from mentions),
+            (select coalesce(max(mentioned.batch_seq), 0) from {{ ref('memory_concepts') }} as mentioned),
             (select coalesce(max(recalls.batch_seq), 0) from recalls),
             (
                 select coalesce(max(forgotten.changed_batch_seq), 0)
@@ -72,13 +73,13 @@ newest as (
 ),
 
 {% if is_incremental() %}
-    watermark as (
+    watermark as materialized (
 
-        select coalesce(max(changed_batch_seq), 0) as batch_seq from {{ this }}
+        select coalesce({{ newest_of(this, 'changed_batch_seq') }}, 0) as batch_seq
 
     ),
 
-    new_mentions as (
+    new_mentions as materialized (
 
         select * from mentions
         where batch_seq > (select watermark.batch_seq from watermark)
@@ -91,7 +92,7 @@ newest as (
 
     ),
 
-    new_recall_mentions as (
+    new_recall_mentions as materialized (
 
         select * from recall_mentions
         where
@@ -103,7 +104,7 @@ newest as (
     ),
 
     -- Memories that were known and have been forgotten since.
-    disturbed_memories as (
+    disturbed_memories as materialized (
 
         select forgotten.memory_id
         from {{ ref('int_forgotten_memories') }} as forgotten
@@ -111,7 +112,7 @@ newest as (
 
     ),
 
-    disturbed_pairs as (
+    disturbed_pairs as materialized (
 
         select distinct
             one.concept_id as source_id,
@@ -205,7 +206,7 @@ newest as (
 
     ),
 
-    gathered as (
+    gathered as materialized (
 
         select
             source_id,

@@ -31,7 +31,7 @@ mentions as (
 
     select * from memory_concepts
     {% if is_incremental() %}
-        where batch_seq > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
+        where batch_seq > coalesce({{ newest_of(this, 'changed_batch_seq') }}, 0)
     {% endif %}
 
 ),
@@ -87,9 +87,7 @@ edges as {{ 'materialized' if is_incremental() else 'not materialized' }} (
         where
             source_id in (
                 select changed.source_id from associations as changed
-                where
-                    changed.changed_batch_seq
-                    > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
+                where changed.changed_batch_seq > coalesce({{ newest_of(this, 'changed_batch_seq') }}, 0)
             )
     {% endif %}
 
@@ -102,9 +100,7 @@ normed as (
         outgoing.log_norm,
         outgoing.neighbour_ids,
         outgoing.neighbour_log_potentials,
-        (
-            select max(newest.changed_batch_seq) from {{ ref('int_associations') }} as newest
-        ) as changed_batch_seq
+        {{ newest_of(ref('int_associations'), 'changed_batch_seq') }} as changed_batch_seq
 
     from ({{ outgoing_associations('edges') }}) as outgoing
 

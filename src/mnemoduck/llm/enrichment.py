@@ -117,7 +117,7 @@ def call_models(connection: DuckDBPyConnection, to_input: InputSql, say: Callabl
     run_id = _run_id(connection)
     _find_what_came_up(connection)
     _name_what_is_held(connection)
-    _find_what_waits(connection)
+    _find_what_waits(connection, is_anybody_asked=any(settings.mode in ASKING for settings in templates))
     calls: list[Call] = []
     spending = _Spending()
     pending = _Pending(connection)
@@ -183,8 +183,8 @@ def _name_what_is_held(connection: DuckDBPyConnection) -> None:
     )
 
 
-def _find_what_waits(connection: DuckDBPyConnection) -> None:
-    """Find the keys that somebody is to be asked about.
+def _find_what_waits(connection: DuckDBPyConnection, *, is_anybody_asked: bool) -> None:
+    """Find the keys that somebody is to be asked about; no prompt is read where nobody is.
 
     The newest come first, memories before episodes: they are what working memory needs to have judged. What
     failed comes after, the more often the later, so that a few prompts that a server dies of do not hold up
@@ -201,7 +201,7 @@ def _find_what_waits(connection: DuckDBPyConnection) -> None:
             max(p.batch_seq) as newest_batch_seq,
             max(p.subject_id) as subject_id,
             coalesce(any_value(f.failures), 0) as failures
-        from ({_UNANSWERED}) as p
+        from ({_UNANSWERED if is_anybody_asked else f"{_UNANSWERED} limit 0"}) as p
         left join {CACHE_ALIAS}.failures as f on p.prompt_key = f.key
         where
             p.mode in (select unnest($asking))
