@@ -24,13 +24,14 @@ def _page(result: dict[str, Any]) -> Iterator[str]:
     runs = [run for slot in slots for run in slot["runs"]]
     yield "# A day of operation"
     yield ""
+    told = result["told"] - result["history"]
     yield (
-        f"Made by `{COMMAND}` and `python -m benchmarks.day report`. The crontab that `mnemoduck schedule install` "
-        f"writes, started line by line on a clock that libfaketime sets, on a Sunday: {len(runs)} runs. "
-        f"{result['history']:,} events of two months before; {result['told'] - result['history']:,} arrive during "
-        f"the day, {result['late']} of them more than an hour late. At ten somebody builds everything anew by hand. "
-        "From noon a test fails, because of a memory that it forbids, until that is forgotten at 12:40. From two "
-        "to four the model server is down. One agent reads and writes all day long, across all of it."
+        f"Made by `{COMMAND}` and `python -m benchmarks.day report`. The crontab that `mnemoduck schedule "
+        f"install` writes, started line by line on a clock that libfaketime sets, on a Sunday: {len(runs)} "
+        f"runs. {result['history']:,} events of two months before; {told:,} arrive during the day, "
+        f"{result['late']} of them more than an hour late. At ten somebody builds everything anew by hand. "
+        "From noon a test fails, because of a memory that it forbids, until that is forgotten at 12:40. From "
+        "two to four the model server is down. One agent reads and writes all day long, across all of it."
     )
     yield ""
     yield "![The day](day.svg)"
@@ -65,6 +66,13 @@ def _page(result: dict[str, Any]) -> Iterator[str]:
 
 
 _OUTCOMES = ("published", "unchanged", "not published", "skipped")
+
+
+def is_kept(slot: dict[str, Any]) -> bool:
+    """Tell whether every promise was kept in a slot of ten minutes."""
+    return bool(slot["is_found_at_once"]) and not any(
+        slot[fault] for fault in ("lost", "doubled", "untested", "marked")
+    )
 
 
 def _verdicts(result: dict[str, Any]) -> Iterator[list[str]]:
