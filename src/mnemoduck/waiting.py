@@ -35,7 +35,7 @@ class Waiting:
 
 
 class WaitingEvents:
-    """Counts the lines of segments; a look reads only what was added since the last. For one thread at a time.
+    """Counts the lines of segments; a look reads what was added since the last. For one thread at a time.
 
     When an event arrived is told by the name of its segment, which a writer opens for the event that it has:
     `recorded_at` of an import may be years ago.

@@ -8,10 +8,10 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from mnemoduck.cli.output import format_bytes
 from mnemoduck.doctor.verdict import Patient, Verdict
 from mnemoduck.errors import HomeError
 from mnemoduck.home import LAYOUT_VERSION, check_marker
+from mnemoduck.sizes import format_bytes
 
 LEFTOVER_SECONDS = 3600
 """A temporary file that nobody has written to for so long is left over: the longest copy takes minutes."""

@@ -23,7 +23,11 @@ _TOLD = ("duckdb", "dbt-core", "dbt-duckdb")
 
 def check_versions(patient: Patient) -> Verdict:
     """Whether what is installed is what this release asks for, and DuckDB's extensions are of its version."""
-    broken = [str(requirement) for requirement in find_unmet()]
+    try:
+        broken = [str(requirement) for requirement in find_unmet()]
+    except metadata.PackageNotFoundError:
+        says = f"{DISTRIBUTION} is used without being installed, so what it requires is not known."
+        return Verdict("versions", "skipped", says, "pip install mnemoduck")
     if broken:
         return Verdict(
             "versions",

@@ -133,9 +133,10 @@ class HomeCollector(Collector):
     def _look_at_snapshot(self) -> Iterator[Sample]:
         path = current_snapshot(self._home)
         if path != self._snapshot:
-            self._snapshot, self._of_snapshot = path, {}
-            self._batch_seq = 0 if path is None else None
-        if path is not None:
+            self._snapshot, self._batch_seq, self._of_snapshot = path, None, {}
+        if path is None:
+            self._batch_seq = 0
+        else:
             yield sample("snapshot_published_timestamp_seconds", published_at(path).timestamp())
             yield sample("snapshot_size_bytes", path.stat().st_size)
 
@@ -197,8 +198,9 @@ class HomeCollector(Collector):
     def _read_runs(self) -> Iterator[Sample]:
         models: dict[str, tuple[datetime, float, int | None]] = {}
         for rhythm, runs in sorted(self._runs.look().items()):
-            for outcome, count in sorted(runs.outcomes.items()):
-                yield sample("runs_total", count, rhythm, outcome)
+            # With those of which there is none: `increase` of a counter misses what is there at its beginning.
+            for outcome in sorted({*OUTCOMES, *runs.outcomes}):
+                yield sample("runs_total", runs.outcomes[outcome], rhythm, outcome)
             yield sample("runs_duration_seconds_total", runs.seconds, rhythm)
             yield sample("runs_events_loaded_total", runs.events_loaded, rhythm)
             if runs.last is not None:

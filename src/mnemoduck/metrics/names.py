@@ -36,12 +36,7 @@ def _counter(name: str, help: str, *labels: str) -> MetricSpec:
 
 
 METRICS = (
-    MetricSpec(
-        f"{PREFIX}build_info",
-        "info",
-        "Versions that are installed; always 1",
-        ("version", "python", "duckdb"),
-    ),
+    MetricSpec(f"{PREFIX}build_info", "info", "Versions at work; always 1", ("version", "python", "duckdb")),
     # is it running
     _counter("runs", "Runs by how they ended, over the history that the home keeps", "rhythm", "outcome"),
     _counter("runs_duration_seconds", "What these runs took", "rhythm"),
@@ -92,14 +87,15 @@ METRICS = (
     _gauge("working_memory_scopes", "Scopes that have something in mind"),
     _gauge("working_memory_slots_mean", "Slots that are taken in such a scope, on average"),
     _gauge("working_memory_full_ratio", "Share of such scopes whose slots are all taken"),
-    _gauge(
-        "partitions", "Months of a model by state: hot (a table), cold (a file), dropped", "model", "state"
-    ),
+    _gauge("partitions", "Months of a model: hot (a table), cold (a file) or dropped", "model", "state"),
     _gauge("partition_rows", "Rows of these months", "model", "state"),
     # recall
     _counter("recall_cache_hits", "What recall found in a level of its caches, in all processes", "level"),
     _counter("recall_cache_misses", "What it did not find there", "level"),
     _counter("recall_cache_evictions", "What was removed from a level to make room", "level"),
+    _gauge("queries_sampled", "Sampled queries of the last hour that has any, by kind", "kind"),
+    _gauge("queries_sampled_errors", "Of these, those that failed", "kind"),
+    _gauge("query_duration_seconds", "What they took, by quantile", "kind", "quantile"),
     # models of language
     _counter("llm_calls", "Prompts or vectors (kind) that a model was asked for", "model", "kind"),
     _counter("llm_attempts", "Requests that this took, with repeats after faults", "model", "kind"),
