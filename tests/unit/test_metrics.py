@@ -28,6 +28,7 @@ from mnemoduck.pipeline.lock import RunLock
 from mnemoduck.pipeline.tally import RunTally
 from mnemoduck.quarantine import Rejection, quarantine
 from mnemoduck.waiting import WaitingEvents, arrived_at
+from mnemoduck.warehouse import Snapshot
 
 PAGE = Path(__file__).parents[2] / "docs" / "monitoring.md"
 START = datetime(2026, 3, 31, 23, 0, tzinfo=UTC)
@@ -183,7 +184,7 @@ def test_a_snapshot_is_read_once_and_never_kept_open(
     make_snapshot(1)
     opened: list[Path | None] = []
 
-    class Counted(collecting.Snapshot):
+    class Counted(Snapshot):
         def __init__(self, path: Path | None, home: Home) -> None:
             opened.append(path)
             super().__init__(path, home)
@@ -333,7 +334,7 @@ def test_each_metric_follows_the_conventions_of_prometheus() -> None:
 
 
 def test_the_page_on_monitoring_has_every_metric_as_it_is() -> None:
-    rows = re.findall(r"^\| `(mnemoduck_\w+)` \| (\w+) \| (.*?) \| (.*) \|$", PAGE.read_text("utf-8"), re.M)
+    rows = re.findall(r"^\| `(mnemoduck_\w+)` \| (\w+) \|(.*?)\| (.*) \|$", PAGE.read_text("utf-8"), re.M)
     documented = [
         (name, kind, tuple(label.strip("` ") for label in labels.split(",") if label.strip()), help)
         for name, kind, labels, help in rows

@@ -94,22 +94,22 @@ def check_disk(patient: Patient) -> Verdict:
 
 
 def check_leftovers(patient: Patient) -> Verdict:
-    """Whether temporary files of what was killed are still there."""
+    """Whether temporary files of what was killed are still there, or damaged ones that were moved away."""
     found, total = 0, 0
     for path, mode in _walk(patient.home.path):
-        is_temporary = path.suffix == ".tmp" or path.parent == patient.home.raw / ".staging"
+        is_temporary = path.suffix in {".tmp", ".damaged"} or path.parent == patient.home.raw / ".staging"
         if stat.S_ISREG(mode) and is_temporary:
             state = path.stat()
             if patient.now.timestamp() - state.st_mtime > LEFTOVER_SECONDS:
                 found, total = found + 1, total + state.st_size
     if not found:
-        return Verdict("leftovers", "ok", "Nothing was left by what was killed.")
+        return Verdict("leftovers", "ok", "No temporary file was left behind.")
     return Verdict(
         "leftovers",
         "warn",
-        f"{found} temporary files ({format_bytes(total)}) were left by what was killed.",
-        f"find {patient.quoted} -type f \\( -name '*.tmp' -o -path '*/raw/.staging/*' \\) "
-        f"-mmin +{LEFTOVER_SECONDS // 60} -delete",
+        f"{found} temporary or damaged files ({format_bytes(total)}) were left behind.",
+        f"find {patient.quoted} -type f \\( -name '*.tmp' -o -name '*.damaged' "
+        f"-o -path '*/raw/.staging/*' \\) -mmin +{LEFTOVER_SECONDS // 60} -delete",
     )
 
 

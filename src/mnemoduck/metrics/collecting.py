@@ -198,7 +198,7 @@ class HomeCollector(Collector):
     def _read_runs(self) -> Iterator[Sample]:
         models: dict[str, tuple[datetime, float, int | None]] = {}
         for rhythm, runs in sorted(self._runs.look().items()):
-            # With those of which there is none: `increase` of a counter misses what is there at its beginning.
+            # Also those of which there is none: `increase` of a counter misses what it begins with.
             for outcome in sorted({*OUTCOMES, *runs.outcomes}):
                 yield sample("runs_total", runs.outcomes[outcome], rhythm, outcome)
             yield sample("runs_duration_seconds_total", runs.seconds, rhythm)
