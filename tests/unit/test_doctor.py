@@ -251,6 +251,22 @@ def test_a_warehouse_that_does_not_open_is_told_unless_a_run_has_it(home: Home) 
         assert check(home, "warehouse").status == "skipped"
 
 
+def test_a_program_that_has_a_file_open_is_named_and_the_file_is_not_called_damaged(home: Home) -> None:
+    code = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(home.warehouse)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"open\n"
+        held = check(home, "warehouse")
+        assert held.status == "fail"
+        assert "damaged" not in held.says
+        assert held.mend == f"kill {process.pid}"
+        mend(held)
+        process.wait(60)
+    assert check(home, "warehouse").status == "ok"
+
+
 def test_no_run_starts_while_the_doctor_has_the_warehouse_open_and_none_is_refused(home: Home) -> None:
     with RunLock(home):
         pass

@@ -16,6 +16,7 @@ import duckdb
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.core import CollectorRegistry
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from mnemoduck.errors import StorageError, UsageError
@@ -378,6 +379,12 @@ def test_each_scrape_over_http_is_fresh(home: Home, server: MetricsServer) -> No
         (family,) = (family for family in families if family.name == "mnemoduck_events_waiting")
         return next(one.value for one in family.samples if one.labels["stage"] == "arrived")
 
+    request = urllib.request.Request(server.url, headers={"Accept": "application/openmetrics-text"})
+    with urllib.request.urlopen(request, timeout=60) as answer:  # what Prometheus asks for first
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+        families = openmetrics.text_string_to_metric_families(answer.read().decode())  # type: ignore[no-untyped-call]
+        names = {family.name for family in families}
+        assert {"mnemoduck_build", "mnemoduck_events_waiting"} <= names
     assert arrived() == 0
     with Memory(home.path) as memory:
         memory.remember("hello")

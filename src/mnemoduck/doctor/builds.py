@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,6 +72,8 @@ def check_warehouse(patient: Patient) -> Verdict:
             with _opened(path) as connection:
                 tables = _number(connection, "select count(*) from duckdb_tables()")
         except (duckdb.Error, StorageError) as error:
+            if (held := _held_elsewhere("warehouse", path, error)) is not None:
+                return held
             return Verdict(
                 "warehouse",
                 "fail",
@@ -79,6 +82,21 @@ def check_warehouse(patient: Patient) -> Verdict:
                 f"mv {quoted} {quoted}.damaged && rm -f {quoted}.wal && {patient.command('run')}",
             )
     return Verdict("warehouse", "ok", f"It opens, with {tables} tables.")
+
+
+def _held_elsewhere(name: str, path: Path, error: Exception) -> Verdict | None:
+    """Return what to say of a file that another program has open; None if that is not the fault."""
+    if "Could not set lock" not in str(error):
+        return None
+    said = re.search(r"held in (?P<program>.*?) \(PID (?P<pid>\d+)\)", str(error))
+    who = f"{said['program']}, process {said['pid']}," if said else "Another process"
+    return Verdict(
+        name,
+        "fail",
+        f"{who} has {path.name} open, and is no run: no run can open it meanwhile. End that program; for "
+        "looking, `mnemoduck sql` and the published snapshot are there.",
+        f"kill {said['pid']}" if said else f"fuser -v {shlex.quote(str(path))}",
+    )
 
 
 def check_snapshot(patient: Patient) -> Verdict:
@@ -175,6 +193,8 @@ def check_cache(patient: Patient) -> Verdict:
             try:
                 total = _read_newest(memory, path)
             except duckdb.Error as error:
+                if (held := _held_elsewhere("llm cache", path, error)) is not None:
+                    return held
                 quoted = shlex.quote(str(path))
                 return Verdict(
                     "llm cache",
