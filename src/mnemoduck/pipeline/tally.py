@@ -7,14 +7,19 @@ tally that is kept reads what was appended since it looked last.
 
 from __future__ import annotations
 
+import json
+import os
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from mnemoduck.home import Home
+from mnemoduck.errors import StorageError
+from mnemoduck.home import FILE_MODE, Home
+from mnemoduck.inbox import write_all
 from mnemoduck.pipeline.history import PUBLISHED, SKIPPED, UNCHANGED, RunRecord
 
 ALL_MODELS = "all"
@@ -89,13 +94,18 @@ class RunTally:
         self._files: dict[Path, _File] = {}
 
     def look(self) -> dict[str, RhythmRuns]:
-        """Return the runs of each rhythm over all the history that is kept, as it is now.
+        """Return the runs of each rhythm over all the history, as it is now.
+
+        Of files that were removed only counts are known, see `keep_counts`.
 
         Lines that a crash has torn count for nothing, as in `mnemoduck.pipeline.history.read_runs`.
         """
-        paths = sorted(self._home.runs.glob("????-??.jsonl"))
+        paths = sorted(self._home.runs.glob("*.jsonl"))
         self._files = {path: self._files.get(path) or _File() for path in paths}
         rhythms: dict[str, RhythmRuns] = {}
+        for removed in _read_removed(self._home, {path.name for path in paths}):
+            for name, runs in removed.items():
+                rhythms.setdefault(name, RhythmRuns()).follow(runs)
         for path, file in self._files.items():
             if path.stat().st_size < file.offset:  # another file has this name by now
                 file = self._files[path] = _File()
@@ -103,6 +113,54 @@ class RunTally:
             for name, runs in file.rhythms.items():
                 rhythms.setdefault(name, RhythmRuns()).follow(runs)
         return rhythms
+
+
+def keep_counts(home: Home, path: Path) -> None:
+    """Keep the counts of a file of the history that is about to be removed, so that no count ever falls.
+
+    To Prometheus a counter that falls was set back to 0, and all that it shows then is new.
+
+    Raises:
+        StorageError: the disk refuses it.
+    """
+    file = _File()
+    _read_on(path, file)
+    rhythms = {
+        name: {"outcomes": runs.outcomes, "events_loaded": runs.events_loaded, "seconds": runs.seconds}
+        for name, runs in file.rhythms.items()
+    }
+    line = json.dumps({"file": path.name, "rhythms": rhythms}).encode() + b"\n"
+    try:
+        descriptor = os.open(_removed(home), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
+        try:
+            write_all(descriptor, line)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise StorageError(f"The counts of {path} could not be kept in {_removed(home)}: {error}.") from error
+
+
+def _removed(home: Home) -> Path:
+    return home.runs / "removed.counts"
+
+
+def _read_removed(home: Home, there: Collection[str]) -> list[dict[str, RhythmRuns]]:
+    """Return what is kept of each file that is gone; one that is still there is counted itself."""
+    removed: dict[str, dict[str, RhythmRuns]] = {}
+    try:
+        lines = _removed(home).read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    for line in lines:
+        try:
+            kept = json.loads(line)
+            removed[kept["file"]] = {
+                name: RhythmRuns(Counter(runs["outcomes"]), runs["events_loaded"], runs["seconds"])
+                for name, runs in kept["rhythms"].items()
+            }
+        except (ValueError, KeyError, TypeError):
+            continue  # torn by a crash, before the file was removed
+    return [rhythms for name, rhythms in removed.items() if name not in there]
 
 
 def _read_on(path: Path, file: _File) -> None:
