@@ -345,6 +345,7 @@ def test_a_built_home_is_well_also_while_a_run_is_at_work(observed: Workbench) -
     assert skipped == {"warehouse", "llm cache"}
 
 
+@pytest.mark.long
 def test_what_the_doctor_names_mends_a_home_that_was_broken_in_many_ways(sample: Workbench) -> None:
     home = Home(sample.home)
     record = RunRecord(
