@@ -147,7 +147,7 @@ def open_home(path: str | Path | None = None, *, create: bool = True) -> Home:
             if not create:
                 _refuse_to_create(home)
             _claim(home)
-        _check_marker(home)
+        check_marker(home)
         for folder in (home.inbox, home.loaded, home.raw, home.quarantine, home.published, home.logs):
             folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
     except PermissionError as error:
@@ -200,7 +200,8 @@ def _refuse_strangers(home: Home) -> None:
         )
 
 
-def _check_marker(home: Home) -> None:
+def check_marker(home: Home) -> None:
+    """Raise HomeError unless the marker of a home can be read and is of this layout."""
     try:
         version = json.loads(home.marker.read_text("utf-8"))["layout_version"]
     except (ValueError, KeyError, TypeError) as error:

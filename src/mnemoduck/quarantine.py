@@ -108,9 +108,15 @@ def count_quarantined(home: Home) -> int:
     total = 0
     for path in sorted(home.quarantine.glob("*.jsonl")):
         # Without any rejection left, reading the source again has removed its file meanwhile.
-        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-            total += sum(1 for _ in file)
+        with contextlib.suppress(FileNotFoundError):
+            total += count_lines(path)
     return total
+
+
+def count_lines(path: Path) -> int:
+    """Return the number of lines of one file in quarantine."""
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
 
 
 def file_name_for(source: str) -> str:

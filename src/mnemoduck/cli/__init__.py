@@ -12,10 +12,12 @@ from mnemoduck import __version__
 from mnemoduck.cli.associations import associations_command
 from mnemoduck.cli.bench import bench_command
 from mnemoduck.cli.build import init_command, run_command
+from mnemoduck.cli.doctor import doctor_command
 from mnemoduck.cli.episodes import episode_group, feedback_command
 from mnemoduck.cli.evaluation import eval_group
 from mnemoduck.cli.facts import facts_command
 from mnemoduck.cli.llm_cache import cache_group
+from mnemoduck.cli.metrics import metrics_command
 from mnemoduck.cli.output import escape_controls
 from mnemoduck.cli.partitions import partitions_group
 from mnemoduck.cli.patterns import patterns_command, suggest_command
@@ -70,6 +72,8 @@ for _command in (
     eval_group,
     bench_command,
     status_command,
+    metrics_command,
+    doctor_command,
 ):
     cli.add_command(_command)
 

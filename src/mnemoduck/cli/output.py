@@ -17,6 +17,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from mnemoduck.sizes import format_bytes as format_bytes
+
 # C0 and C1 control characters, and the marks that reorder or hide text (Trojan Source, CVE-2021-42574).
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -46,14 +48,6 @@ def format_time(moment: datetime | None) -> str:
 
 def format_scope(*parts: str | None, default: str = "-") -> str:
     return " / ".join(one_line(part) for part in parts if part) or default
-
-
-def format_bytes(size: float) -> str:
-    for unit in ("B", "KB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    raise AssertionError("unreachable")
 
 
 def progress_bar(*, is_shown: bool = True) -> Progress:

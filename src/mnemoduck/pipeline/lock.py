@@ -89,6 +89,14 @@ def describe_holder(lock_file: Path) -> str:
         return "a process that has not said who it is"
 
 
+def held_since(lock_file: Path) -> datetime | None:
+    """Return when who wrote the lock file last took the lock; None if that is not said."""
+    try:
+        return datetime.fromisoformat(json.loads(lock_file.read_text("utf-8"))["since"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def find_holder(home: Home) -> str | None:
     """Return who holds the lock at this moment, or None if nobody does."""
     try:

@@ -28,6 +28,8 @@ from mnemoduck.home import Home, sync_file, sync_folder, write_atomically
 from mnemoduck.inbox import retire_loaded
 from mnemoduck.news import News
 
+_STAMP = "%Y%m%dT%H%M%S%fZ"
+
 KEPT_SNAPSHOTS = 2
 """The current snapshot and the one before it, for readers that are about to open it."""
 
@@ -47,7 +49,7 @@ def publish(home: Home, fingerprint: str, batch_seq: int) -> str:
         retire_loaded(home, batch_seq)
         _clean_archive(home)
         return f"unchanged: {current.stem}"
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+    stamp = datetime.now(UTC).strftime(_STAMP)
     snapshot = home.published / f"{stamp}-{fingerprint}.duckdb"
     temporary = snapshot.with_suffix(".tmp")
     _remove_leftovers(home)
@@ -92,6 +94,14 @@ def current_snapshot(home: Home) -> Path | None:
         if name == missing:
             return None
     return None
+
+
+def published_at(snapshot: Path) -> datetime:
+    """Return when a snapshot was published: its name says so; of one that was renamed, its file."""
+    try:
+        return datetime.strptime(snapshot.name.partition("-")[0], _STAMP).replace(tzinfo=UTC)
+    except ValueError:
+        return datetime.fromtimestamp(snapshot.stat().st_mtime, UTC)
 
 
 def _read_current(home: Home) -> str | None:
