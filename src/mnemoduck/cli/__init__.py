@@ -28,6 +28,7 @@ from mnemoduck.cli.read import (
 )
 from mnemoduck.cli.recall import recall_command
 from mnemoduck.cli.reflections import reflect_command
+from mnemoduck.cli.report import report_command
 from mnemoduck.cli.write import forget_command, ingest_command, reinforce_command, remember_command
 from mnemoduck.errors import MnemoduckError
 
@@ -70,6 +71,7 @@ for _command in (
     eval_group,
     bench_command,
     status_command,
+    report_command,
 ):
     cli.add_command(_command)
 
