@@ -51,7 +51,9 @@ def report_command(
         return
     path = (out or opened.path / FILE_NAME).expanduser().absolute()
     if not path.parent.is_dir():
-        raise UsageError(f"There is no folder {path.parent} to write {path.name} in. Make it, or name another.")
+        raise UsageError(
+            f"There is no folder {path.parent} to write {path.name} in. Make it, or name another."
+        )
     if path.is_dir():
         raise UsageError(f"{path} is a folder. Name the file to write, such as --out {path / FILE_NAME}.")
     page = render_page(report, path.parent)

@@ -1,4 +1,4 @@
-"""Charts as SVG, drawn for a given width. Colours are classes, which the page's style gives for light and dark.
+"""Charts as SVG, drawn for a given width. Colours are classes, to which the page's style gives light and dark.
 
 Trees of ElementTree, so that no text can become a tag or an attribute; each chart has a title and a
 description for those who do not see it.
@@ -63,10 +63,10 @@ class Drawing:
 
 
 def in_both_widths(draw: Callable[[float], Drawing], wide: float = WIDE) -> Markup:
-    """Return a chart as drawn for a wide and for a narrow page, of which the style shows the one that fits."""
-    return Markup('<div class="chart {}"><div class="wide">{}</div><div class="narrow">{}</div></div>').format(
-        "half" if wide == WIDE else "full", draw(wide).markup, draw(NARROW).markup
-    )
+    """Return a chart as drawn for a wide and for a narrow page; the style shows the one that fits."""
+    return Markup(
+        '<div class="chart {}"><div class="wide">{}</div><div class="narrow">{}</div></div>'
+    ).format("half" if wide == WIDE else "full", draw(wide).markup, draw(NARROW).markup)
 
 
 def stacked_bars(
@@ -97,7 +97,9 @@ def stacked_bars(
                         "rect", one.css, x=x, y=y, width=bar, height=frame.y(below) - y, tip=tips[place]
                     )
                     below += value
-        _draw_labels(drawing, frame, labels, [frame.left + step * (place + 0.5) for place in range(len(labels))])
+        _draw_labels(
+            drawing, frame, labels, [frame.left + step * (place + 0.5) for place in range(len(labels))]
+        )
         return drawing
 
     return in_both_widths(draw)
@@ -161,7 +163,7 @@ def graph(
             (x1, y1), (x2, y2) = places[source], places[target]
             drawing.add(
                 "line", "edge", x1=x1, y1=y1, x2=x2, y2=y2,
-                stroke_width=0.8 + 3.2 * strength, stroke_opacity=0.25 + 0.5 * strength,
+                stroke_width=0.8 + 3.2 * strength, stroke_opacity=0.4 + 0.5 * strength,
             )  # fmt: skip
         for (x, y), (_, strength, css, tip) in zip(places, shown, strict=True):
             drawing.add("circle", f"{css} node", cx=x, cy=y, r=4 + 9 * math.sqrt(strength), tip=tip)
@@ -196,9 +198,7 @@ def heat_strip(
                     fill_opacity=0.08 if not share else 0.2 + 0.8 * share, tip=tip,
                 )  # fmt: skip
         frame = _Frame(0, 0, size, 46.0 * len(rows), 1.0)
-        _draw_labels(
-            drawing, frame, labels[-columns:], [(column + 0.5) * step for column in range(columns)]
-        )
+        _draw_labels(drawing, frame, labels[-columns:], [(column + 0.5) * step for column in range(columns)])
         return drawing
 
     return in_both_widths(draw, FULL)
@@ -227,9 +227,7 @@ class _Frame:
         return self.bottom - (self.bottom - self.top) * value / (self.most or 1)
 
 
-def _draw_scale(
-    drawing: Drawing, frame: _Frame, ticks: Sequence[float], say: Callable[[float], str]
-) -> None:
+def _draw_scale(drawing: Drawing, frame: _Frame, ticks: Sequence[float], say: Callable[[float], str]) -> None:
     for tick in ticks:
         drawing.line(frame.left, frame.y(tick), frame.right, frame.y(tick), "axis" if tick == 0 else "grid")
         drawing.text(frame.left - 6, frame.y(tick) + 4, say(tick), anchor="end")

@@ -12,8 +12,9 @@ import numpy as np
 
 _ROUNDS = 400
 _GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
-_PULL_TO_CENTRE = 0.08
-"""Keeps what nothing connects on the page."""
+_PULL_TO_CENTRE = 0.9
+_REACH = 2.5
+"""Nodes farther apart than so many ideal distances do not repel each other: so unconnected parts stay near."""
 
 
 def place_nodes(
@@ -38,10 +39,11 @@ def place_nodes(
     for heat in np.linspace(0.25, 0.004, _ROUNDS):
         between = points[:, None, :] - points[None, :, :]
         distance = np.maximum(np.sqrt((between**2).sum(axis=2)), 0.01)
-        force = ideal**2 / distance - attraction * distance**2 / ideal
+        repulsion = np.where(distance < _REACH * ideal, ideal**2 / distance, 0.0)
+        force = repulsion - attraction * distance**2 / ideal
         np.fill_diagonal(force, 0.0)
         moved = (between / distance[:, :, None] * force[:, :, None]).sum(axis=1)
-        moved -= _PULL_TO_CENTRE * points / ratio
+        moved -= _PULL_TO_CENTRE * ideal * points / ratio
         length = np.maximum(np.sqrt((moved**2).sum(axis=1, keepdims=True)), 1e-9)
         points += moved / length * np.minimum(length, heat)
     low, high = points.min(axis=0), points.max(axis=0)

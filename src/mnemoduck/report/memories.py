@@ -34,6 +34,9 @@ MAX_LISTED = 10
 MAX_CURVES = 5
 MAX_CONCEPTS = 40
 MAX_EDGES = 90
+MAX_OWNERS = 5
+"""Of so many users and agents the graph has concepts: of more it would have a few of each."""
+
 _EDGES_OF_A_CONCEPT = 4
 _CANDIDATE_EDGES = 2_000
 _CURVE_STEPS = 48
@@ -135,9 +138,7 @@ class MemoryPart:
         of_mind: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for row in rows:
             of_mind[row["place"]].append(row)
-        (last,) = self._rows(
-            f"select max(occurred_at) as last_at from short_term_memories where {_THERE}"
-        )
+        (last,) = self._rows(f"select max(occurred_at) as last_at from short_term_memories where {_THERE}")
         return Minds(
             shown=[
                 Mind(
@@ -171,7 +172,8 @@ class MemoryPart:
             with
             happened as (
                 select
-                    time_bucket(interval '{step}', occurred_at) as begin, memory_type, count(*) as memory_count
+                    time_bucket(interval '{step}', occurred_at) as begin, memory_type,
+                    count(*) as memory_count
                 from short_term_memories where {_THERE}
                 group by all
             ),
@@ -247,7 +249,8 @@ class MemoryPart:
             "(partition by stability_days order by last_used_at desc, activation desc, consolidated_id) = 1",
         )
         horizon = next((days for days in _HORIZONS if days >= 2 * stabilities[-1]), _HORIZONS[-1])
-        then = "$moment + to_microseconds(cast(days * 86400e6 as bigint))"
+        then = "($moment + to_microseconds(cast(days * 86400e6 as bigint)))"
+        retention = render(self._project, "retention", "last_used_at", "stability_days", then)
         rows = self._rows(
             f"""
             with
@@ -257,7 +260,7 @@ class MemoryPart:
                 where consolidated_id in ({_literals(typical)})
             ),
             looked_at as (
-                select *, step * {horizon} / {_CURVE_STEPS}.0 as days, false as is_end
+                select *, {horizon} * pow(step / {_CURVE_STEPS}.0, 2) as days, false as is_end
                 from picked cross join (select unnest(range({_CURVE_STEPS + 1})) as step)
                 union all
                 select *, -1 as step, epoch(forgets_at - $moment) / 86400 as days, true as is_end
@@ -265,7 +268,7 @@ class MemoryPart:
             )
             select
                 consolidated_id, days, is_end,
-                {render(self._project, "retention", "last_used_at", "stability_days", f"({then})")} as retention
+                {retention} as retention
             from looked_at
             where days between 0 and {horizon}
             order by consolidated_id, is_end, days
@@ -289,7 +292,7 @@ class MemoryPart:
 
         The potential of an association at a moment is what the view associations has; all fade by the same
         share, so which are strongest is told by the stored logarithms. They are of a user and agent, across
-        sessions.
+        sessions; of many, of those with the most of them.
         """
         then = render(self._project, "log_potential", "coactivations", "$moment")
         hidden = (
@@ -313,22 +316,35 @@ class MemoryPart:
         own = f"(select concept_id from concepts where {_OWNER} {hidden})"
         concepts = self._rows(
             f"""
-            select
-                concepts.concept_id, concepts.concept, concepts.user_id, concepts.agent_id,
-                strongest.strength, strongest.concept_count
-            from (
+            with
+            strongest as (
                 select
                     source_id,
                     -- In whole parts, since sums of doubles depend on the order.
-                    sum(cast(round(1e12 * strength) as hugeint)) as strength,
-                    count(*) over () as concept_count
+                    sum(cast(round(1e12 * strength) as hugeint)) as strength
                 from (select source_id, {strengths.replace("{of}", own)}) as edges
                 group by source_id
-                order by strength desc, source_id
-                limit {MAX_CONCEPTS}
-            ) as strongest
-            inner join concepts on strongest.source_id = concepts.concept_id
-            order by strongest.strength desc, concepts.concept_id
+            ),
+            owned as (
+                select
+                    concepts.concept_id, concepts.concept, concepts.user_id, concepts.agent_id,
+                    strongest.strength,
+                    sum(strongest.strength) over (
+                        partition by concepts.user_id, concepts.agent_id
+                    ) as strength_of_owner,
+                    count(*) over () as concept_count
+                from strongest
+                inner join concepts on strongest.source_id = concepts.concept_id
+            ),
+            placed as (
+                select *, dense_rank() over (order by strength_of_owner desc, user_id, agent_id) as owner
+                from owned
+            )
+            select concept_id, concept, user_id, agent_id, strength, concept_count
+            from placed
+            where owner <= {MAX_OWNERS}
+            order by strength desc, concept_id
+            limit {MAX_CONCEPTS}
             """
         )
         if not concepts:
@@ -379,9 +395,7 @@ class MemoryPart:
             order by {order}
             """
         )
-        return [
-            HeldMemory(scope=(row.pop("user_id"), row.pop("agent_id")), **row) for row in rows
-        ]
+        return [HeldMemory(scope=(row.pop("user_id"), row.pop("agent_id")), **row) for row in rows]
 
     def _rows(self, statement: str) -> list[dict[str, Any]]:
         return self._view.rows(statement, {"moment": self._moment})
@@ -390,7 +404,7 @@ class MemoryPart:
 def _backbone(pairs: list[tuple[int, int, float]]) -> list[Edge]:
     """Return of edges in order of strength those that are among the strongest of one of their ends."""
     taken: dict[int, int] = defaultdict(int)
-    edges = []
+    edges: list[Edge] = []
     for source, target, strength in pairs:
         if min(taken[source], taken[target]) < _EDGES_OF_A_CONCEPT and len(edges) < MAX_EDGES:
             edges.append(Edge(source, target, strength))

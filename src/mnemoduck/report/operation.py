@@ -30,7 +30,7 @@ from mnemoduck.report.records import (
     Runs,
     Verdict,
 )
-from mnemoduck.report.texts import counted, duration, shown
+from mnemoduck.report.texts import NONE, counted, duration, shown
 
 MAX_RUNS = 48
 MAX_SLOWEST = 10
@@ -85,7 +85,7 @@ def find_remarks(operation: Operation, moment: datetime) -> list[Remark]:
                 BAD,
                 f"The last run was not published: {shown(reason, 300)}. Readers stay on the last good "
                 "snapshot.",
-                "mend what the message names, then run again: mnemoduck run",
+                "Mend what it names, then start `mnemoduck run` again.",
             )
         )
     if done and done[0].warned:
@@ -94,19 +94,10 @@ def find_remarks(operation: Operation, moment: datetime) -> list[Remark]:
                 LOOK,
                 f"{counted(len(done[0].warned), 'test')} of the last run warned: "
                 f"{', '.join(shown(name, 80) for name in done[0].warned[:5])}.",
-                "the table of runs below says what",
+                "The table of runs has them.",
             )
         )
-    for verdict in operation.verdicts:
-        if not verdict.success:
-            remarks.append(
-                Remark(
-                    LOOK if verdict.severity.startswith("warn") else BAD,
-                    f"Expectations of {shown(verdict.suite, 60)} were not met: "
-                    f"{', '.join(shown(name, 80) for name in verdict.failed[:3]) or 'no detail was given'}.",
-                    "see the section on expectations",
-                )
-            )
+    remarks += [_remark_on(verdict) for verdict in operation.verdicts if not verdict.success]
     age = moment - operation.published_at if operation.published_at else timedelta(0)
     if operation.waiting_events and age >= STALE:
         remarks.append(
@@ -114,7 +105,7 @@ def find_remarks(operation: Operation, moment: datetime) -> list[Remark]:
                 LOOK,
                 f"{counted(operation.waiting_events, 'event')} wait for a run, and the snapshot is "
                 f"{duration(age.total_seconds())} old.",
-                "mnemoduck run; see that the schedule is installed",
+                "Start `mnemoduck run`, and see that it is scheduled.",
             )
         )
     if operation.quarantined_lines:
@@ -122,10 +113,19 @@ def find_remarks(operation: Operation, moment: datetime) -> list[Remark]:
             Remark(
                 LOOK,
                 f"{counted(operation.quarantined_lines, 'line')} could not be read and are in quarantine.",
-                "each says its file, line and reason in the folder quarantine/ of the home",
+                "Each says its file, line and reason in the folder quarantine/ of the home.",
             )
         )
     return sorted(remarks, key=lambda remark: remark.level != BAD)
+
+
+def _remark_on(verdict: Verdict) -> Remark:
+    failed = ", ".join(shown(name, 80) for name in verdict.failed[:3]) or "no detail was given"
+    return Remark(
+        LOOK if verdict.severity.startswith("warn") else BAD,
+        f"Expectations of {shown(verdict.suite, 60)} were not met: {failed}.",
+        "The section on expectations says more.",
+    )
 
 
 def _read_run_history(home: Home, until: datetime) -> Runs:
@@ -266,7 +266,7 @@ def _to_text(value: object) -> str:
         return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return "–" if value is None else str(value)
+    return NONE if value is None else str(value)
 
 
 def _find_data_docs(home: Home) -> str | None:

@@ -1,4 +1,4 @@
-"""The page: what was read, as HTML of one piece. Whatever comes from memories is escaped by Jinja2 or ElementTree.
+"""The page: what was read, as one piece of HTML. What comes from memories is escaped by Jinja2 or ElementTree.
 
 The page asks for nothing: its Content-Security-Policy allows its own style, by hash, and nothing else.
 """
@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from mnemoduck.report import charts, texts
 from mnemoduck.report.charts import Series
+from mnemoduck.report.memories import MAX_OWNERS
 from mnemoduck.report.records import Curve, PartitionedModel, Report, Run
 
 FATES = ("reinforced", "retained", "superseded", "forgotten")
@@ -62,6 +63,7 @@ def render_page(report: Report, folder: Path) -> str:
         run_levels=_OUTCOME_COLOURS,
         data_docs=_link(Path(operation.home), operation.data_docs, folder),
         max_months=_MAX_MONTHS,
+        max_owners=MAX_OWNERS,
         month_series=[Series("table", "c1"), Series("archived", "c4")],
     )
 
@@ -86,6 +88,7 @@ def _environment() -> Environment:
         duration=texts.duration,
         meter=charts.meter,
         exact=texts.exact_moment,
+        breakable=_breakable,
         until=lambda then, now: texts.duration((then - now.replace(tzinfo=None)).total_seconds()),
     )
     return environment
@@ -135,7 +138,7 @@ def _draw(report: Report) -> dict[str, Markup]:
                 (
                     texts.shown(concept.concept, _CONCEPT_CHARACTERS),
                     concept.strength,
-                    colours.get(concept.scope, "c0"),
+                    colours[concept.scope],
                     f"{texts.shown(concept.concept)} ({texts.whose(concept.scope)})",
                 )
                 for concept in report.graph.concepts
@@ -162,7 +165,7 @@ def _draw_partitions(models: Sequence[PartitionedModel], as_of: datetime) -> Mar
     begun = [month for month in there_are if month <= as_of.date()] or there_are
     last = begun[-1] if begun else as_of.date().replace(day=1)
     first = there_are[0] if there_are else last
-    months = []
+    months: list[tuple[int, int]] = []
     year, number = last.year, last.month
     while len(months) < _MAX_MONTHS and (year, number) >= (first.year, first.month):
         months.append((year, number))
@@ -201,16 +204,13 @@ def _type_series(report: Report) -> list[Series]:
 
 
 def _owner_colours(report: Report) -> dict[tuple[str | None, str | None], str]:
-    """Return a colour for each of the first owners of concepts, as far as there are colours."""
+    """Return a colour for each of the owners of concepts, of which there are as many at most."""
     owners = list(dict.fromkeys(concept.scope for concept in report.graph.concepts))
-    return dict(zip(owners, _OWNER_COLOURS, strict=False))
+    return {owner: _OWNER_COLOURS[place % MAX_OWNERS] for place, owner in enumerate(owners)}
 
 
 def _owner_series(report: Report) -> list[Series]:
-    colours = _owner_colours(report)
-    owners = {concept.scope for concept in report.graph.concepts}
-    named = [Series(texts.whose(owner), css) for owner, css in colours.items()]
-    return named + ([Series("others", "c0")] if len(owners) > len(colours) else [])
+    return [Series(texts.whose(owner), css) for owner, css in _owner_colours(report).items()]
 
 
 def _associated(report: Report) -> list[tuple[str, str, str, float]]:
@@ -261,11 +261,14 @@ def _say_age(report: Report) -> str:
     if published_at is None:
         return "unknown"
     seconds = (report.as_of.replace(tzinfo=None) - published_at).total_seconds()
-    return f"{texts.duration(seconds)} old" if seconds >= 0 else "made later than the moment looked from"
+    return texts.duration(seconds) if seconds >= 0 else "newer"
+
+
+def _breakable(name: str) -> Markup:
+    """Return a name that may be broken behind its underscores."""
+    return Markup("_<wbr>").join(name.split("_"))
 
 
 def _link(home: Path, target: str | None, folder: Path) -> str | None:
     """Return the address of a file of the home, relative to the page."""
     return None if target is None else quote(os.path.relpath(home / target, folder))
-
-

@@ -18,7 +18,7 @@ LEVELS = (GOOD, LOOK, BAD)
 
 @dataclass(frozen=True)
 class Remark:
-    """Something that needs a look, at one of LEVELS, and what to do about it."""
+    """Something that needs a look, at one of LEVELS, and what to do about it; both are sentences."""
 
     level: str
     text: str
@@ -180,7 +180,7 @@ class RecallLevel:
 
 @dataclass(frozen=True)
 class Run:
-    """A run of the pipeline. `tests` ran, `failed` of them did not pass; `error` is the first that was said."""
+    """A run of the pipeline. `tests` ran, `failed` are the nodes that did; `error` is the first that was said."""
 
     started_at: datetime
     ended_at: datetime

@@ -11,13 +11,14 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 CUT = "…"
+NONE = "-"
 MAX_CHARACTERS = 160
 
 _JOINERS = "\u200c\u200d"
 """Of the marks that are not seen these are part of words (Persian) and of emoji."""
 
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Unicode's categories of controls, marks that reorder or hide text, surrogates and what nobody has assigned."""
+"""Unicode's categories of controls, marks that reorder or hide text, surrogates, and what is not assigned."""
 
 _MAX_MARKS = 4
 """How many combining marks in a row are kept: more of them paint over the lines above and below."""
@@ -49,8 +50,8 @@ def _spelled_out(character: str) -> str:
 
 
 def whose(parts: Iterable[str | None]) -> str:
-    """Return who a memory belongs to, as `maya / otter`; "nobody's" if nothing was said."""
-    return " / ".join(shown(part, 32) for part in parts if part) or "nobody’s"
+    """Return who a memory belongs to, as `maya / otter`; "nobody" if nothing was said."""
+    return " / ".join(shown(part, 32) for part in parts if part) or "nobody"
 
 
 def count(value: float) -> str:
@@ -64,16 +65,16 @@ def counted(value: float, one: str, many: str | None = None) -> str:
 
 
 def share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0%}"
+    return NONE if value is None else f"{value:.0%}"
 
 
 def decimal(value: float | None, digits: int = 2) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"
+    return NONE if value is None else f"{value:,.{digits}f}"
 
 
 def moment(value: datetime | None) -> str:
     """Return a time in UTC to the minute."""
-    return "–" if value is None else f"{_utc(value):%Y-%m-%d %H:%M}"
+    return NONE if value is None else f"{_utc(value):%Y-%m-%d %H:%M}"
 
 
 def exact_moment(value: datetime) -> str:
