@@ -1,4 +1,4 @@
-"""Charts as SVG, drawn for a given width. Colours are classes, to which the page's style gives light and dark.
+"""Charts as SVG, drawn for a given width. Colours are classes, which the style makes light or dark.
 
 Trees of ElementTree, so that no text can become a tag or an attribute; each chart has a title and a
 description for those who do not see it.

@@ -14,7 +14,7 @@ _ROUNDS = 400
 _GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
 _PULL_TO_CENTRE = 0.9
 _REACH = 2.5
-"""Nodes farther apart than so many ideal distances do not repel each other: so unconnected parts stay near."""
+"""Nodes farther apart than so many ideal distances do not repel each other: unconnected parts stay near."""
 
 
 def place_nodes(

@@ -1,4 +1,4 @@
-"""The page: what was read, as one piece of HTML. What comes from memories is escaped by Jinja2 or ElementTree.
+"""The page: what was read, as one piece of HTML. Texts are escaped by Jinja2 and ElementTree.
 
 The page asks for nothing: its Content-Security-Policy allows its own style, by hash, and nothing else.
 """
@@ -178,14 +178,14 @@ def _draw_partitions(models: Sequence[PartitionedModel], as_of: datetime) -> Mar
         cells = []
         for year, number in months:
             month = of_month.get((year, number))
-            label = f"{model.model}, {year}-{number:02}"
+            label = f"{texts.shown(model.model, 60)}, {year}-{number:02}"
             if month is None:
                 cells.append((0.0, "c0", f"{label}: no partition"))
             else:
                 css = {"hot": "c1", "cold": "c4"}.get(month.state, "c0")
                 tip = f"{label}: {texts.counted(month.rows, 'row')}, {month.state}"
                 cells.append((month.rows / most if most else 0.0, css, tip))
-        rows.append((model.model, cells))
+        rows.append((texts.shown(model.model, 60), cells))
     return charts.heat_strip(
         "Rows of each partitioned model by month",
         rows,

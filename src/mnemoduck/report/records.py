@@ -180,7 +180,7 @@ class RecallLevel:
 
 @dataclass(frozen=True)
 class Run:
-    """A run of the pipeline. `tests` ran, `failed` are the nodes that did; `error` is the first that was said."""
+    """A run of the pipeline. `failed` are the models and tests that did; `error` is the first."""
 
     started_at: datetime
     ended_at: datetime
