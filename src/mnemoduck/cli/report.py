@@ -44,21 +44,26 @@ def report_command(
     each time for the same snapshot and moment. With --json the data of the page is printed instead.
     """
     opened = open_home(home, create=False)
+    path = (out or opened.path / FILE_NAME).expanduser().absolute()
+    if not as_json:
+        _check(path)
     moment = as_of or datetime.now(UTC).replace(microsecond=0)
     report = read_report(opened, Scope(user_id, agent_id, session_id), moment)
     if as_json:
         print_json(report)
         return
-    path = (out or opened.path / FILE_NAME).expanduser().absolute()
-    if not path.parent.is_dir():
-        raise UsageError(
-            f"There is no folder {path.parent} to write {path.name} in. Make it, or name another."
-        )
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder. Name the file to write, such as --out {path / FILE_NAME}.")
     page = render_page(report, path.parent)
     try:
         write_atomically(path, page)
     except OSError as error:
         raise StorageError(f"The page could not be written to {path}: {error.strerror or error}.") from error
     click.echo(escape_controls(f"Wrote {path} ({format_bytes(len(page.encode()))})."))
+
+
+def _check(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise UsageError(
+            f"There is no folder {path.parent} to write {path.name} in. Make it, or name another."
+        )
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder. Name the file to write, such as --out {path / FILE_NAME}.")

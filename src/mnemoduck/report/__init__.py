@@ -8,8 +8,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
+
 from mnemoduck.asking import Asker, View
-from mnemoduck.errors import NothingPublishedError, UsageError
+from mnemoduck.errors import NothingPublishedError, SnapshotError, UsageError
 from mnemoduck.fresh import FreshReader
 from mnemoduck.home import Home
 from mnemoduck.inbox import FreshEvents
@@ -32,7 +34,7 @@ def read_report(home: Home, scope: Scope, as_of: datetime) -> Report:
     Raises:
         NothingPublishedError: there is no snapshot yet.
         UsageError: the moment is outside of the calendar in UTC.
-        SnapshotError: the snapshot, or an archived month, cannot be read.
+        SnapshotError: the snapshot, or an archived month, cannot be read, or another version has made it.
     """
     try:
         moment = as_of.astimezone(UTC).replace(tzinfo=None)
@@ -44,6 +46,11 @@ def read_report(home: Home, scope: Scope, as_of: datetime) -> Report:
         asker = Asker(FreshReader(home, reader, project), project)
         with asker.hold():
             return asker.look(lambda view: _read(home, view, project, scope, moment), scope, None)
+    except (duckdb.CatalogException, duckdb.BinderException) as error:
+        raise SnapshotError(
+            f"The published snapshot of {home.path} lacks what a report reads "
+            f"({str(error).splitlines()[0]}): another version has made it. Build it anew: `mnemoduck run`."
+        ) from error
     finally:
         reader.close()
 

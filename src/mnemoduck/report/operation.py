@@ -172,7 +172,18 @@ def _find_slowest(records: list[RunRecord]) -> list[ModelTime]:
     return slowest[:MAX_SLOWEST]
 
 
+def _columns_of(view: View, model: str) -> list[dict[str, Any]]:
+    """Return name and comment of the columns of a model; none where the snapshot does not have it."""
+    return view.rows(
+        "select column_name, comment from duckdb_columns() where database_name = 'snapshot' "
+        "and schema_name = 'main' and table_name = $model order by column_index",
+        {"model": model},
+    )
+
+
 def _read_savings(view: View, moment: datetime) -> list[CacheSavings]:
+    if not _columns_of(view, "llm_cache_metrics"):
+        return []
     rows = view.rows(
         f"""
         select
@@ -245,11 +256,7 @@ def _name_of(failed: Any) -> str:
 
 def _read_health(view: View) -> list[Measure]:
     """Return the row of memory_health, if the snapshot has that model, each column with its description."""
-    columns = view.rows(
-        "select column_name, comment from duckdb_columns() where database_name = 'snapshot' "
-        "and schema_name = 'main' and table_name = 'memory_health' order by column_index",
-        {},
-    )
+    columns = _columns_of(view, "memory_health")
     rows = view.rows("select * from memory_health limit 1", {}) if columns else []
     return [
         Measure(
