@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from mnemoduck.report.page import render_page
 from tests.integration.workbench import SAMPLE_END, Workbench
-from tests.unit.test_report import SECTIONS, Parsed
+from tests.unit.test_report import SECTIONS, Parsed, a_report
 
 HOSTILE = "\"><script>alert('x')</script><img src=x onerror=alert(1)> \u202egnp.exe \x1b[31m \ud83e\uddf3"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -260,27 +261,36 @@ def test_a_browser_shows_all_sections_and_asks_for_nothing(
 def test_nothing_is_wider_than_the_window(
     sample_page: str, browse: Callable[..., tuple[str, str]], tmp_path: Path
 ) -> None:
+    """Measured by a script in copies: of the sample, and of a page with all there can be, in long words."""
     measuring = """<script>
         addEventListener("load", () => {
             for (const part of document.querySelectorAll("details")) part.open = true;
-            const root = document.scrollingElement;
-            const shown = [...document.querySelectorAll(".chart svg")].filter(one => one.clientWidth > 0);
+            const charts = [...document.querySelectorAll(".chart svg")].filter(one => one.clientWidth > 0);
             const margin = getComputedStyle(document.body).margin;
-            parent.postMessage([innerWidth, root.scrollWidth, shown.length, margin], "*");
+            const needed = document.scrollingElement.scrollWidth;
+            parent.postMessage([name, innerWidth, needed, charts.length, margin].join(" "), "*");
         });
-    </script>"""
-    scriptable = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", sample_page)
-    (tmp_path / "inner.html").write_text(scriptable.replace("</body>", measuring + "</body>"))
-    frames = "".join(f'<iframe src="inner.html" width="{width}" height="800"></iframe>' for width in WIDTHS)
+    </script></body>"""
+    pages = {
+        "sample": sample_page,
+        "full": render_page(a_report("Donaudampfschifffahrtsgesellschaft_" * 9), tmp_path),
+    }
+    frames = []
+    for name, page in pages.items():
+        scriptable = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+        (tmp_path / f"{name}.html").write_text(scriptable.replace("</body>", measuring))
+        frames += [f'<iframe name="{name}" src="{name}.html" width="{width}"></iframe>' for width in WIDTHS]
     (tmp_path / "outer.html").write_text(
-        "<!DOCTYPE html><script>addEventListener('message', told => {"
-        "document.body.dataset['w' + told.data[0]] = told.data.join(' ')})</script>"
-        f"<style>iframe {{ border: 0 }}</style><body>{frames}</body>"
+        "<!DOCTYPE html><style>iframe { border: 0 }</style><body><script>"
+        "addEventListener('message', told => document.body.append('[' + told.data + ']'))"
+        f"</script>{''.join(frames)}</body>"
     )
     shown, _ = browse(tmp_path / "outer.html")
-    told = [value.split(" ") for value in re.findall(r'data-w\d+="([^"]*)"', shown)]
-    assert sorted(int(width) for width, *_ in told) == list(WIDTHS)
-    for width, needed, charts, margin in told:
-        assert int(needed) <= int(width)
-        assert int(charts) == 5, "each chart is shown once, wide or narrow"
+    told = sorted(line.split(" ") for line in re.findall(r"\[(.*?)\]", shown.partition("</script>")[2]))
+    assert sorted((name, int(width)) for name, width, *_ in told) == [
+        (name, width) for name in sorted(pages) for width in WIDTHS
+    ]
+    for name, width, needed, charts, margin in told:
+        assert int(needed) <= int(width), name
+        assert int(charts) == (6 if name == "full" else 5), "each chart is shown once, wide or narrow"
         assert margin == "0px", "the style is in force"

@@ -229,6 +229,23 @@ def test_numbers_have_separators_and_times_say_their_zone() -> None:
     assert 'datetime="2026-03-15T18:30:00Z"' in page
 
 
+def test_months_are_drawn_up_to_the_last_that_had_begun_a_year_of_them_at_least() -> None:
+    def labels(as_of: datetime, *months: tuple[date, int]) -> list[str]:
+        model = PartitionedModel("memories", [PartitionMonth(month, "hot", rows) for month, rows in months])
+        report = replace(EMPTY, as_of=as_of, operation=an_operation(partitions=[model]))
+        titles = re.findall(r"<title>memories, ([^<]*)</title>", render_page(report, FOLDER))
+        return titles[: len(titles) // 2] if len(titles) <= 24 else titles[:-12]  # wide, without narrow
+
+    march, april = date(2026, 3, 1), date(2026, 4, 1)
+    year = labels(NOW.replace(tzinfo=UTC), (march, 5), (april, 0))
+    assert len(year) == 12
+    assert (year[0], year[-1]) == ("2025-04: no partition", "2026-03: 5 rows, hot")
+    late = labels(NOW.replace(tzinfo=UTC), (date(2001, 1, 1), 1), (march, 5), (april, 7))
+    assert (len(late), late[-1]) == (36, "2026-03: 5 rows, hot")
+    early = labels(datetime(1, 1, 1, tzinfo=UTC), (march, 5))
+    assert early[-1] == "2026-03: 5 rows, hot"
+
+
 def _palettes() -> Iterator[dict[str, str]]:
     style = (Path(texts.__file__).parent / "templates" / "page.css").read_text()
     light, dark = re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import os
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from functools import cache
 from pathlib import Path
 from urllib.parse import quote
@@ -30,6 +30,7 @@ _OWNER_COLOURS = ("c1", "c3", "c2", "c4", "c5")
 _NARROW_CONCEPTS = 14
 _MAX_MONTHS = 36
 _NARROW_MONTHS = 12
+"""Months that are drawn, of which the narrow drawing has the last; so many at least."""
 _CONCEPT_CHARACTERS = 24
 
 
@@ -160,38 +161,42 @@ def _draw(report: Report) -> dict[str, Markup]:
 
 
 def _draw_partitions(models: Sequence[PartitionedModel], as_of: datetime) -> Markup:
-    """Draw the last months that have rows, or that have begun by `as_of`."""
-    there_are = sorted({month.month for model in models for month in model.months if month.rows})
-    begun = [month for month in there_are if month <= as_of.date()] or there_are
-    last = begun[-1] if begun else as_of.date().replace(day=1)
-    first = there_are[0] if there_are else last
-    months: list[tuple[int, int]] = []
-    year, number = last.year, last.month
-    while len(months) < _MAX_MONTHS and (year, number) >= (first.year, first.month):
-        months.append((year, number))
-        year, number = (year, number - 1) if number > 1 else (year - 1, 12)
-    months.reverse()
+    """Draw the months up to the last one that has rows and had begun by `as_of`."""
+    filled = [_number_of(month.month) for model in models for month in model.months if month.rows]
+    now = _number_of(as_of)
+    last = max([number for number in filled if number <= now] or filled or [now])
+    first = max(min([*filled, last - _NARROW_MONTHS + 1]), last - _MAX_MONTHS + 1)
     most = max((month.rows for model in models for month in model.months), default=0)
     rows = []
     for model in models:
-        of_month = {(month.month.year, month.month.month): month for month in model.months}
+        months = {_number_of(month.month): month for month in model.months}
+        name = texts.shown(model.model, 60)
         cells = []
-        for year, number in months:
-            month = of_month.get((year, number))
-            label = f"{texts.shown(model.model, 60)}, {year}-{number:02}"
+        for number in range(first, last + 1):
+            month = months.get(number)
+            label = f"{name}, {_month_label(number)}"
             if month is None:
                 cells.append((0.0, "c0", f"{label}: no partition"))
             else:
                 css = {"hot": "c1", "cold": "c4"}.get(month.state, "c0")
                 tip = f"{label}: {texts.counted(month.rows, 'row')}, {month.state}"
                 cells.append((month.rows / most if most else 0.0, css, tip))
-        rows.append((texts.shown(model.model, 60), cells))
+        rows.append((name, cells))
     return charts.heat_strip(
         "Rows of each partitioned model by month",
         rows,
-        [f"{year}-{number:02}" for year, number in months],
+        [_month_label(number) for number in range(first, last + 1)],
         narrow_columns=_NARROW_MONTHS,
     )
+
+
+def _number_of(day: date) -> int:
+    """Return the number of a month, of which the next month has the next."""
+    return day.year * 12 + day.month - 1
+
+
+def _month_label(number: int) -> str:
+    return f"{number // 12}-{number % 12 + 1:02}"
 
 
 def _legend(pairs: object) -> list[Series]:
