@@ -30,6 +30,7 @@ from mnemoduck.cli.read import (
 )
 from mnemoduck.cli.recall import recall_command
 from mnemoduck.cli.reflections import reflect_command
+from mnemoduck.cli.report import report_command
 from mnemoduck.cli.write import forget_command, ingest_command, reinforce_command, remember_command
 from mnemoduck.errors import MnemoduckError
 
@@ -74,6 +75,7 @@ for _command in (
     status_command,
     metrics_command,
     doctor_command,
+    report_command,
 ):
     cli.add_command(_command)
 
