@@ -150,7 +150,7 @@ def run_files(home: Home, since: date | None = None) -> list[Path]:
 
 
 def is_recorded(home: Home, run_id: str, since: datetime) -> bool:
-    """Tell whether a run that ended at `since` or later was recorded; costs a look at the days from then on."""
+    """Tell whether a run that ended at `since` or later was recorded; costs a look at those days."""
     field = f'"run_id":"{run_id}"'.encode()
     return any(field in path.read_bytes() for path in run_files(home, since.astimezone(UTC).date()))
 
