@@ -119,6 +119,7 @@
         ('alert_run_failures', 0, none, 1, none, 'from 0 to 1'),
         ('alert_run_seconds', 0, none, none, none, 'of seconds, at least 0'),
         ('alert_run_memory', 0, none, none, none, 'of GB, at least 0'),
+        ('alert_query_samples', 1, none, none, none, 'of samples, at least 1'),
         ('alert_query_ms', 0, none, none, none, 'of milliseconds, at least 0'),
         ('alert_query_errors', 0, none, 1, none, 'from 0 to 1'),
         ('alert_queries_at_once', 0, none, none, none, 'of questions, at least 0'),
