@@ -4,25 +4,25 @@
 
 with
 
-memories as (
+memories as not materialized (
 
     select * from {{ ref('short_term_memories') }}
 
 ),
 
-recalls as (
+recalls as not materialized (
 
     select * from {{ ref('stg_recalls') }}
 
 ),
 
-consolidated as (
+consolidated as not materialized (
 
     select * from {{ ref('consolidated_memories') }}
 
 ),
 
-facts as (
+facts as not materialized (
 
     select * from {{ ref('facts') }}
 
@@ -147,6 +147,19 @@ of_facts as (
 ),
 
 -- Working memory ---------------------------------------------------------------------------------------
+-- First who they are, then what they say: else the words of all memories are read to compare their times.
+in_window as (
+
+    select memories.memory_id
+
+    from memories
+    inner join moment
+        on
+            memories.occurred_at <= moment.measured_at
+            and memories.occurred_at > moment.measured_at - interval '{{ window }} minutes'
+
+),
+
 recent as (
 
     select
@@ -154,10 +167,8 @@ recent as (
         moment.measured_at
 
     from memories
-    inner join moment
-        on
-            memories.occurred_at <= moment.measured_at
-            and memories.occurred_at > moment.measured_at - interval '{{ window }} minutes'
+    cross join moment
+    where memories.memory_id in (select in_window.memory_id from in_window)
 
 ),
 
@@ -190,9 +201,7 @@ working_memory as (
 -- What consolidated_memories has not seen has changed since; it may have seen some of that, and changed nothing.
 unseen as (
 
-    select
-        memories.memory_id,
-        memories.content_hash
+    select memories.memory_id
 
     from memories
     inner join moment on memories.ready_at <= moment.measured_at
@@ -200,12 +209,19 @@ unseen as (
 
 ),
 
+members as (
+
+    select unnest(memory_ids) as memory_id from consolidated
+
+),
+
+-- A join, since one with nothing that is unseen reads no members; an anti-join reads them all.
 backlog as (
 
-    select count(*) as consolidation_backlog
-
-    from unseen
-    where memory_id not in (select unnest(consolidated.memory_ids) from consolidated)
+    select
+        (select count(*) from unseen)
+        - (select count(*) from unseen inner join members on unseen.memory_id = members.memory_id)
+            as consolidation_backlog
 
 ),
 
