@@ -19,7 +19,7 @@ runs as (
     select
         count(*) filter (where is_failed) / nullif(count(*), 0) as failures,
         sum(cast(round(seconds * 1000) as bigint)) / 1000 / nullif(count(*), 0) as seconds,
-        max(peak_memory_bytes) / 1e9 as memory
+        max(peak_memory_bytes) / 1e9 as gigabytes
 
     from recent
 
@@ -61,7 +61,7 @@ figures as (
     {% for alert, source, figure, meaning in [
         ('alert_run_failures', 'runs', 'failures', 'share of the runs in which something failed'),
         ('alert_run_seconds', 'runs', 'seconds', 'seconds that a run takes on average'),
-        ('alert_run_memory', 'runs', 'memory', 'GB of memory that the largest run held'),
+        ('alert_run_memory', 'runs', 'gigabytes', 'GB of memory that the largest run held'),
         ('alert_query_ms', 'queries', 'ms', 'milliseconds that a sampled question takes on average'),
         ('alert_query_errors', 'queries', 'errors', 'share of the sampled questions that failed'),
         ('alert_queries_at_once', 'queries', 'at_once', 'questions that a process answered at once'),

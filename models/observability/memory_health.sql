@@ -1,6 +1,7 @@
-{#- A table, though it looks from a moment: that is the newest event, so it follows from the events alone. As a view it
-    would read all memories whenever somebody looks (docs/observability.md has the figures). -#}
+{#- A table, though it looks from a moment: that is the newest event, so it follows from the events. As a view
+    it would read all memories whenever somebody looks (docs/observability.md has the figures). -#}
 {%- set window = parameter('attention_fallback_minutes') %}
+{%- set stale = "interval '" ~ parameter('stale_scope_days') ~ " days'" %}
 
 with
 
@@ -95,7 +96,7 @@ scopes as (
         cast(coalesce(sum(of_scope.memories), 0) as bigint) as memories,
         count(*) as scopes,
         count(*) filter (
-            where of_scope.last_used_at < moment.measured_at - interval '{{ parameter("stale_scope_days") }} days'
+            where of_scope.last_used_at < moment.measured_at - {{ stale }}
         ) as stale_scopes
 
     from of_scope
@@ -198,14 +199,16 @@ working_memory as (
 ),
 
 -- Consolidation ----------------------------------------------------------------------------------------
--- What consolidated_memories has not seen has changed since; it may have seen some of that, and changed nothing.
+-- What consolidated_memories has not seen has changed since; some of that it may have seen without a change.
 unseen as (
 
     select memories.memory_id
 
     from memories
     inner join moment on memories.ready_at <= moment.measured_at
-    where memories.changed_batch_seq > (select coalesce(max(consolidated.changed_batch_seq), 0) from consolidated)
+    where
+        memories.changed_batch_seq
+        > (select coalesce(max(consolidated.changed_batch_seq), 0) from consolidated)
 
 ),
 

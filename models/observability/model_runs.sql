@@ -12,9 +12,9 @@ nodes as (
 
     select
         run_id,
-        unnest(nodes) as node,
         started_at,
-        ended_at
+        ended_at,
+        unnest(nodes, max_depth := 2)  -- noqa: AL03
 
     from runs
 
@@ -27,15 +27,15 @@ final as (
         run_id,
 
         -- strings
-        node.name,
-        node.kind,
-        node.status,
-        node.message,
+        name,
+        kind,
+        status,
+        message,
 
         -- numbers
-        node.seconds,
-        node.rows,
-        node.failures,
+        seconds,
+        rows,
+        failures,
 
         -- timestamps
         started_at,

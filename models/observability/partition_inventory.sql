@@ -1,5 +1,5 @@
-{#- A view over the catalogs of the months, so it also knows what was archived or dropped since the last build. All
-    partitioned models come before it: partitioned_catalogs() stops the run if one is not named here. -#}
+{#- A view over the catalogs of the months, so it knows, too, what was archived or dropped since the build.
+    All partitioned models come before it: partitioned_catalogs() stops the run if one is not named. -#}
 -- depends_on: {{ ref('stg_memories') }}
 -- depends_on: {{ ref('short_term_memories') }}
 -- depends_on: {{ ref('consolidated_memories') }}

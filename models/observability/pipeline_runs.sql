@@ -1,6 +1,8 @@
 {{ config(materialized='view') }}
 
-{%- set failed = "['error', 'fail', 'runtime error']" %}
+{%- set is_test = "node.kind in ('test', 'unit_test')" %}
+{%- set is_model = "node.kind not in ('test', 'unit_test', 'operation')" %}
+{%- set is_failed = "node.status in ('error', 'fail', 'runtime error')" %}
 
 with
 
@@ -28,14 +30,13 @@ counted as (
         events_loaded,
         memories_loaded,
         lines_quarantined,
-        len(list_filter(nodes, lambda node: node.kind not in ('test', 'unit_test', 'operation'))) as models,
-        len(list_filter(nodes, lambda node: node.kind in ('test', 'unit_test'))) as tests,
-        len(list_filter(nodes, lambda node: list_contains({{ failed }}, node.status))) as failed,
-        len(list_filter(nodes, lambda node: node.status = 'warn')) as warned,
+        {{ count_of_list('nodes', 'node', is_model) }} as models,
+        {{ count_of_list('nodes', 'node', is_test) }} as tests,
+        {{ count_of_list('nodes', 'node', is_failed) }} as failed,
+        {{ count_of_list('nodes', 'node', "node.status = 'warn'") }} as warned,
 
         -- booleans
-        len(errors) > 0
-        or len(list_filter(nodes, lambda node: list_contains({{ failed }}, node.status))) > 0 as is_failed,
+        len(errors) > 0 or {{ count_of_list('nodes', 'node', is_failed) }} > 0 as is_failed,
 
         -- sizes and times
         peak_memory_bytes,

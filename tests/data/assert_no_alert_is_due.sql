@@ -1,5 +1,5 @@
--- A returned row is an alert: what it measures is above its threshold, the variable of its name in dbt_project.yml.
--- alert_severity says how bad that is: warn, or error, which keeps the build from being published.
+-- A returned row is an alert: what it measures is above its threshold, the variable of its name in
+-- dbt_project.yml. alert_severity says how bad that is: warn, or error, which keeps it from being published.
 {{ config(severity=var('alert_severity')) }}
 
 select
