@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +168,7 @@ class Plugin(BasePlugin):
         """Return the files of the history in which runs can be that ended after the newest that is known."""
         since = None
         if newest_run_ended_at:  # a day of slack: records of two processes are not written in their order
-            since = datetime.fromisoformat(newest_run_ended_at).date() - timedelta(days=1)
+            since = date.fromisoformat(newest_run_ended_at[:10]) - timedelta(days=1)
         return [str(path) for path in run_files(self._home, since)]
 
     def _sample_files(self) -> list[str]:
