@@ -35,7 +35,7 @@
             {%- do alerts.append(row['says']) -%}
             {%- do say('alert: ' ~ row['says']) -%}
         {%- endfor -%}
-        {{ return(alerts | join(' ')) }}
+        {{ return(alerts | join('; ')) }}
     {%- endif -%}
     {%- do say('warning: ' ~ result.node.name ~ ': ' ~ result.message) -%}
     {{ return(result.message) }}
