@@ -6,14 +6,15 @@
     {%- for result in results -%}
         {%- set kind, status = result.node.resource_type | string, result.status | string -%}
         {%- if kind != 'operation' or status in ['error', 'fail'] -%}
-            {%- set is_test, is_wrong = kind in ['test', 'unit_test'], status in ['error', 'fail', 'warn', 'runtime error'] -%}
-            {%- set message = warning_of(result) if status == 'warn' else result.message if is_wrong -%}
+            {%- set is_test, is_wrong = kind in ['test', 'unit_test'], status in ['error', 'fail', 'runtime error'] -%}
+            {%- set is_alert = result.node.name == 'assert_no_alert_is_due' and status == 'fail' -%}
+            {%- set message = warning_of(result) if status == 'warn' or is_alert else result.message if is_wrong -%}
             {%- do nodes.append({
                 'name': result.node.name, 'kind': kind, 'status': status,
                 'seconds': (result.execution_time or 0) | round(3),
                 'rows': rows_of.get(result.node.unique_id),
                 'failures': result.failures | int if is_test and result.failures is not none else none,
-                'message': message | string if message else none,
+                'message': (message | string)[:4000] if message else none,
             }) -%}
         {%- endif -%}
     {%- endfor -%}
@@ -26,8 +27,8 @@
 {% endmacro %}
 
 
-{#- What a test that warns found, in a sentence, which is said, too. That of the alerts is its rows: how many they are
-    tells nobody anything. -#}
+{#- What a test that warns found, in a sentence, which is said, too. That of the alerts is its rows, also where they
+    are failures: how many they are tells nobody anything. -#}
 {% macro warning_of(result) %}
     {%- if result.node.name == 'assert_no_alert_is_due' -%}
         {%- set alerts = [] -%}
