@@ -172,3 +172,13 @@
 {% macro sentiment_score(column) %}{{ return(adapter.dispatch('sentiment_score', 'mnemoduck')(column)) }}{% endmacro %}
 
 {% macro duckdb__sentiment_score(column) %}{{ return('mnemoduck_sentiment(' ~ column ~ ')') }}{% endmacro %}
+
+
+{#- Expression, how many items of a list meet a condition on `item`, a name. -#}
+{% macro count_of_list(items, item, condition) %}
+    {{ return(adapter.dispatch('count_of_list', 'mnemoduck')(items, item, condition)) }}
+{% endmacro %}
+
+{% macro duckdb__count_of_list(items, item, condition) -%}
+    len(list_filter({{ items }}, lambda {{ item }}: {{ condition }}))
+{%- endmacro %}

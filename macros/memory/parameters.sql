@@ -112,6 +112,21 @@
         ('llm_budget_seconds', 0, none, none, none, 'of seconds, at least 0'),
         ('llm_commit_seconds', none, 0, none, none, 'of seconds above 0'),
         ('embedding_batch', 1, none, 1000, none, 'of texts from 1 to 1000'),
+        ('run_history_days', 1, none, 3650, none, 'of days from 1 to 3650'),
+        ('junk_importance', 0, none, 1, none, 'from 0 to 1'),
+        ('stale_scope_days', none, 0, none, none, 'of days above 0'),
+        ('alert_hours', none, 0, none, none, 'of hours above 0'),
+        ('alert_run_failures', 0, none, 1, none, 'from 0 to 1'),
+        ('alert_run_seconds', 0, none, none, none, 'of seconds, at least 0'),
+        ('alert_run_memory', 0, none, none, none, 'of GB, at least 0'),
+        ('alert_query_samples', 1, none, none, none, 'of samples, at least 1'),
+        ('alert_query_ms', 0, none, none, none, 'of milliseconds, at least 0'),
+        ('alert_query_errors', 0, none, 1, none, 'from 0 to 1'),
+        ('alert_queries_at_once', 0, none, none, none, 'of questions, at least 0'),
+        ('alert_query_waits', 0, none, none, none, 'of waits for a question, at least 0'),
+        ('alert_junk_share', 0, none, 1, none, 'from 0 to 1'),
+        ('alert_consolidation_backlog', 0, none, none, none, 'of memories, at least 0'),
+        ('alert_orphan_facts', 0, none, none, none, 'of facts, at least 0'),
     ] -%}
         {%- do ranges.update({name: {
             'low': low, 'above': above, 'high': high, 'below': below, 'says': says

@@ -230,3 +230,31 @@
     {%- endfor -%}
     {{ return(states | join(' ')) }}
 {% endmacro %}
+
+
+{#- The catalogs of all partitioned models that are built, as one relation with the name of each; see
+    create_bookkeeping for its columns. Stops where the model that asks does not come after all of them. -#}
+{% macro partitioned_catalogs() %}
+    {%- set catalogs = [] -%}
+    {%- if execute -%}
+        {%- set built = run_query(
+            "select schema_name from duckdb_tables() where database_name = current_database() and table_name = 'catalog'"
+        ).columns[0].values() -%}
+        {%- for node in graph.nodes.values() | selectattr('resource_type', 'equalto', 'model')
+            | selectattr('config.materialized', 'equalto', 'monthly_partitioned') | sort(attribute='name') -%}
+            {%- if node.unique_id not in model.depends_on.nodes -%}
+                {%- do exceptions.raise_compiler_error(
+                    'The model ' ~ this.identifier ~ ' tells of all partitioned models and does not name ' ~ node.name
+                    ~ '. Add a line `-- depends_on: ref(...)` for it.'
+                ) -%}
+            {%- endif -%}
+            {%- if node.alias ~ '__months' in built -%}
+                {%- do catalogs.append("select '" ~ node.name ~ "' as model, * from " ~ node.alias ~ '__months.catalog') -%}
+            {%- endif -%}
+        {%- endfor -%}
+    {%- endif -%}
+    {{ return(catalogs | join(' union all ') or (
+        'select null as model, null as month, null as state, null as row_count, null as tail_rows, '
+        ~ 'null as archive_file, null as archive_bytes where false'
+    )) }}
+{% endmacro %}

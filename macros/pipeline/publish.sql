@@ -6,12 +6,16 @@
 {% macro publish_if_audited(results) %}
     {%- if execute and flags.WHICH in ['build', 'run', 'test', 'retry', 'seed', 'snapshot'] -%}
         {%- do record_audit(results) -%}
-        {%- set missing = unaudited_models() -%}
+        {%- do note_run(results) -%}
+        {%- set missing, begun_at = unaudited_models(), modules.datetime.datetime.now() -%}
+        {%- set said = publish_snapshot() if not missing else 'not published' -%}
         {%- if missing -%}
             {{ log_not_published(missing, results) }}
         {%- else -%}
-            {{ log('mnemoduck ' ~ publish_snapshot(), info=true) }}
+            {{ log('mnemoduck ' ~ said, info=true) }}
         {%- endif -%}
+        {%- set publish_seconds = (modules.datetime.datetime.now() - begun_at).total_seconds() -%}
+        {%- do run_query("select mnemoduck_record_run('" ~ said ~ "', " ~ publish_seconds ~ ')') -%}
     {%- endif -%}
 {% endmacro %}
 

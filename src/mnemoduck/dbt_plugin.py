@@ -6,7 +6,11 @@ the folder that MNEMODUCK_HOME names, else that of the warehouse file that the p
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import re
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +27,21 @@ from mnemoduck.llm.cache import ALIAS as CACHE_ALIAS
 from mnemoduck.llm.cache import LlmCache, attach_cache
 from mnemoduck.llm.selection import Selection, probe_server, read_digests, select_models
 from mnemoduck.pipeline.dbt_log import say
-from mnemoduck.pipeline.load import newest_batch, note_answers
+from mnemoduck.pipeline.history import (
+    NOT_PUBLISHED,
+    PUBLISHED,
+    UNCHANGED,
+    NodeRun,
+    RunRecord,
+    forget_runs,
+    record_run,
+    run_files,
+)
+from mnemoduck.pipeline.load import count_loaded, newest_batch, note_answers
 from mnemoduck.pipeline.lock import RunLock, is_held_by_parent
 from mnemoduck.pipeline.publish import fingerprint_build, publish
+from mnemoduck.pipeline.run import COMMAND_VARIABLE
+from mnemoduck.query_samples import sample_files
 from mnemoduck.sentiment import register_sentiment
 from mnemoduck.warehouse import check_database_file
 
@@ -40,6 +56,9 @@ class Plugin(BasePlugin):
     _lock: RunLock | None = None
     _selections: dict[str, Selection]
     _connection: DuckDBPyConnection
+    _newest_batch_before: int | None = None
+    _ended: dict[str, Any] | None = None
+    """What the macro note_run says of the run, until it is recorded."""
 
     def initialize(self, plugin_config: dict[str, Any]) -> None:
         assert self.creds is not None
@@ -63,6 +82,9 @@ class Plugin(BasePlugin):
             except MnemoduckError as error:
                 raise DbtRuntimeError(str(error)) from error
             self._lock = lock
+        if self._newest_batch_before is None:
+            with contextlib.suppress(MnemoduckError):  # a damaged manifest; the model that reads it says so
+                self._newest_batch_before = newest_batch(self._home)
 
     def configure_connection(self, conn: DuckDBPyConnection) -> None:
         os.chmod(self._home.warehouse, FILE_MODE)
@@ -77,6 +99,10 @@ class Plugin(BasePlugin):
         register_sentiment(conn)
         conn.create_function("mnemoduck_limit_memory", self._limit_memory, side_effects=True)
         conn.create_function("mnemoduck_publish", self._publish, side_effects=True)
+        conn.create_function("mnemoduck_note_run", self._note_run, side_effects=True)
+        conn.create_function("mnemoduck_record_run", self._record_run, side_effects=True)
+        conn.create_function("mnemoduck_run_files", self._run_files, side_effects=True)
+        conn.create_function("mnemoduck_sample_files", self._sample_files, side_effects=True)
         conn.create_function("mnemoduck_begin_archive", self._begin_archive, side_effects=True)
         conn.create_function("mnemoduck_seal_archive", self._seal_archive, side_effects=True)
         conn.create_function("mnemoduck_check_archive", self._check_archive, side_effects=True)
@@ -91,7 +117,62 @@ class Plugin(BasePlugin):
             newest_batch(self._home),
             self._home.path if archives else None,
         )
-        return publish(self._home, fingerprint, batch_seq)
+        try:
+            return publish(self._home, fingerprint, batch_seq)
+        except MnemoduckError as error:  # it ends the hook, so nobody comes to record the run after it
+            self._record(f"{NOT_PUBLISHED}: {error}", None, str(error))
+            raise
+
+    def _note_run(self, told: str) -> bool:
+        self._ended = json.loads(told)
+        return True
+
+    def _record_run(self, said: str, publish_seconds: float) -> bool:
+        return self._record(said, publish_seconds)
+
+    def _record(self, said: str, publish_seconds: float | None, *errors: str) -> bool:
+        """Record the run that was noted. What keeps it from being recorded is said, and does not fail it."""
+        if self._ended is None:
+            return False
+        outcome, _, snapshot = said.partition(": ")
+        told, self._ended = self._ended, None
+        nodes = tuple(NodeRun(**node) for node in told["nodes"])
+        try:
+            loaded = count_loaded(self._home, self._newest_batch_before or 0)
+            record = RunRecord(
+                run_id=told["run_id"],
+                command=os.environ.get(COMMAND_VARIABLE) or _command(told["command"]),
+                outcome=outcome,
+                started_at=told["started_at"],
+                ended_at=datetime.now(UTC),
+                snapshot=snapshot if outcome in (PUBLISHED, UNCHANGED) else None,
+                batch_seq=newest_batch(self._home),
+                events_loaded=loaded.events,
+                memories_loaded=loaded.memories,
+                lines_quarantined=loaded.lines_quarantined,
+                as_of=_moment(told["as_of"]),
+                peak_memory_bytes=_peak_memory_bytes(),
+                load_seconds=next((node.seconds for node in nodes if node.name == "raw_batches"), None),
+                publish_seconds=publish_seconds if outcome in (PUBLISHED, UNCHANGED) else None,
+                errors=errors,
+                nodes=nodes,
+            )
+            record_run(self._home, record)
+            forget_runs(self._home, told["kept_days"])
+        except (MnemoduckError, OSError) as error:
+            say(str(error))
+            return False
+        return True
+
+    def _run_files(self, newest_run_ended_at: str) -> list[str]:
+        """Return the files of the history in which runs can be that ended after the newest that is known."""
+        since = None
+        if newest_run_ended_at:  # a day of slack: records of two processes are not written in their order
+            since = date.fromisoformat(newest_run_ended_at[:10]) - timedelta(days=1)
+        return [str(path) for path in run_files(self._home, since)]
+
+    def _sample_files(self) -> list[str]:
+        return [str(path) for path in sample_files(self._home)]
 
     def _llm_settings(self, request: str) -> str:
         if request not in self._selections:
@@ -127,3 +208,25 @@ class Plugin(BasePlugin):
 
     def _check_archive(self, path: str, sha256: str) -> str:
         return find_archive_fault(Path(path), sha256)
+
+
+def _command(invocation: str) -> str:
+    """Return what dbt was asked for: its name, and what follows, as far as it is of use years later."""
+    return re.sub(r"^\S*dbt\b", "dbt", invocation)[:500]
+
+
+def _moment(text: str) -> datetime | None:
+    """Return the variable as_of, which the macro of that name has checked; None for now."""
+    if text.strip().lower() in {"", "now", "none", "null"}:
+        return None
+    moment = datetime.fromisoformat(text.strip())
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _peak_memory_bytes() -> int | None:
+    """Return VmHWM of this process (proc(5)); what getrusage tells is also that of who started it."""
+    try:
+        found = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found[1]) * 1024 if found else None

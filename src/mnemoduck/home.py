@@ -97,8 +97,13 @@ class Home:
 
     @property
     def runs(self) -> Path:
-        """The history of runs, a file for each month; see `mnemoduck.pipeline.history`."""
+        """The history of runs, a file for each day; see `mnemoduck.pipeline.history`."""
         return self.path / "runs"
+
+    @property
+    def query_samples(self) -> Path:
+        """How long sampled questions took, a file for each day; see `mnemoduck.query_samples`."""
+        return self.logs / "queries"
 
     @property
     def logs(self) -> Path:

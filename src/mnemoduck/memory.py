@@ -40,6 +40,7 @@ from mnemoduck.inbox import VISIBLE_EVENT_TYPES, InboxWriter
 from mnemoduck.memory_lines import MemoryIds, memory_event, memory_lines
 from mnemoduck.news import News
 from mnemoduck.project import find_project
+from mnemoduck.query_samples import QuerySampler, read_sample_rate
 from mnemoduck.reader import (
     LongTermMemory,
     MemoryReader,
@@ -81,10 +82,12 @@ class Memory:
         resident_bytes: memory for what recall ranks by, some 60 bytes for each memory of the users that are
             asked about; 0 for none. A user who would take more than half of it is read from the snapshot
             with each question.
+        query_sample_rate: of its answers, the share whose time is written to the home, 0 (none) to 1; default
+            MNEMODUCK_QUERY_SAMPLE_RATE, else 0. See docs/observability.md.
 
     Raises:
         HomeError: the folder is not a home or cannot be used.
-        UsageError: `cache_bytes`, `cache_seconds` or `resident_bytes` is negative.
+        UsageError: `cache_bytes`, `cache_seconds` or `resident_bytes` is negative, or the rate is no share.
     """
 
     def __init__(
@@ -95,7 +98,9 @@ class Memory:
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         cache_seconds: float = DEFAULT_CACHE_SECONDS,
         resident_bytes: int = DEFAULT_RESIDENT_BYTES,
+        query_sample_rate: float | None = None,
     ) -> None:
+        sample_rate = read_sample_rate(query_sample_rate)
         if cache_bytes < 0 or not cache_seconds >= 0 or resident_bytes < 0:
             raise UsageError(
                 f"cache_bytes is {cache_bytes}, cache_seconds {cache_seconds} and resident_bytes "
@@ -109,6 +114,10 @@ class Memory:
         self._cache_size = (cache_bytes, cache_seconds, resident_bytes)
         self._opened = self._open_readers()
         self._inherited: list[_Readers] = []
+        if sample_rate:
+            sampler = QuerySampler(self._home, sample_rate, self.connection_statistics)
+            for name, kind in _SAMPLED.items():
+                setattr(self, name, sampler.measuring(kind, getattr(self, name)))
 
     @property
     def home(self) -> Path:
@@ -923,6 +932,16 @@ class Memory:
 
     def _open_readers(self) -> _Readers:
         return _Readers(self._home, self._news, self._writer, *self._cache_size)
+
+
+_SAMPLED = {
+    name: name
+    for name in (
+        *("recall", "get", "working_memory", "long_term", "reflect", "episodes", "get_episode", "facts"),
+        *("associations", "association_paths", "suggest", "patterns", "sql"),
+    )
+} | {"cursor_for": "sql"}
+"""The methods that are measured where samples are asked for, and the kind of question of each."""
 
 
 class _Readers:

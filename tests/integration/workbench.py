@@ -61,6 +61,7 @@ TABLES = (
     "staging.int_pattern_episodes",
     "staging.int_pattern_histories",
     "staging.int_pattern_periods",
+    # Those in models/observability tell of runs: each build has more to tell than the one before.
 )
 PARSED = "partial_parse.msgpack"
 PARSED_VARIABLE = "DBT_PARTIAL_PARSE_FILE_PATH"

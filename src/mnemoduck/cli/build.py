@@ -89,7 +89,8 @@ def run_command(
             on_progress=show,
         )
     if as_json:
-        print_json({**asdict(summary), "is_ok": summary.is_ok})
+        told = {name: value for name, value in asdict(summary).items() if name != "nodes"}
+        print_json({**told, "is_ok": summary.is_ok})
     else:
         _print_summary(summary, opened.logs / "dbt.log")
     if not summary.is_ok:

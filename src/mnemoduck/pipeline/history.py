@@ -1,15 +1,19 @@
-"""The history of runs: one line for each in `runs/<year>-<month>.jsonl` of the home, published or not.
+"""The history of runs: one line for each in `runs/<date>.jsonl` of the home, published or not.
 
 The warehouse cannot keep it, since a run that fails may leave no warehouse. The models `pipeline_runs` and
 `model_runs` read these files, and so do `status`, `metrics`, `report`, `doctor` and `tune`, which also see
 the run that has just ended.
+
+A run writes some 10 kB, a day of runs every ten minutes 1.5 MB: a file for each day, so that who wants the
+last hours reads little, and what is older than `run_history_days` goes as whole files.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
@@ -24,6 +28,9 @@ SKIPPED = "skipped"
 """Another run was at work: nothing was started."""
 
 OUTCOMES = (PUBLISHED, UNCHANGED, NOT_PUBLISHED, SKIPPED)
+
+DAY_PATTERN = "????-??-??.jsonl"
+"""Files that are named by a day, 2026-03-31.jsonl."""
 
 
 class NodeRun(BaseModel):
@@ -54,13 +61,18 @@ class RunRecord(BaseModel):
 
     Attributes:
         run_id: dbt's invocation id; of a run that dbt was not started for, one of our own.
-        command: what was asked for, as `run --rhythm hourly` or `build`.
+        command: what was asked for: `run` and its options of mnemoduck, `dbt build` and its options of dbt.
         rhythm: continuous, hourly, nightly or weekly; None for all models.
         outcome: one of OUTCOMES.
         snapshot: what readers see since; None if it was not published.
+        started_at, ended_at: by the clock of the machine, whatever `as_of` says.
         batch_seq: the newest load that it has seen.
         as_of: the moment that it was told to look from; None is its own.
-        peak_memory_bytes: most that the process of dbt held (VmHWM).
+        peak_memory_bytes: most that the process of dbt held (VmHWM); None where the system does not tell.
+        load_seconds: what the model raw_batches took, which loads what waits.
+        publish_seconds: what checkpoint and copy took; None if it did not come to that.
+        errors: what went wrong outside of models and tests.
+        nodes: in the order in which they ended.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -89,12 +101,12 @@ class RunRecord(BaseModel):
 
 
 def record_run(home: Home, record: RunRecord) -> None:
-    """Append a run to the file of the month in which it ended; whole, or not at all.
+    """Append a run to the file of the day on which it ended (UTC); whole, or not at all.
 
     Raises:
         StorageError: the disk refuses it.
     """
-    path = home.runs / f"{record.ended_at:%Y-%m}.jsonl"
+    path = home.runs / f"{record.ended_at:%Y-%m-%d}.jsonl"
     line = record.model_dump_json(exclude_defaults=True).encode() + b"\n"
     try:
         home.runs.mkdir(mode=FOLDER_MODE, exist_ok=True)
@@ -117,12 +129,10 @@ def record_run(home: Home, record: RunRecord) -> None:
 def read_runs(home: Home, since: datetime | None = None) -> Iterator[RunRecord]:
     """Yield the runs that ended at `since` or later, in the order in which they were recorded.
 
-    Costs a look at the months from `since` on. Lines that a crash has torn are passed over: they are of runs
+    Costs a look at the days from `since` on. Lines that a crash has torn are passed over: they are of runs
     that nobody heard the end of.
     """
-    for path in sorted(home.runs.glob("????-??.jsonl")):
-        if since is not None and path.stem < f"{since:%Y-%m}":
-            continue
+    for path in run_files(home, since and since.astimezone(UTC).date()):
         with path.open("rb") as file:
             for line in file:
                 try:
@@ -131,3 +141,23 @@ def read_runs(home: Home, since: datetime | None = None) -> Iterator[RunRecord]:
                     continue
                 if since is None or record.ended_at >= since:
                     yield record
+
+
+def run_files(home: Home, since: date | None = None) -> list[Path]:
+    """Return the files of the days from `since` on, the earliest first."""
+    files = sorted(home.runs.glob(DAY_PATTERN))
+    return [path for path in files if since is None or path.stem >= since.isoformat()]
+
+
+def is_recorded(home: Home, run_id: str, since: datetime) -> bool:
+    """Tell whether a run that ended at `since` or later was recorded; costs a look at those days."""
+    field = f'"run_id":"{run_id}"'.encode()
+    return any(field in path.read_bytes() for path in run_files(home, since.astimezone(UTC).date()))
+
+
+def forget_runs(home: Home, days: float) -> None:
+    """Remove the files of days that ended more than `days` before the newest."""
+    files = run_files(home)
+    for path in files[:-1]:
+        if date.fromisoformat(path.stem) < date.fromisoformat(files[-1].stem) - timedelta(days=days + 1):
+            path.unlink(missing_ok=True)

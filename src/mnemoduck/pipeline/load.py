@@ -170,6 +170,29 @@ def newest_batch(home: Home) -> int:
     return batches[-1].batch_seq if batches else 0
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """What batches have brought."""
+
+    events: int = 0
+    memories: int = 0
+    lines_quarantined: int = 0
+
+
+def count_loaded(home: Home, after: int) -> Loaded:
+    """Return what the batches with numbers above `after` have brought.
+
+    Raises:
+        StorageError: the manifest cannot be read.
+    """
+    batches = [batch for batch in read_manifest(home) if batch.batch_seq > after]
+    return Loaded(
+        events=sum(sum(batch.event_counts.values()) for batch in batches),
+        memories=sum(batch.event_counts.get("memory", 0) for batch in batches),
+        lines_quarantined=sum(batch.quarantined_count for batch in batches),
+    )
+
+
 def read_manifest(home: Home) -> list[Batch]:
     """Return the committed batches, oldest first; a torn last line was not committed.
 

@@ -6,9 +6,11 @@ data when it is invoked again. Its structured log is read line by line for progr
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -18,13 +20,27 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from mnemoduck.errors import PipelineError, UsageError
+from mnemoduck.errors import LockedError, PipelineError, StorageError, UsageError
 from mnemoduck.home import FOLDER_MODE, HOME_VARIABLE, Home
 from mnemoduck.llm.settings import EMBEDDINGS_VARIABLE, MODE_VARIABLE
-from mnemoduck.pipeline.load import Batch, read_manifest
+from mnemoduck.pipeline.history import (
+    NOT_PUBLISHED,
+    PUBLISHED,
+    SKIPPED,
+    UNCHANGED,
+    NodeRun,
+    RunRecord,
+    is_recorded,
+    record_run,
+)
+from mnemoduck.pipeline.load import count_loaded, newest_batch
 from mnemoduck.pipeline.lock import INHERITED_VARIABLE, RunLock
 from mnemoduck.warehouse import check_database_file
+
+COMMAND_VARIABLE = "MNEMODUCK_RUN_COMMAND"
+"""Tells the dbt of a run what `mnemoduck` was asked for, for its record."""
 
 SAYS = "mnemoduck "
 """How a line of dbt's log begins that a macro of ours has for the user."""
@@ -52,7 +68,9 @@ class NodeFailure:
 class RunSummary:
     """What one run did. `outcome` is "published", "unchanged" or "not published"."""
 
-    outcome: str = "not published"
+    outcome: str = NOT_PUBLISHED
+    run_id: str | None = None
+    """dbt's invocation id; None if dbt has not begun."""
     snapshot: str | None = None
     events_loaded: int = 0
     memories_loaded: int = 0
@@ -67,10 +85,12 @@ class RunSummary:
     remarks: list[str] = field(default_factory=list)
     """Lines that are not of dbt's log: warnings of the interpreter, or how it died."""
     seconds: float = 0.0
+    nodes: list[NodeRun] = field(default_factory=list)
+    """What dbt's log says of each model and test that has ended."""
 
     @property
     def is_ok(self) -> bool:
-        return self.outcome != "not published" and not self.failures and not self.errors
+        return self.outcome != NOT_PUBLISHED and not self.failures and not self.errors
 
 
 @dataclass(frozen=True)
@@ -106,30 +126,107 @@ def run_pipeline(
 ) -> RunSummary:
     """Load, build, test and publish once; return what happened, also if something failed.
 
+    Every run is recorded in the history, once: by the dbt of it when it ends, else here, if dbt was not
+    started or did not come so far.
+
     Args:
         llm: auto, off, cached or ollama, see the variable llm_mode.
         embeddings: auto, none, ollama or minilm, see the variable embedding_provider.
 
     Raises:
-        LockedError: another run holds the home.
+        LockedError: another run holds the home; recorded as skipped.
         StorageError: the warehouse file is damaged.
         PipelineError: dbt could not be started.
     """
-    check_database_file(home.warehouse)
-    started = time.monotonic()
-    with RunLock(home) as lock:
-        before = _last_batch(home)
-        summary = RunSummary()
-        arguments = ["build", *(["--full-refresh"] if full_refresh else []), *_variables(as_of)]
-        chosen = _environment(llm, embeddings)
-        with start_dbt(arguments, home, project, lock, threads=threads, environment=chosen) as process:
-            for line in process.stdout or ():
-                _read_log_line(line, summary, on_progress)
-        _count_loaded(summary, read_manifest(home), before)
-    summary.seconds = time.monotonic() - started
-    if not summary.is_ok and not summary.failures and not summary.errors:
-        summary.errors.append("; ".join(["dbt stopped without publishing", *summary.remarks[-3:]]))
+    options = [*(["--full-refresh"] if full_refresh else []), *_variables(as_of)]
+    asked = ["run", *(["--full-refresh"] if full_refresh else [])]
+    asked += [f"--as-of {as_of.isoformat()}"] if as_of else []
+    asked += [f"--{name} {value}" for name, value in (("llm", llm), ("embeddings", embeddings)) if value]
+    command = " ".join(asked)
+    chosen = {**_environment(llm, embeddings), COMMAND_VARIABLE: command}
+    summary = RunSummary()
+    with _recording(summary, home, command, as_of):
+        check_database_file(home.warehouse)
+        with RunLock(home) as lock:
+            before = newest_batch(home)
+            with start_dbt(
+                ["build", *options], home, project, lock, threads=threads, environment=chosen
+            ) as process:
+                for line in process.stdout or ():
+                    _read_log_line(line, summary, on_progress)
+            loaded = count_loaded(home, before)
+            summary.events_loaded, summary.memories_loaded = loaded.events, loaded.memories
+            summary.lines_quarantined = loaded.lines_quarantined
+            if not summary.is_ok and not summary.failures and not summary.errors:
+                summary.errors.append(_how_it_died(process.returncode, summary.remarks))
     return summary
+
+
+@contextmanager
+def _recording(summary: RunSummary, home: Home, command: str, as_of: datetime | None) -> Iterator[None]:
+    """Say how long what is done in the context took, and record it unless its dbt has."""
+    started, started_at = time.monotonic(), datetime.now(UTC)
+    try:
+        yield
+    except UsageError:
+        raise  # what cannot be done as it was asked for is no run
+    except BaseException as error:
+        outcome = SKIPPED if isinstance(error, LockedError) else NOT_PUBLISHED
+        _record(summary, home, command, as_of, started_at, outcome, str(error) or type(error).__name__)
+        raise
+    summary.seconds = time.monotonic() - started
+    _record(summary, home, command, as_of, started_at, summary.outcome, *summary.errors)
+
+
+def _record(
+    summary: RunSummary,
+    home: Home,
+    command: str,
+    as_of: datetime | None,
+    started_at: datetime,
+    outcome: str,
+    *errors: str,
+) -> None:
+    try:
+        if summary.run_id is not None and is_recorded(home, summary.run_id, started_at):
+            return
+        messages = {failure.name: failure.message for failure in summary.failures}
+        newest = 0
+        with contextlib.suppress(StorageError):  # the manifest is damaged, which the run has said
+            newest = newest_batch(home)
+        record_run(
+            home,
+            RunRecord(
+                run_id=summary.run_id or str(uuid4()),
+                command=command,
+                outcome=outcome,
+                started_at=started_at,
+                ended_at=datetime.now(UTC),
+                snapshot=summary.snapshot,
+                batch_seq=newest,
+                events_loaded=summary.events_loaded,
+                memories_loaded=summary.memories_loaded,
+                lines_quarantined=summary.lines_quarantined,
+                as_of=as_of,
+                errors=errors,
+                nodes=tuple(
+                    node.model_copy(update={"message": messages.get(node.name)}) for node in summary.nodes
+                ),
+            ),
+        )
+    except (StorageError, OSError) as error:
+        summary.notices.append(str(error))
+
+
+def _how_it_died(code: int | None, remarks: Sequence[str]) -> str:
+    """Return a sentence about a dbt that has neither published nor said why not."""
+    said = ["dbt stopped without publishing"]
+    if code is not None and code < 0:
+        with contextlib.suppress(ValueError):
+            said.append(f"it was ended by {signal.Signals(-code).name}")
+    if code == -signal.SIGKILL:
+        said.append("if nobody did that, the machine was out of memory (docs/home.md tells how to limit it)")
+    return "; ".join([*said, *remarks[-3:]])
 
 
 def _variables(as_of: datetime | None) -> list[str]:
@@ -214,7 +311,7 @@ def _read_log_line(
     try:
         entry: dict[str, Any] = json.loads(line)
         name, data, message = entry["info"]["name"], entry.get("data", {}), entry["info"]["msg"]
-        level = entry["info"]["level"]
+        level, summary.run_id = entry["info"]["level"], entry["info"].get("invocation_id", summary.run_id)
     except (ValueError, KeyError, TypeError):
         if line.strip():
             summary.remarks.append(line.strip())
@@ -235,9 +332,9 @@ def _read_log_line(
             )
         )
     elif message.startswith(PUBLISHED_PREFIX):
-        summary.outcome, summary.snapshot = "published", message.removeprefix(PUBLISHED_PREFIX)
+        summary.outcome, summary.snapshot = PUBLISHED, message.removeprefix(PUBLISHED_PREFIX)
     elif message.startswith(UNCHANGED_PREFIX):
-        summary.outcome, summary.snapshot = "unchanged", message.removeprefix(UNCHANGED_PREFIX)
+        summary.outcome, summary.snapshot = UNCHANGED, message.removeprefix(UNCHANGED_PREFIX)
     elif name == "JinjaLogInfo" and message.startswith(SAYS) and not message.startswith(NOT_PUBLISHED_PREFIX):
         summary.notices.append(message.removeprefix(SAYS))
     elif level == "error" and name not in {"EndOfRunSummary", "LogHookEndLine", "MainStackTrace"}:
@@ -245,13 +342,23 @@ def _read_log_line(
 
 
 def _read_node_result(name: str, data: dict[str, Any], message: str, summary: RunSummary) -> None:
-    status = data["node_info"].get("node_status", "")
+    node = data["node_info"]
+    status = node.get("node_status", "")
+    summary.nodes.append(
+        NodeRun(
+            name=node["node_name"],
+            kind=node.get("resource_type", "model"),
+            status=status,
+            seconds=data.get("execution_time", 0.0),
+            failures=data.get("num_failures") if name == "LogTestResult" else None,
+        )
+    )
     if name == "LogTestResult":
         summary.tests += 1
     else:
         summary.models += 1
     if status in {"error", "fail", "runtime error"}:
-        summary.failures.append(NodeFailure(data["node_info"]["node_name"], status, message.strip()))
+        summary.failures.append(NodeFailure(node["node_name"], status, message.strip()))
 
 
 def _attach_message(summary: RunSummary, data: dict[str, Any], message: str) -> None:
@@ -272,16 +379,3 @@ def without_traceback(message: str) -> str:
     lines = [line for line in before.splitlines() if not line.strip().startswith(("> in ", "> called by "))]
     text = "\n".join(lines).rstrip()
     return f"{text} {trace.strip().splitlines()[-1].strip()}" if marker and trace.strip() else text
-
-
-def _last_batch(home: Home) -> int:
-    batches = read_manifest(home)
-    return batches[-1].batch_seq if batches else 0
-
-
-def _count_loaded(summary: RunSummary, batches: list[Batch], before: int) -> None:
-    for batch in batches:
-        if batch.batch_seq > before:
-            summary.events_loaded += sum(batch.event_counts.values())
-            summary.memories_loaded += batch.event_counts.get("memory", 0)
-            summary.lines_quarantined += batch.quarantined_count

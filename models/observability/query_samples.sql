@@ -1,0 +1,3 @@
+{{ config(materialized='ephemeral') }}
+
+{{ query_samples() }}

@@ -1,0 +1,3 @@
+{{ config(materialized='ephemeral') }}
+
+{{ run_records() }}
