@@ -41,6 +41,7 @@ from mnemoduck.pipeline.load import count_loaded, newest_batch, note_answers
 from mnemoduck.pipeline.lock import RunLock, is_held_by_parent
 from mnemoduck.pipeline.publish import fingerprint_build, publish
 from mnemoduck.pipeline.run import COMMAND_VARIABLE
+from mnemoduck.pipeline.tally import keep_counts
 from mnemoduck.query_samples import sample_files
 from mnemoduck.sentiment import register_sentiment
 from mnemoduck.warehouse import check_database_file
@@ -158,7 +159,7 @@ class Plugin(BasePlugin):
                 nodes=nodes,
             )
             record_run(self._home, record)
-            forget_runs(self._home, told["kept_days"])
+            forget_runs(self._home, told["kept_days"], keep_counts)
         except (MnemoduckError, OSError) as error:
             say(str(error))
             return False

@@ -78,8 +78,10 @@ def test_runs_of_long_ago_are_forgotten_by_whole_days_counted_from_the_newest(tm
     for run in days:
         record_run(home, run)
 
-    forget_runs(home, 3)
+    before: list[str] = []
+    forget_runs(home, 3, lambda _, path: before.append(path.stem))
 
     kept = list(read_runs(home))
     assert kept == days[1:]
     assert [run for run in days if run.ended_at >= days[-1].ended_at - timedelta(days=3)] == kept[1:]
+    assert before == [days[0].ended_at.date().isoformat()], "whoever counts them has seen what goes"

@@ -11,7 +11,7 @@ last hours reads little, and what is older than `run_history_days` goes as whole
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -155,9 +155,14 @@ def is_recorded(home: Home, run_id: str, since: datetime) -> bool:
     return any(field in path.read_bytes() for path in run_files(home, since.astimezone(UTC).date()))
 
 
-def forget_runs(home: Home, days: float) -> None:
-    """Remove the files of days that ended more than `days` before the newest."""
+def forget_runs(home: Home, days: float, keep: Callable[[Home, Path], None]) -> None:
+    """Remove the files of days that ended more than `days` before the newest.
+
+    Args:
+        keep: called with each file before it goes, for what is to outlive it.
+    """
     files = run_files(home)
     for path in files[:-1]:
         if date.fromisoformat(path.stem) < date.fromisoformat(files[-1].stem) - timedelta(days=days + 1):
+            keep(home, path)
             path.unlink(missing_ok=True)
