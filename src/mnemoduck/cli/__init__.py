@@ -29,6 +29,7 @@ from mnemoduck.cli.read import (
 from mnemoduck.cli.recall import recall_command
 from mnemoduck.cli.reflections import reflect_command
 from mnemoduck.cli.settings import settings_group
+from mnemoduck.cli.tune import tune_command
 from mnemoduck.cli.write import forget_command, ingest_command, reinforce_command, remember_command
 from mnemoduck.errors import MnemoduckError, UsageError
 from mnemoduck.settings import parse_value, said_on_command_line
@@ -83,6 +84,7 @@ for _command in (
     eval_group,
     bench_command,
     settings_group,
+    tune_command,
     status_command,
 ):
     cli.add_command(_command)
