@@ -1,9 +1,9 @@
 """The rules of tuning: each looks at the evidence and proposes a setting, an action, or nothing.
 
 A rule says what it saw, which gain it expects and where that figure comes from; with too little evidence it
-says how much is missing. Whatever is proposed lies within bounds that the machine sets. Once it is applied only
-evidence that came after it counts, so the same evidence never proposes twice; what was taken back since it was
-worse is not proposed again.
+says how much is missing. Whatever is proposed lies within bounds that the machine sets. Once it is applied
+only evidence that came after it counts, so the same evidence never proposes twice; what was taken back since
+it was worse is not proposed again.
 """
 
 from __future__ import annotations
