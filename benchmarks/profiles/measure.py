@@ -23,11 +23,14 @@ from benchmarks.stream import BASE, Stream, generate
 from mnemoduck import Memory
 from mnemoduck.home import HOME_VARIABLE, Home, open_home
 from mnemoduck.inbox import SEALED_SUFFIX
-from mnemoduck.settings import PROFILE_NAMES, PROFILE_VARIABLE, SETTINGS, THREADS_VARIABLE, load_settings
+from mnemoduck.settings import PROFILE_VARIABLE, PROFILES, SETTINGS, load_settings
 
 DEFAULT = "balanced"
 DURABLE = 50
 """For so many calls of a kind there is one that is durable."""
+
+SECTIONS = {"ingest": "write", "build": "run", "recall": "recall"}
+"""Which settings each part depends on."""
 
 BUILT = ("+path:models/retrieval", "+int_associations")
 """What is built: what recall reads, and the largest model. The others take as long again and less memory."""
@@ -51,6 +54,7 @@ def measure(
         "build": lambda profile: measure_build(folder / "build", profile, stream),
         "recall": lambda profile: measure_recall(home, profile, questions, again),
     }
+    concerned = {part: concerned_by(section) for part, section in SECTIONS.items()}
     found: dict[str, Any] = {
         "memories": memories,
         "rounds": rounds,
@@ -60,18 +64,25 @@ def measure(
         "parts": {},
     }
     for part, take in parts.items():
-        figures: dict[str, list[Figures]] = {profile: [] for profile in PROFILE_NAMES}
-        for round_number in range(-1 if part == "build" else 0, rounds):  # the first one parses the project
-            for profile in _turned(PROFILE_NAMES, round_number):
-                if round_number < 0 and profile != DEFAULT:
-                    continue
+        figures: dict[str, list[Figures]] = {profile: [] for profile in concerned[part]}
+        take(DEFAULT)  # dbt parses the project, and the files come into memory
+        for round_number in range(rounds):
+            for profile in _turned(concerned[part], round_number):
                 taken = take(profile)
-                if round_number >= 0:
-                    figures[profile].append({name: round(value, 4) for name, value in taken.items()})
+                figures[profile].append({name: round(value, 4) for name, value in taken.items()})
             tell(f"{part}: round {round_number + 1} of {rounds}")
         found["parts"][part] = figures
     shutil.rmtree(folder, ignore_errors=True)
     return found
+
+
+def concerned_by(section: str) -> list[str]:
+    """Return the default, and the profiles that set anything of a section: to others it makes no difference."""
+    return [
+        name
+        for name, values in PROFILES.items()
+        if name == DEFAULT or any(key.startswith(f"{section}.") for key in values)
+    ]
 
 
 def ratios(figures: dict[str, list[Figures]], profile: str, name: str) -> list[float]:
@@ -120,6 +131,7 @@ def measure_build(folder: Path, profile: str, stream: Stream) -> Figures:
             *(sys.executable, "-c", "from dbt.cli.main import cli; cli()", "run", "--select", *BUILT),
             *("--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)),
             *("--target-path", str(folder.parent / "target"), "--log-path", str(home.logs)),
+            *("--threads", str(threads)),  # said by the variable, dbt would parse the project anew
         ]
         started, before = time.perf_counter(), _processor_seconds()
         process = subprocess.Popen(
@@ -128,7 +140,6 @@ def measure_build(folder: Path, profile: str, stream: Stream) -> Figures:
             env={
                 **os.environ,
                 HOME_VARIABLE: str(home.path),
-                THREADS_VARIABLE: str(threads),
                 "MNEMODUCK_LLM": "off",
             },
             stdin=subprocess.DEVNULL,

@@ -50,7 +50,7 @@ def read(questions: int, again: int, seed: int) -> dict[str, Any]:
         crowd_seconds, crowd_processor = time.perf_counter() - started, time.process_time() - processor
         dice = Random(seed)  # noqa: S311 (the same questions in the same order each time)
         before = memory.cache_statistics()["results"]
-        repeated = [ask(dice.choice(alone)) for _ in range(again)]
+        repeated = [ask(dice.choice(drawn)) for _ in range(again)]
         after = memory.cache_statistics()["results"]
         return {
             "recall_p50_ms": float(np.percentile(cold, 50)),

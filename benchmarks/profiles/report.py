@@ -68,10 +68,11 @@ def _page(result: Result) -> Iterator[str]:
     )
     yield ""
     yield (
-        f"{result['memories']:,} memories of the generated stream; {result['rounds']} rounds, each with "
-        "every profile once, in turns. Behind each figure (the median) stands how many times the default's it "
-        "is: the median of the ratios within a round, and in brackets the least and the greatest of them. A "
-        "ratio whose brackets hold 1 tells no difference."
+        f"{result['memories']:,} memories of the generated stream; {result['rounds']} rounds, in each the "
+        "default and the profiles in turns. Behind each figure (the median) stands how many times the "
+        "default's it is: the median of the ratios within a round, and in brackets the least and the greatest "
+        "of them. A ratio whose brackets hold 1 tells no difference. Where a profile sets nothing that a part "
+        "depends on, it was not measured there: -."
     )
     yield ""
     head = ["", DEFAULT, *profiles]
@@ -87,7 +88,7 @@ def _page(result: Result) -> Iterator[str]:
         "is buffered is written within the time. *A build* is dbt with all that waits in the inbox: staging, "
         "the index and associations, which is the largest model. *Recall*: a process of its own asks "
         f"{result['questions']:,} questions alone, as many others from eight threads, then "
-        f"{result['again']:,} times one of the first, drawn evenly; answers have up to 50 memories, so that "
+        f"{result['again']:,} times one of all these, drawn evenly; answers have up to 50 memories, so that "
         "few fill a cache."
     )
     yield ""
@@ -108,6 +109,8 @@ def _page(result: Result) -> Iterator[str]:
 
 def _cell(result: Result, profile: str, row: Row) -> str:
     figures = result["parts"][row.part]
+    if profile not in figures:
+        return "-"
     own, ratio = summary(figures, profile, row.name)
     each = ratios(figures, profile, row.name)
     return f"{_number(own)}{row.unit}, {ratio:.2f}x ({min(each):.2f} to {max(each):.2f})"
@@ -115,6 +118,8 @@ def _cell(result: Result, profile: str, row: Row) -> str:
 
 def _difference(result: Result, profile: str, row: Row) -> str:
     """Return what all rounds agree on, and by more than a twentieth; else nothing."""
+    if profile not in result["parts"][row.part]:
+        return ""
     each = ratios(result["parts"][row.part], profile, row.name)
     if min(each) <= 1 <= max(each) or abs(statistics.median(each) - 1) < 0.05:
         return ""

@@ -243,11 +243,9 @@ PROFILES: Mapping[str, Values] = {
     "memory-constrained": {
         "run.threads": 1,
         "run.duckdb_threads": 1,
-        "run.memory_limit": 10**9,
         "recall.duckdb_threads": 1,
         "recall.cache_bytes": 4 * 2**20,
-        "recall.memory_limit": 256 * 10**6,
-        "recall.resident_bytes": 32 * 2**20,
+        "recall.memory_limit": 128 * 10**6,
     },
 }
 """Bundles of values. Each is there for an effect that docs/profiles-benchmark.md shows measured."""
