@@ -77,7 +77,7 @@ def measure(
 
 
 def concerned_by(section: str) -> list[str]:
-    """Return the default, and the profiles that set anything of a section: to others it makes no difference."""
+    """Return the default, and the profiles that set anything of a section; others are as the default."""
     return [
         name
         for name, values in PROFILES.items()

@@ -70,9 +70,9 @@ def _page(result: Result) -> Iterator[str]:
     yield (
         f"{result['memories']:,} memories of the generated stream; {result['rounds']} rounds, in each the "
         "default and the profiles in turns. Behind each figure (the median) stands how many times the "
-        "default's it is: the median of the ratios within a round, and in brackets the least and the greatest "
-        "of them. A ratio whose brackets hold 1 tells no difference. Where a profile sets nothing that a part "
-        "depends on, it was not measured there: -."
+        "default's it is: the median of the ratios within a round, and in brackets the least and the "
+        "greatest of them. A ratio whose brackets hold 1 tells no difference. Where a profile sets nothing "
+        "that a part depends on, it was not measured there: -."
     )
     yield ""
     head = ["", DEFAULT, *profiles]

@@ -162,8 +162,8 @@ class RecallSettings(_Section):
         "a size such as 64MB, up to 1TB", is_size=True, ge=0, le=10**12,
     )  # fmt: skip
     memory_limit: Size | None = _setting(
-        None, "how much DuckDB may hold in a process that reads. Else four fifths of all",
-        "a size such as 500MB, of at least 50MB", is_size=True, ge=50 * 10**6,
+        None, "how much DuckDB may hold in a process that reads; what needs more fails. Else four fifths of all",
+        "a size such as 500MB, of at least 250MB", is_size=True, ge=250 * 10**6,
     )  # fmt: skip
     duckdb_threads: int | None = _setting(
         None, "threads of DuckDB in a process that reads. Else one for each processor",
@@ -245,7 +245,6 @@ PROFILES: Mapping[str, Values] = {
         "run.duckdb_threads": 1,
         "recall.duckdb_threads": 1,
         "recall.cache_bytes": 4 * 2**20,
-        "recall.memory_limit": 128 * 10**6,
     },
 }
 """Bundles of values. Each is there for an effect that docs/profiles-benchmark.md shows measured."""

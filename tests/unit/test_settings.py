@@ -217,12 +217,12 @@ def test_memory_holds_as_much_as_the_file_says_and_its_arguments_go_before(home:
 
 
 def test_readers_of_duckdb_have_the_threads_and_the_memory_of_the_file(home: Home) -> None:
-    settings_file(home).write_text('[recall]\nduckdb_threads = 1\nmemory_limit = "200MB"\n')
+    settings_file(home).write_text('[recall]\nduckdb_threads = 1\nmemory_limit = "300MB"\n')
     with Memory(home.path) as memory:
         cursor = memory._readers.snapshots.get().cursor()
         assert _in_force(cursor, "threads") == 1
         for reader in (memory._readers.snapshots, memory._readers.sql_snapshots):
-            assert _in_force(reader.get().cursor(), "memory_limit") == "190.7 MiB"
+            assert _in_force(reader.get().cursor(), "memory_limit") == "286.1 MiB"
 
 
 def test_the_file_is_read_once_for_each_memory(home: Home) -> None:
