@@ -162,7 +162,7 @@ class RecallSettings(_Section):
         "a size such as 64MB, up to 1TB", is_size=True, ge=0, le=10**12,
     )  # fmt: skip
     memory_limit: Size | None = _setting(
-        None, "how much DuckDB may hold in a process that reads; what needs more fails. Else four fifths of all",
+        None, "how much DuckDB may hold in a process that reads, where more fails. Else four fifths of all",
         "a size such as 500MB, of at least 250MB", is_size=True, ge=250 * 10**6,
     )  # fmt: skip
     duckdb_threads: int | None = _setting(
