@@ -147,7 +147,7 @@ def test_documents_that_make_room_for_others_ask_for_more_memory(home: Home) -> 
 def test_runs_that_overlap_ask_for_a_slower_rhythm(home: Home) -> None:
     runs = [a_run(n, 60.0, outcome="skipped" if n % 10 == 0 else "published") for n in range(MIN_RUNS)]
     finding = found(known(home, runs=runs), "rhythm of runs")
-    assert (finding.state, finding.command) == ("action", "let the schedule start a run every 15 minutes")
+    assert (finding.state, finding.command) == ("action", "mnemoduck schedule install --every 15")
     assert "2 were skipped" in finding.saw
     long = [a_run(number, 550.0) for number in range(MIN_RUNS)]
     assert found(known(home, runs=long), "rhythm of runs").state == "action"

@@ -23,6 +23,10 @@ from mnemoduck.tuning.journal import Change, changed_at, last_changes, read_jour
 from mnemoduck.warehouse import SnapshotReader
 
 
+RECENT_RUNS = 1_000
+"""A week of runs every ten minutes: what was earlier says little of the next ones."""
+
+
 @dataclass(frozen=True)
 class Machine:
     """What there is to share: processors, and bytes of memory."""
@@ -89,9 +93,9 @@ class Evidence:
         return self.variables.get(variable) if value is None and variable is not None else value
 
     def runs_since(self, key: str) -> list[RunRecord]:
-        """Return the runs that began after the key was changed last."""
+        """Return the last RECENT_RUNS of the runs that began after the key was changed last."""
         since = changed_at(self.journal, key)
-        return [run for run in self.runs if since is None or run.started_at > since]
+        return [run for run in self.runs if since is None or run.started_at > since][-RECENT_RUNS:]
 
     def counts_since(self, key: str, level: str) -> dict[str, int]:
         """Return hits, misses and evictions of a level of recall's cache since the key was changed last."""

@@ -39,7 +39,7 @@ LARGEST_CONCURRENCY = 8
 LARGEST_CALLS = 100_000
 SKIPPED_SHARE = 0.05
 FULL_INTERVAL = 0.8
-RHYTHMS_MINUTES = (5, 10, 15, 20, 30, 60, 120, 240)
+RHYTHMS_MINUTES = (5, 6, 10, 12, 15, 20, 30)
 TAIL_SHARE = 0.1
 CROWDED = 0.3
 
@@ -283,7 +283,7 @@ def rhythm_of_runs(evidence: Evidence) -> Iterable[Finding]:
         gain = (
             f"nine in ten runs end before the next begins; what arrives is built in every {minutes} minutes"
         )
-        command = f"let the schedule start a run every {minutes} minutes"
+        command = f"mnemoduck schedule install --every {minutes}"
         yield Finding(rule, "action", saw, gain=gain, source=HISTORY, command=command)
     else:
         yield Finding(rule, "fine", saw)
