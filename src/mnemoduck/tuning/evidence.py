@@ -22,7 +22,6 @@ from mnemoduck.settings import SETTINGS, Settings, Values, load_settings, read_f
 from mnemoduck.tuning.journal import Change, changed_at, last_changes, read_journal
 from mnemoduck.warehouse import SnapshotReader
 
-
 RECENT_RUNS = 1_000
 """A week of runs every ten minutes: what was earlier says little of the next ones."""
 
