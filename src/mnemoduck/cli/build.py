@@ -36,8 +36,8 @@ def init_command(home: Path | None) -> None:
     "--llm",
     type=click.Choice(LLM_MODES),
     help="Who answers prompts: a model (ollama), only the cache (cached), neither (off); auto: ollama if it "
-    "answers within a second, else cached. Default: the setting run.llm, else llm_mode of dbt_project.yml, else "
-    "auto.",
+    "answers within a second, else cached. Default: the setting run.llm, else llm_mode of dbt_project.yml, "
+    "else auto.",
 )
 @click.option(
     "--embeddings",
