@@ -16,6 +16,7 @@ from typing import Any
 
 import duckdb
 from dbt.adapters.duckdb.plugins import BasePlugin
+from dbt.flags import get_flags
 from dbt_common.exceptions import DbtRuntimeError
 from duckdb import DuckDBPyConnection
 
@@ -44,16 +45,15 @@ from mnemoduck.pipeline.run import COMMAND_VARIABLE
 from mnemoduck.pipeline.tally import keep_counts
 from mnemoduck.query_samples import sample_files
 from mnemoduck.sentiment import register_sentiment
+from mnemoduck.settings import SETTINGS, Settings, load_settings
 from mnemoduck.warehouse import check_database_file
-
-MEMORY_VARIABLE = "MNEMODUCK_MEMORY_LIMIT"
-"""How much memory DuckDB may hold in a run, such as 4GB; goes before the variable memory_limit."""
 
 
 class Plugin(BasePlugin):
     """Loaded by dbt-duckdb in the dbt process, once for each invocation."""
 
     _home: Home
+    _settings: Settings
     _lock: RunLock | None = None
     _selections: dict[str, Selection]
     _connection: DuckDBPyConnection
@@ -69,6 +69,7 @@ class Plugin(BasePlugin):
         os.umask(0o777 & ~FOLDER_MODE)
         try:
             self._home = open_home(os.environ.get(HOME_VARIABLE) or Path(self.creds.path).parent)
+            self._settings = load_settings(self._home, overrides=_said_to_dbt())
             check_database_file(self._home.warehouse)
         except MnemoduckError as error:
             raise DbtRuntimeError(str(error)) from error
@@ -90,6 +91,8 @@ class Plugin(BasePlugin):
     def configure_connection(self, conn: DuckDBPyConnection) -> None:
         os.chmod(self._home.warehouse, FILE_MODE)
         self._connection = conn
+        if self._settings.run.duckdb_threads is not None:
+            conn.execute(f"set global threads = {self._settings.run.duckdb_threads}")
         load_extension(conn, "fts")  # for its function stem()
         try:
             attach_cache(conn, self._home.llm_cache)
@@ -178,14 +181,22 @@ class Plugin(BasePlugin):
     def _llm_settings(self, request: str) -> str:
         if request not in self._selections:
             with self._connection.cursor() as cursor, LlmCache(cursor, CACHE_ALIAS) as cache:
-                selection = select_models(request, cache, probe_server, known_digests=read_digests(cursor))
+                selection = select_models(
+                    _with_settings(request, self._settings),
+                    cache,
+                    probe_server,
+                    {**os.environ, **self._settings.environment()},
+                    known_digests=read_digests(cursor),
+                )
             for notice in selection.notices:
                 say(notice)
             self._selections[request] = selection
         return self._selections[request].to_json()
 
     def _limit_memory(self, asked: str) -> str:
-        limit = os.environ.get(MEMORY_VARIABLE, "").strip() or asked.strip()
+        limit = asked.strip()
+        if self._settings.run.memory_limit is not None:
+            limit = f"{self._settings.run.memory_limit}B"
         if limit:
             with self._connection.cursor() as cursor:
                 try:
@@ -193,7 +204,7 @@ class Plugin(BasePlugin):
                 except duckdb.Error as error:
                     raise ValueError(
                         f"The memory limit is {limit}; it takes a size such as 4GB. "
-                        f"Change {MEMORY_VARIABLE}, or memory_limit in dbt_project.yml."
+                        "Change memory_limit in dbt_project.yml."
                     ) from error
         return limit
 
@@ -231,3 +242,29 @@ def _peak_memory_bytes() -> int | None:
     except OSError:
         return None
     return int(found[1]) * 1024 if found else None
+
+
+def _said_to_dbt() -> dict[str, Any]:
+    """Return what `dbt --vars` says of what is a setting: that is a command line too."""
+    said = getattr(get_flags(), "VARS", None) or {}
+    return {key: said.get(one.variable) for key, one in SETTINGS.items() if one.variable is not None}
+
+
+def _with_settings(request: str, settings: Settings) -> str:
+    """Return what models are to be asked with, where a setting goes before the variable of dbt."""
+    asked: dict[str, Any] = json.loads(request)
+    llm = settings.llm
+    asked["host"] = llm.host or asked["host"]
+    chosen = {
+        "timeout_seconds": llm.timeout_seconds,
+        "attempts": llm.attempts,
+        "breaker_failures": llm.breaker_failures,
+        "concurrency": llm.concurrency,
+        "budget_calls": llm.budget_calls,
+        "budget_tokens": llm.budget_tokens,
+        "budget_seconds": llm.budget_seconds,
+        "commit_seconds": llm.commit_seconds,
+        "embedding_batch": llm.embedding_batch,
+    }
+    asked["limits"] |= {name: limit for name, limit in chosen.items() if limit is not None}
+    return json.dumps(asked)

@@ -40,7 +40,7 @@ from mnemoduck.inbox import VISIBLE_EVENT_TYPES, InboxWriter
 from mnemoduck.memory_lines import MemoryIds, memory_event, memory_lines
 from mnemoduck.news import News
 from mnemoduck.project import find_project
-from mnemoduck.query_samples import QuerySampler, read_sample_rate
+from mnemoduck.query_samples import QuerySampler
 from mnemoduck.reader import (
     LongTermMemory,
     MemoryReader,
@@ -49,9 +49,8 @@ from mnemoduck.reader import (
     check_limit,
 )
 from mnemoduck.recall import Recaller, RecallRequest, Recollection
-from mnemoduck.recall.cache import DEFAULT_CACHE_BYTES, DEFAULT_CACHE_SECONDS, RecallCache
+from mnemoduck.recall.cache import RecallCache
 from mnemoduck.recall.context import ContextBlock, estimate_tokens, pack
-from mnemoduck.recall.documents import DEFAULT_RESIDENT_BYTES
 from mnemoduck.recall.filters import make_filters
 from mnemoduck.recall.levels import LevelStatistics
 from mnemoduck.recall.query import check_query
@@ -59,6 +58,7 @@ from mnemoduck.recall.recording import Recorder
 from mnemoduck.recall.signals import check_weights
 from mnemoduck.recall.statistics import StatisticsFile
 from mnemoduck.scope import Scope, check_unicode
+from mnemoduck.settings import Settings, load_settings
 from mnemoduck.warehouse import ConnectionStatistics, SnapshotReader
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ class Memory:
     Args:
         home: the home folder; default MNEMODUCK_HOME, else `.mnemoduck` in the working folder. It is
             made if it is missing.
-        record_recalls: whether `recall` records what it answers with, which reinforces it; see there.
+        record_recalls: whether `recall` records what it answers with, which reinforces it; see there. What
+            is left out, here and below, is as the settings of the home have it, which are read once.
         cache_bytes: memory for what recall was asked before, in this process; 0 for none. What is used
             least makes room.
         cache_seconds: how long an answer of recall is good for if nothing changes (strength fades with
@@ -82,38 +83,44 @@ class Memory:
         resident_bytes: memory for what recall ranks by, some 60 bytes for each memory of the users that are
             asked about; 0 for none. A user who would take more than half of it is read from the snapshot
             with each question.
-        query_sample_rate: of its answers, the share whose time is written to the home, 0 (none) to 1; default
-            MNEMODUCK_QUERY_SAMPLE_RATE, else 0. See docs/observability.md.
+        query_sample_rate: of its answers, the share whose time is written to the home, 0 (none) to 1; see
+            docs/observability.md.
 
     Raises:
         HomeError: the folder is not a home or cannot be used.
-        UsageError: `cache_bytes`, `cache_seconds` or `resident_bytes` is negative, or the rate is no share.
+        UsageError: a value, here or in the settings of the home, is none that it can be.
     """
 
     def __init__(
         self,
         home: str | Path | None = None,
         *,
-        record_recalls: bool = True,
-        cache_bytes: int = DEFAULT_CACHE_BYTES,
-        cache_seconds: float = DEFAULT_CACHE_SECONDS,
-        resident_bytes: int = DEFAULT_RESIDENT_BYTES,
+        record_recalls: bool | None = None,
+        cache_bytes: int | None = None,
+        cache_seconds: float | None = None,
+        resident_bytes: int | None = None,
         query_sample_rate: float | None = None,
     ) -> None:
-        sample_rate = read_sample_rate(query_sample_rate)
-        if cache_bytes < 0 or not cache_seconds >= 0 or resident_bytes < 0:
-            raise UsageError(
-                f"cache_bytes is {cache_bytes}, cache_seconds {cache_seconds} and resident_bytes "
-                f"{resident_bytes}; none can be less than 0."
-            )
         self._home = open_home(home)
-        self._records_recalls = record_recalls
+        self._settings = load_settings(
+            self._home,
+            overrides={
+                "recall.record": record_recalls,
+                "recall.cache_bytes": cache_bytes,
+                "recall.cache_seconds": cache_seconds,
+                "recall.resident_bytes": resident_bytes,
+                "recall.query_sample_rate": query_sample_rate,
+            },
+        )
         self._news = News(self._home)
         self._writer = InboxWriter(self._home, news=self._news)
-        self._episodes = EpisodeWriter(self._writer)
-        self._cache_size = (cache_bytes, cache_seconds, resident_bytes)
+        write = self._settings.write
+        self._episodes = EpisodeWriter(
+            self._writer, buffer_steps=write.episode_buffer_steps, buffer_ms=write.episode_buffer_ms
+        )
         self._opened = self._open_readers()
         self._inherited: list[_Readers] = []
+        sample_rate = self._settings.recall.query_sample_rate
         if sample_rate:
             sampler = QuerySampler(self._home, sample_rate, self.connection_statistics)
             for name, kind in _SAMPLED.items():
@@ -138,7 +145,7 @@ class Memory:
         importance: float | None = None,
         metadata: Mapping[str, Any] | None = None,
         facts: Sequence[Mapping[str, Any]] = (),
-        durable: bool = False,
+        durable: bool | None = None,
     ) -> UUID:
         """Remember a text and return its memory id.
 
@@ -152,7 +159,7 @@ class Memory:
             metadata: anything that JSON can hold.
             facts: what the text states: mappings with `subject`, `predicate` and `object`, and if need be
                 `valid_from`, `valid_to` (datetimes or ISO 8601) and `is_functional`; see docs/facts.md.
-            durable: also survive a loss of power (waits for fsync).
+            durable: also survive a loss of power (waits for fsync); default: the setting write.durable.
 
         Raises:
             InvalidEventError: a value breaks the rules; says which.
@@ -173,7 +180,7 @@ class Memory:
                 "facts": facts,
             }
         )
-        self._writer.append([event.to_line()], durable=durable)
+        self._writer.append([event.to_line()], durable=self._is_durable(durable))
         return event.event_id
 
     def remember_batch(
@@ -183,7 +190,7 @@ class Memory:
         user_id: str | None = None,
         agent_id: str | None = None,
         session_id: str | None = None,
-        durable: bool = False,
+        durable: bool | None = None,
     ) -> MemoryIds:
         """Remember many texts in one write and return their ids: all are acknowledged, or none.
 
@@ -203,15 +210,15 @@ class Memory:
         """
         defaults = {"user_id": user_id, "agent_id": agent_id, "session_id": session_id}
         ids, blocks = memory_lines(memories, defaults)
-        self._writer.append_blocks(blocks, durable=durable)
+        self._writer.append_blocks(blocks, durable=self._is_durable(durable))
         return ids
 
-    def remember_many(self, events: Iterable[Event], *, durable: bool = False) -> int:
+    def remember_many(self, events: Iterable[Event], *, durable: bool | None = None) -> int:
         """Append ready-made events in one write and return how many; all are acknowledged, or none."""
         appended = list(events)
         self._writer.append(
             [event.to_line() for event in appended],
-            durable=durable,
+            durable=self._is_durable(durable),
             is_news=any(event.event_type in VISIBLE_EVENT_TYPES for event in appended),
         )
         return len(appended)
@@ -272,7 +279,7 @@ class Memory:
         agent_id: str | None = None,
         session_id: str | None = None,
         occurred_at: datetime | None = None,
-        durable: bool = False,
+        durable: bool | None = None,
     ) -> UUID:
         """Record that memories were used together, and return the id of the recall event.
 
@@ -305,7 +312,7 @@ class Memory:
             agent_id=agent_id,
             session_id=session_id,
         )
-        self._writer.append([event.to_line()], durable=durable, is_news=False)
+        self._writer.append([event.to_line()], durable=self._is_durable(durable), is_news=False)
         return event.event_id
 
     def start_episode(
@@ -320,7 +327,7 @@ class Memory:
         agent_id: str | None = None,
         session_id: str | None = None,
         occurred_at: datetime | None = None,
-        durable: bool = False,
+        durable: bool | None = None,
     ) -> str:
         """Begin an episode, one attempt at a task, and return its id; docs/episodes.md tells how to log one.
 
@@ -346,7 +353,7 @@ class Memory:
             context=context,
             episode_id=episode_id,
             occurred_at=occurred_at,
-            durable=durable,
+            durable=self._is_durable(durable),
         )
 
     def log_step(
@@ -364,7 +371,7 @@ class Memory:
         agent_id: str | None = None,
         session_id: str | None = None,
         occurred_at: datetime | None = None,
-        durable: bool = False,
+        durable: bool | None = None,
     ) -> UUID:
         """Log a call of a tool in an episode, and return the id of its event.
 
@@ -394,7 +401,7 @@ class Memory:
             Whose(user_id, agent_id, session_id),
             step=step,
             occurred_at=occurred_at,
-            durable=durable,
+            durable=self._is_durable(durable),
         )
 
     def log_message(
@@ -408,7 +415,7 @@ class Memory:
         agent_id: str | None = None,
         session_id: str | None = None,
         occurred_at: datetime | None = None,
-        durable: bool = False,
+        durable: bool | None = None,
     ) -> UUID:
         """Log what was said in an episode, as a step among the others; see `log_step`."""
         return self._episodes.log(
@@ -417,7 +424,7 @@ class Memory:
             Whose(user_id, agent_id, session_id),
             step=step,
             occurred_at=occurred_at,
-            durable=durable,
+            durable=self._is_durable(durable),
         )
 
     def complete_episode(
@@ -430,7 +437,7 @@ class Memory:
         agent_id: str | None = None,
         session_id: str | None = None,
         occurred_at: datetime | None = None,
-        durable: bool = False,
+        durable: bool | None = None,
     ) -> UUID:
         """Say how an episode ended, and return the id of the event. Its buffered steps are written before it.
 
@@ -451,7 +458,7 @@ class Memory:
             Whose(user_id, agent_id, session_id),
             reward=reward,
             occurred_at=occurred_at,
-            durable=durable,
+            durable=self._is_durable(durable),
         )
 
     def feedback(
@@ -465,7 +472,7 @@ class Memory:
         agent_id: str | None = None,
         session_id: str | None = None,
         occurred_at: datetime | None = None,
-        durable: bool = False,
+        durable: bool | None = None,
     ) -> UUID:
         """Say whether a pattern, or a memory, has helped, and return the id of the event.
 
@@ -488,7 +495,7 @@ class Memory:
             },
             Whose(user_id, agent_id, session_id),
             occurred_at=occurred_at,
-            durable=durable,
+            durable=self._is_durable(durable),
         )
 
     def recall(
@@ -617,7 +624,10 @@ class Memory:
 
     def _is_recorded(self, record: bool | None) -> bool | None:
         """Return whether to record; None if the variable of the project is to tell."""
-        return False if record is None and not self._records_recalls else record
+        return self._settings.recall.record if record is None else record
+
+    def _is_durable(self, durable: bool | None) -> bool:
+        return self._settings.write.durable if durable is None else durable
 
     def get(self, memory_id: UUID | str) -> StoredMemory | None:
         """Return a memory by its id, also one that was remembered a moment ago.
@@ -931,7 +941,7 @@ class Memory:
         return self._opened
 
     def _open_readers(self) -> _Readers:
-        return _Readers(self._home, self._news, self._writer, *self._cache_size)
+        return _Readers(self._home, self._news, self._writer, self._settings)
 
 
 _SAMPLED = {
@@ -952,17 +962,16 @@ class _Readers:
         home: Home,
         news: News,
         writer: InboxWriter,
-        cache_bytes: int,
-        cache_seconds: float,
-        resident_bytes: int,
+        settings: Settings,
     ) -> None:
         self.pid = os.getpid()
         self.recorder = Recorder(writer)
         self._news = news
-        self._cache_size = (cache_bytes, cache_seconds, resident_bytes)
-        self.snapshots = SnapshotReader(home)
+        self._settings = settings
+        recall = settings.recall
+        self.snapshots = SnapshotReader(home, threads=recall.duckdb_threads, memory_limit=recall.memory_limit)
         # An instance of its own: what a user's SQL does to it cannot disturb recall.
-        self.sql_snapshots = SnapshotReader(home)
+        self.sql_snapshots = SnapshotReader(home, memory_limit=recall.memory_limit)
         self._home = home
         self._mutex = threading.RLock()
         self._fresh: FreshReader | None = None
@@ -1004,13 +1013,13 @@ class _Readers:
     def cache(self) -> RecallCache:
         with self._mutex:
             if self._cache is None:
-                budget_bytes, seconds, resident_bytes = self._cache_size
+                recall = self._settings.recall
                 self._cache = RecallCache(
                     self.fresh,
                     self._news,
-                    budget_bytes=budget_bytes,
-                    resident_bytes=resident_bytes,
-                    seconds=seconds,
+                    budget_bytes=recall.cache_bytes,
+                    resident_bytes=recall.resident_bytes,
+                    seconds=recall.cache_seconds,
                     statistics_file=StatisticsFile(self._home),
                 )
             return self._cache
@@ -1035,7 +1044,8 @@ class _Readers:
             return self._recaller
         with self._mutex:
             if self._recaller is None:
-                self._recaller = Recaller(self.asker, self.memory, self.cache, self.recorder)
+                environment = {**os.environ, **self._settings.environment()}
+                self._recaller = Recaller(self.asker, self.memory, self.cache, self.recorder, environment)
             return self._recaller
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """How long questions take: of the calls that `Memory` answers, every n-th is written to the home.
 
-It is off unless MNEMODUCK_QUERY_SAMPLE_RATE, or the argument of `Memory`, says which share of the calls is
-written. What was asked is never written, only what kind of question it was. The model `query_performance`
+It is off unless the setting recall.query_sample_rate, or the argument of `Memory`, says which share of calls
+is written. What was asked is never written, only what kind of question it was. The model `query_performance`
 sums up the samples by kind and hour.
 
 Costs: nothing when it is off, since nothing stands before the methods; else a count for each call and, of a
@@ -22,34 +22,15 @@ from itertools import count
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from mnemoduck.errors import UsageError
 from mnemoduck.home import FILE_MODE, FOLDER_MODE, Home
 from mnemoduck.inbox import write_all
 from mnemoduck.warehouse import ConnectionStatistics
 
-RATE_VARIABLE = "MNEMODUCK_QUERY_SAMPLE_RATE"
 KEPT_DAYS = 14
 """So many days have a file; the older go when the first sample of a day is written."""
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-
-
-def read_sample_rate(given: float | None = None) -> float:
-    """Return the share of calls to be written: the argument, else MNEMODUCK_QUERY_SAMPLE_RATE, else 0.
-
-    Raises:
-        UsageError: it is no such number.
-    """
-    asked = os.environ.get(RATE_VARIABLE, "").strip() or 0 if given is None else given
-    try:
-        rate = float(asked)
-    except (TypeError, ValueError):
-        rate = -1.0
-    if not 0 <= rate <= 1:
-        name = RATE_VARIABLE if given is None else "query_sample_rate"
-        raise UsageError(f"{name} is {asked!r}; it takes a share of the calls from 0 (off) to 1 (all).")
-    return rate
 
 
 def sample_files(home: Home) -> list[Path]:

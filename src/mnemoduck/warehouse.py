@@ -71,7 +71,9 @@ class ConnectionStatistics:
 class Snapshot:
     """One published snapshot, attached in memory. `batch_seq` is the newest batch that it holds."""
 
-    def __init__(self, path: Path | None, home: Home) -> None:
+    def __init__(
+        self, path: Path | None, home: Home, *, threads: int | None = None, memory_limit: int | None = None
+    ) -> None:
         self.path = path
         self._home = home
         self._archives: list[Path] = []
@@ -88,6 +90,8 @@ class Snapshot:
                 "autoinstall_known_extensions": False,
                 "temp_directory": str(home.path / "tmp"),  # DuckDB's own choice is .tmp in the working folder
                 "late_materialization_max_rows": 0,  # top k of a month in one scan of it, twice as fast
+                **({} if threads is None else {"threads": threads}),
+                **({} if memory_limit is None else {"memory_limit": f"{memory_limit}B"}),
             },
         )
         load_extension(self._connection, "fts")
@@ -209,10 +213,16 @@ class SnapshotReader:
     """Gives the newest published snapshot, opened once and again when CURRENT names another.
 
     Before the first publication it gives an empty one, whose `path` is None. Safe between threads.
+
+    Args:
+        threads: that DuckDB answers one question with; None for one for each processor.
+        memory_limit: bytes that DuckDB may hold; None for its own limit.
     """
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, *, threads: int | None = None, memory_limit: int | None = None) -> None:
         self._home = home
+        self._threads = threads
+        self._memory_limit = memory_limit
         self._mutex = threading.Lock()
         self._snapshot: Snapshot | None = None
 
@@ -222,7 +232,9 @@ class SnapshotReader:
                 path = current_snapshot(self._home)
                 if self._snapshot is None or self._snapshot.path != path:
                     try:
-                        self._snapshot = Snapshot(path, self._home)
+                        self._snapshot = Snapshot(
+                            path, self._home, threads=self._threads, memory_limit=self._memory_limit
+                        )
                     except FileNotFoundError:
                         continue  # pruned after we had read CURRENT, which names a newer one by now
                 return self._snapshot

@@ -11,11 +11,13 @@ from types import SimpleNamespace
 
 import duckdb
 import pytest
+from dbt_common.exceptions import DbtRuntimeError
 
-from mnemoduck.dbt_plugin import MEMORY_VARIABLE, Plugin
+from mnemoduck.dbt_plugin import Plugin
 from mnemoduck.home import HOME_VARIABLE, Home
 from mnemoduck.pipeline import run
 from mnemoduck.pipeline.lock import RunLock
+from mnemoduck.settings import MEMORY_VARIABLE
 
 from .conftest import StartPython
 
@@ -90,9 +92,11 @@ def test_a_run_without_a_limit_keeps_that_of_duckdb(home: Home, monkeypatch: pyt
 def test_a_memory_limit_that_is_no_size_stops_the_run_with_a_sentence(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connection = _plugged_in(home, "plenty", monkeypatch)
+    connection = _plugged_in(home, None, monkeypatch)
     with pytest.raises(duckdb.Error, match="The memory limit is plenty; it takes a size such as 4GB"):
-        connection.execute("select mnemoduck_limit_memory('')")
+        connection.execute("select mnemoduck_limit_memory('plenty')")
+    with pytest.raises(DbtRuntimeError, match=r"run\.memory_limit is 'plenty'; it takes a size such as 4GB"):
+        _plugged_in(home, "plenty", monkeypatch)
 
 
 def _plugged_in(home: Home, limit: str | None, monkeypatch: pytest.MonkeyPatch) -> duckdb.DuckDBPyConnection:

@@ -6,7 +6,6 @@ import json
 import stat
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ import pytest
 from mnemoduck import Memory
 from mnemoduck.errors import NothingPublishedError, UsageError
 from mnemoduck.home import Home
-from mnemoduck.query_samples import KEPT_DAYS, RATE_VARIABLE, QuerySampler, read_sample_rate
+from mnemoduck.query_samples import KEPT_DAYS, QuerySampler
 from mnemoduck.warehouse import ConnectionStatistics
 
 from .conftest import in_child
@@ -28,7 +27,7 @@ def samples(home: Home) -> list[dict[str, Any]]:
 def test_nothing_is_sampled_and_nothing_stands_before_the_methods_unless_it_is_asked_for(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(RATE_VARIABLE, raising=False)
+    monkeypatch.delenv("MNEMODUCK_QUERY_SAMPLE_RATE", raising=False)
     with Memory(home.path) as memory:
         memory.recall("tea")
         assert vars(memory).keys().isdisjoint({"recall", "get", "cursor_for"})
@@ -121,20 +120,13 @@ def test_a_sample_that_cannot_be_written_costs_no_answer(home: Home) -> None:
     assert QuerySampler(home, 1, ConnectionStatistics).measuring("recall", lambda: 42)() == 42
 
 
-@pytest.mark.parametrize("text", ["often", "1.5", "-0.1", "nan"])
-def test_a_rate_that_is_no_share_is_refused_with_what_it_takes(
-    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(RATE_VARIABLE, text)
-    with pytest.raises(UsageError, match=f"{RATE_VARIABLE} is '{text}'; it takes a share"):
-        Memory(tmp_path / "home")
-    with pytest.raises(UsageError, match="query_sample_rate is 2; it takes a share"):
-        read_sample_rate(2)
+def test_a_rate_that_is_no_share_is_refused_with_what_it_takes(home: Home) -> None:
+    with pytest.raises(UsageError, match="query_sample_rate"):
+        Memory(home.path, query_sample_rate=1.5)
 
 
-def test_the_rate_is_that_of_the_argument_else_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(RATE_VARIABLE, "0.5")
-    assert read_sample_rate() == 0.5
-    assert read_sample_rate(0) == 0
-    monkeypatch.setenv(RATE_VARIABLE, " ")
-    assert read_sample_rate() == 0
+def test_the_rate_is_a_setting(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MNEMODUCK_QUERY_SAMPLE_RATE", "1")
+    with Memory(home.path) as memory:
+        memory.recall("tea")
+    assert [sample["kind"] for sample in samples(home)] == ["recall"]

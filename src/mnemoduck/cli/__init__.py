@@ -31,15 +31,22 @@ from mnemoduck.cli.read import (
 from mnemoduck.cli.recall import recall_command
 from mnemoduck.cli.reflections import reflect_command
 from mnemoduck.cli.report import report_command
+from mnemoduck.cli.settings import settings_group
+from mnemoduck.cli.tune import tune_command
 from mnemoduck.cli.write import forget_command, ingest_command, reinforce_command, remember_command
-from mnemoduck.errors import MnemoduckError
+from mnemoduck.errors import MnemoduckError, UsageError
+from mnemoduck.settings import parse_value, said_on_command_line
 
 DEBUG_VARIABLE = "MNEMODUCK_DEBUG"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="mnemoduck")
-def cli() -> None:
+@click.option(
+    "--set", "said", multiple=True, metavar="KEY=VALUE", help="A setting for this command: see `settings`."
+)
+@click.pass_context
+def cli(context: click.Context, said: tuple[str, ...]) -> None:
     """The memory warehouse for AI agents: remember, build with dbt on DuckDB, recall.
 
     Everything lives in one home folder: --home, else MNEMODUCK_HOME, else .mnemoduck here.
@@ -47,6 +54,13 @@ def cli() -> None:
     Exit codes: 0 done, 1 something failed, 2 the request cannot be carried out as it was made,
     75 another run is at work.
     """
+    values = {}
+    for one in said:
+        key, equals, text = one.partition("=")
+        if not equals:
+            raise UsageError(f"--set {one} says no value; write it like --set run.threads=4.")
+        values[key.strip()] = parse_value(key.strip(), text)
+    context.with_resource(said_on_command_line(values))
 
 
 for _command in (
@@ -72,6 +86,8 @@ for _command in (
     cache_group,
     eval_group,
     bench_command,
+    settings_group,
+    tune_command,
     status_command,
     metrics_command,
     doctor_command,

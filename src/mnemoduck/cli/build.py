@@ -31,18 +31,19 @@ def init_command(home: Path | None) -> None:
 @project_option
 @click.option("--full-refresh", is_flag=True, help="Build every table anew from raw/.")
 @click.option("--as-of", type=Moment(), help="Evaluate time-dependent views at this moment, not at now.")
-@click.option("--threads", type=int, help="Threads of dbt. Default: MNEMODUCK_THREADS, else 2.")
+@click.option("--threads", type=int, help="Threads of dbt. Default: the setting run.threads.")
 @click.option(
     "--llm",
     type=click.Choice(LLM_MODES),
     help="Who answers prompts: a model (ollama), only the cache (cached), neither (off); auto: ollama if it "
-    "answers within a second, else cached. Default: llm_mode of dbt_project.yml, MNEMODUCK_LLM, else auto.",
+    "answers within a second, else cached. Default: the setting run.llm, else llm_mode of dbt_project.yml, "
+    "else auto.",
 )
 @click.option(
     "--embeddings",
     type=click.Choice(EMBEDDING_PROVIDERS),
-    help="Who makes vectors; auto: ollama while it answers prompts, else only the cache. Default: "
-    "embedding_provider of dbt_project.yml, MNEMODUCK_EMBEDDINGS, else auto.",
+    help="Who makes vectors; auto: ollama while it answers prompts, else only the cache. Default: the "
+    "setting run.embeddings, else embedding_provider of dbt_project.yml, else auto.",
 )
 @json_option
 def run_command(

@@ -21,6 +21,12 @@ from mnemoduck.importers import FORMATS, IngestSummary, NothingIngestedError, Pr
 from mnemoduck.memory import Memory
 from mnemoduck.scope import Scope
 
+_durable_option = click.option(
+    "--durable/--no-durable",
+    default=None,
+    help="Whether to return only when it also survives a loss of power. Default: the setting write.durable.",
+)
+
 
 @click.command("remember")
 @click.argument("content")
@@ -38,7 +44,7 @@ from mnemoduck.scope import Scope
 @click.option("--tag", "tags", multiple=True, help="A tag; may be given several times.")
 @click.option("--importance", type=click.FloatRange(0, 1), help="From 0 to 1.")
 @click.option("--occurred-at", type=Moment(), help="When it happened, ISO 8601 in UTC. Default: now.")
-@click.option("--durable", is_flag=True, help="Return only when it also survives a loss of power.")
+@_durable_option
 def remember_command(
     content: str,
     home: Path | None,
@@ -48,7 +54,7 @@ def remember_command(
     tags: tuple[str, ...],
     importance: float | None,
     occurred_at: datetime | None,
-    durable: bool,
+    durable: bool | None,
 ) -> None:
     """Remember CONTENT and print its memory id; `-` reads it from standard input."""
     text = sys.stdin.buffer.read().decode("utf-8", errors="surrogateescape") if content == "-" else content
@@ -72,14 +78,14 @@ def remember_command(
 @whose_options
 @click.option("--query", help="What was asked for; kept with the event.")
 @click.option("--occurred-at", type=Moment(), help="When it was, ISO 8601 in UTC. Default: now.")
-@click.option("--durable", is_flag=True, help="Return only when it also survives a loss of power.")
+@_durable_option
 def reinforce_command(
     memory_ids: tuple[str, ...],
     home: Path | None,
     whose: Whose,
     query: str | None,
     occurred_at: datetime | None,
-    durable: bool,
+    durable: bool | None,
 ) -> None:
     """Record that memories were used together. The next run makes them stronger, and associates them."""
     with Memory(home) as memory:

@@ -37,6 +37,7 @@ from mnemoduck.pipeline.history import (
 )
 from mnemoduck.pipeline.load import count_loaded, newest_batch
 from mnemoduck.pipeline.lock import INHERITED_VARIABLE, RunLock
+from mnemoduck.settings import THREADS_VARIABLE, load_settings
 from mnemoduck.warehouse import check_database_file
 
 COMMAND_VARIABLE = "MNEMODUCK_RUN_COMMAND"
@@ -260,20 +261,19 @@ def start_dbt(
         environment: variables of it beside those of this process.
 
     Raises:
-        UsageError: the number of threads is not at least 1.
+        UsageError: a setting of the home is none that it can be.
         PipelineError: dbt could not be started.
     """
+    settings = load_settings(home, overrides={"run.threads": threads})
     all_variables = {
         "DBT_WRITE_JSON": "false",  # artifacts take a second of each run; who wants them sets it to true
         **os.environ,
+        **settings.environment(),  # what was said on our command line, dbt does not know
+        THREADS_VARIABLE: str(settings.run.threads),
         **(environment or {}),
         HOME_VARIABLE: str(home.path),
         INHERITED_VARIABLE: str(lock.descriptor),
     }
-    if threads is not None:
-        if threads < 1:
-            raise UsageError(f"--threads is {threads}; it takes a whole number of at least 1.")
-        all_variables["MNEMODUCK_THREADS"] = str(threads)
     try:
         process = subprocess.Popen(
             [

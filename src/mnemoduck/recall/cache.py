@@ -120,10 +120,11 @@ class RecallCache:
 
     def close(self) -> None:
         """Add the counts to those of all processes, and let go of what is stored."""
+        done = self.statistics  # with what it holds
         for name in _LEVELS:
             getattr(self, name).clear()
         if self._statistics_file is not None:
-            self._statistics_file.add(self.statistics, at_once=True)
+            self._statistics_file.add(done, at_once=True)
 
     def _look(self, now: float) -> None:
         with self._mutex:

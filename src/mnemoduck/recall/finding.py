@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from mnemoduck.asking import Asker
@@ -40,6 +41,7 @@ class Finder:
     Args:
         query_vectors: where the vectors of questions are kept.
         documents, postings: where those of users are kept.
+        environment: says whether questions become vectors, see `MeaningSearch`.
     """
 
     def __init__(
@@ -48,12 +50,13 @@ class Finder:
         query_vectors: Level[QueryVector],
         documents: Level[Corpus],
         postings: Level[Columns],
+        environment: Mapping[str, str] = os.environ,
     ) -> None:
         self._asker = asker
         self._documents = DocumentStore(asker, documents)
         self._postings = PostingStore(asker, postings)
         self._speakers = Speakers(asker)
-        self._meanings = MeaningSearch(asker, query_vectors=query_vectors)
+        self._meanings = MeaningSearch(asker, query_vectors=query_vectors, environment=environment)
 
     def open(self, request: RecallRequest, query: Query) -> Search:
         """Return the search for a request, whose query was read."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 
@@ -27,15 +29,24 @@ _Winners = list[tuple[Candidate, StoredMemory, Signals | None]]
 
 
 class Recaller:
-    """Answers questions to one home. Safe between threads."""
+    """Answers questions to one home. Safe between threads.
+
+    Args:
+        environment: says whether questions become vectors, see `mnemoduck.recall.vectors`.
+    """
 
     def __init__(
-        self, asker: Asker, reader: MemoryReader, cache: RecallCache, recorder: Recorder | None = None
+        self,
+        asker: Asker,
+        reader: MemoryReader,
+        cache: RecallCache,
+        recorder: Recorder | None = None,
+        environment: Mapping[str, str] = os.environ,
     ) -> None:
         self._asker = asker
         self._reader = reader
         self._cache = cache
-        self._finder = Finder(asker, cache.vectors, cache.documents, cache.postings)
+        self._finder = Finder(asker, cache.vectors, cache.documents, cache.postings, environment)
         self._provenance = Provenance(asker)
         self._recorder = recorder
 

@@ -35,6 +35,7 @@ class StatisticsFile:
         self._clock = clock
         self._saved: Counts = {}
         self._saved_at = clock()
+        self._most_bytes: dict[str, int] = {}
 
     def add(self, levels: Mapping[str, LevelStatistics], *, at_once: bool = False) -> None:
         """Add what was counted since the last time, if that is some seconds ago or it is to be `at_once`.
@@ -45,6 +46,9 @@ class StatisticsFile:
         if not at_once and now - self._saved_at < SAVE_SECONDS:
             return
         self._saved_at = now
+        self._most_bytes = {
+            name: max(level.bytes, self._most_bytes.get(name, 0)) for name, level in levels.items()
+        }
         counts = {name: {what: getattr(level, what) for what in _COUNTED} for name, level in levels.items()}
         if counts == self._saved or not any(count for level in counts.values() for count in level.values()):
             return
@@ -73,6 +77,9 @@ class StatisticsFile:
             total = levels.setdefault(name, {})
             for what, count in level.items():
                 total[what] = total.get(what, 0) + count - before.get(what, 0)
+        most = stored.setdefault("most_bytes", {})
+        for name, held in self._most_bytes.items():
+            most[name] = max(most.get(name, 0), held)
         stored.setdefault("since", datetime.now(UTC).isoformat())
         path = self._home.recall_statistics
         temporary = path.with_suffix(".tmp")  # under the lock there is one writer
@@ -91,6 +98,17 @@ def read_statistics(home: Home) -> dict[str, dict[str, Any]]:
         name: {what: level.get(what, 0) for what in _COUNTED} | {"hit_rate": _hit_rate(level)}
         for name, level in levels.items()
     }
+
+
+def read_counts(home: Home) -> Counts:
+    """Return hits, misses and evictions of each level, of all processes so far."""
+    return {name: dict(level) for name, level in _read(home).get("levels", {}).items()}
+
+
+def read_most_bytes(home: Home) -> dict[str, int]:
+    """Return the most bytes that each level was seen to hold in one process; nothing before it was seen."""
+    most = _read(home).get("most_bytes", {})
+    return {name: held for name, held in most.items() if isinstance(held, int)}
 
 
 def _hit_rate(level: Mapping[str, int]) -> float | None:
