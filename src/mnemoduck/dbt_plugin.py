@@ -16,7 +16,8 @@ from dbt_common.exceptions import DbtRuntimeError
 from duckdb import DuckDBPyConnection
 
 from mnemoduck.archive import archived_files, begin_archive, find_archive_fault, seal_archive
-from mnemoduck.errors import MnemoduckError
+from mnemoduck.errors import ExpectationError, MnemoduckError
+from mnemoduck.expectations.checkpoint import check_published, chosen_severity
 from mnemoduck.extensions import load_extension
 from mnemoduck.home import FILE_MODE, FOLDER_MODE, HOME_VARIABLE, Home, open_home
 from mnemoduck.llm.cache import ALIAS as CACHE_ALIAS
@@ -91,7 +92,18 @@ class Plugin(BasePlugin):
             newest_batch(self._home),
             self._home.path if archives else None,
         )
-        return publish(self._home, fingerprint, batch_seq)
+        return publish(self._home, fingerprint, batch_seq, self._examine)
+
+    def _examine(self, candidate: Path, before: Path | None) -> None:
+        """Check expectations on what is about to be published, if they are on."""
+        severity = chosen_severity("published")
+        if severity is None:
+            return
+        verdict = check_published(self._home, Path.cwd(), severity, candidate, before)
+        if verdict.stops:
+            raise ExpectationError("; ".join(verdict.lines))
+        for line in verdict.lines:
+            say(line)
 
     def _llm_settings(self, request: str) -> str:
         if request not in self._selections:

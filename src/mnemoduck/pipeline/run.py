@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mnemoduck.errors import PipelineError, UsageError
+from mnemoduck.expectations.checkpoint import check_incoming, chosen_severity
 from mnemoduck.home import FOLDER_MODE, HOME_VARIABLE, Home
 from mnemoduck.llm.settings import EMBEDDINGS_VARIABLE, MODE_VARIABLE
 from mnemoduck.pipeline.load import Batch, read_manifest
@@ -120,6 +121,9 @@ def run_pipeline(
     with RunLock(home) as lock:
         before = _last_batch(home)
         summary = RunSummary()
+        if not _may_load(home, project, as_of, summary):
+            summary.seconds = time.monotonic() - started
+            return summary
         arguments = ["build", *(["--full-refresh"] if full_refresh else []), *_variables(as_of)]
         chosen = _environment(llm, embeddings)
         with start_dbt(arguments, home, project, lock, threads=threads, environment=chosen) as process:
@@ -130,6 +134,19 @@ def run_pipeline(
     if not summary.is_ok and not summary.failures and not summary.errors:
         summary.errors.append("; ".join(["dbt stopped without publishing", *summary.remarks[-3:]]))
     return summary
+
+
+def _may_load(home: Home, project: Path, as_of: datetime | None, summary: RunSummary) -> bool:
+    """Check expectations on what waits in the inbox, if they are on; say what came of it in the summary."""
+    severity = chosen_severity("incoming")
+    if severity is None:
+        return True
+    verdict = check_incoming(home, project, severity, as_of)
+    if verdict.stops:
+        summary.errors += [*verdict.lines, "Nothing was loaded or built: the events wait in the inbox."]
+    else:
+        summary.notices += verdict.lines
+    return not verdict.stops
 
 
 def _variables(as_of: datetime | None) -> list[str]:
