@@ -1,5 +1,5 @@
 -- One row for each range of lengths of the texts of memories, in powers of two of characters: what it adds to the
--- population stability index of what waits against the newest 200,000 events in raw/. The index is the sum. Fewer
+-- population stability index of what waits against the newest 100,000 events in raw/. The index is the sum. Fewer
 -- than 200 texts on either side are too few: by chance alone 8 ranges of 200 differ by 0.07.
 with
 

@@ -1,5 +1,5 @@
 -- One row: what is wrong with how many of the lines and events that wait. The shares of before are of the
--- newest 200,000 events in raw/.
+-- newest 100,000 events in raw/.
 with
 
 events as (

@@ -1,4 +1,4 @@
--- One row for each type of event: its share of what waits, and of the newest 200,000 events in raw/. Too few to
+-- One row for each type of event: its share of what waits, and of the newest 100,000 events in raw/. Too few to
 -- compare: fewer than 50 that wait, or than 200 before.
 with
 

@@ -47,8 +47,8 @@ def expect_command(
     """Check expectations on the events that wait (incoming), or on the newest snapshot (published).
 
     Nothing is changed but the history of checks and the pages of Data Docs. published compares with the
-    snapshot before, if it is still there. Exit codes: 0 met or only warned, 1 a critical expectation is not met, or
-    the suite could not run.
+    snapshot before, if it is still there. Exit codes: 0 met or only warned, 1 a critical expectation is not
+    met, or the suite could not run.
     """
     opened, folder = open_home(home, create=False), find_project(project)
     chosen = severity or chosen_severity(suite) or "fail"
@@ -78,11 +78,12 @@ def _snapshots(home: Home) -> tuple[Path, Path | None]:
 def _print_verdict(verdict: Verdict, home: Home) -> None:
     for line in verdict.lines:
         click.echo(escape_controls(line[:1].upper() + line[1:]))
+    waiting: dict[str, list[str]] = {}
     for skipped in verdict.skipped:
-        click.echo(
-            escape_controls(
-                f"Skipped: {skipped.column or skipped.expectation} of {skipped.table}, as {skipped.reason}."
-            )
+        waiting.setdefault(skipped.reason, []).append(
+            f"{skipped.table}.{skipped.column or skipped.expectation}"
         )
+    for reason, names in waiting.items():
+        click.echo(escape_controls(f"Skipped for want of {reason}: {', '.join(names)}"))
     if verdict.docs:
         click.echo(f"{escape_controls(str(home.path / verdict.docs))} shows this and earlier checks.")

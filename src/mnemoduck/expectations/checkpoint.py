@@ -134,7 +134,7 @@ def _environment() -> dict[str, str]:
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("GX_CLOUD", "GE_CLOUD"))
     }
-    return {**kept, "GX_ANALYTICS_ENABLED": "false", "TQDM_DISABLE": "1", "PYTHONSAFEPATH": "1"}
+    return {**kept, "GX_ANALYTICS_ENABLED": "false", "PYTHONSAFEPATH": "1"}
 
 
 def _last_line(log: Path) -> str:

@@ -22,7 +22,7 @@ from mnemoduck.inbox import write_all
 KEPT_MONTHS = 12
 
 Severity = Literal["warn", "fail"]
-Result = Literal["passed", "warned", "failed", "error"]
+Result = Literal["passed", "warned", "failed", "skipped", "error"]
 
 
 class Unmet(BaseModel):
@@ -38,7 +38,7 @@ class Unmet(BaseModel):
 
 
 class Skipped(BaseModel):
-    """An expectation that could not be looked at, as there is nothing yet to compare with."""
+    """An expectation that could not be looked at, for want of what `reason` names."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -84,7 +84,9 @@ class Verdict(BaseModel):
             return "error"
         if any(one.severity == "fail" for one in self.failed):
             return "failed"
-        return "warned" if self.failed else "passed"
+        if self.failed:
+            return "warned"
+        return "passed" if self.evaluated else "skipped"
 
     @property
     def stops(self) -> bool:
@@ -112,7 +114,7 @@ def record_verdict(home: Home, verdict: Verdict) -> None:
         StorageError: the disk refuses it.
     """
     path = home.expectations / "results.jsonl"
-    line = verdict.model_dump_json(exclude_none=True).encode() + b"\n"
+    line = verdict.model_dump_json().encode() + b"\n"
     try:
         home.expectations.mkdir(mode=FOLDER_MODE, exist_ok=True)
         _put_aside(path, f"{verdict.checked_at.astimezone(UTC):%Y-%m}")

@@ -77,7 +77,7 @@ def check(request: Request) -> Verdict:
                         expectation=expected.type,
                         table=table,
                         column=expected.column,
-                        reason=f"it needs {expected.needs}",
+                        reason=expected.needs,
                     )
                 )
             else:
@@ -243,9 +243,17 @@ def _exceptions(info: Any) -> list[str]:
 def _make_context(home: Home) -> Any:
     """Return a context that keeps results and pages in the home and everything else in memory."""
     import great_expectations as gx
-    from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults
+    from great_expectations.data_context.types.base import (
+        DataContextConfig,
+        InMemoryStoreBackendDefaults,
+        ProgressBarsConfig,
+    )
 
-    config = DataContextConfig(store_backend_defaults=InMemoryStoreBackendDefaults(), analytics_enabled=False)
+    config = DataContextConfig(
+        store_backend_defaults=InMemoryStoreBackendDefaults(),
+        progress_bars=ProgressBarsConfig(globally=False, metric_calculations=False),
+        analytics_enabled=False,
+    )
     config.stores["validation_results_store"] = {
         "class_name": "ValidationResultsStore",
         "store_backend": {
@@ -278,8 +286,7 @@ def _make_context(home: Home) -> Any:
             },
         }
     }
-    context = gx.get_context(mode="ephemeral", project_config=config)
-    return context
+    return gx.get_context(mode="ephemeral", project_config=config)
 
 
 def _results_folder(home: Home) -> Path:
