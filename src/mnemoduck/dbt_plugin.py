@@ -101,7 +101,7 @@ class Plugin(BasePlugin):
             return
         verdict = check_published(self._home, Path.cwd(), severity, candidate, before)
         if verdict.stops:
-            raise ExpectationError("; ".join(verdict.lines))
+            raise ExpectationError("\n".join(verdict.lines))
         for line in verdict.lines:
             say(line)
 

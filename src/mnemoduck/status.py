@@ -91,8 +91,7 @@ def read_status(home: Home) -> Status:
         }
         | {"warehouse": _size_of(home.warehouse)},
         expectations={
-            suite: verdict.model_dump(mode="json")
-            for suite, verdict in sorted(last_verdicts(home).items())
+            suite: verdict.model_dump(mode="json") for suite, verdict in sorted(last_verdicts(home).items())
         },
         data_docs=str(index) if (index := home.data_docs / "index.html").exists() else None,
     )

@@ -117,9 +117,4 @@ def test_the_pipeline_loads_and_publishes_nothing_that_fails(sample: Workbench, 
     assert not list((sample.home / "published").glob("*.tmp"))
     assert sample.query("select count(*) from staging.stg_memories") == [(256,)]
     assert list((sample.home / "inbox" / "loaded").rglob("*.jsonl"))
-
-    done = sample.mnemoduck("run", MNEMODUCK_EXPECTATIONS_PUBLISHED="warn")
-    assert done.code == 0, done.out + done.err
-    assert "warn: Of each month, at least 95 %" in done.out
-    assert sample.snapshot() != current
-    assert [result["result"] for result in results(sample)] == ["failed", "failed", "warned"]
+    assert [result["result"] for result in results(sample)] == ["failed", "failed"]

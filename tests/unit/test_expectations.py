@@ -10,12 +10,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.snapshot_files import write_snapshot
 
+from mnemoduck import dbt_plugin
 from mnemoduck.errors import ExpectationError, UsageError
 from mnemoduck.events import Event, new_event
 from mnemoduck.expectations import verdicts, waiting, worker
@@ -213,7 +215,7 @@ def test_of_a_large_inbox_every_line_is_counted_and_a_spread_sample_read(
     monkeypatch.setattr(waiting, "BLOCK_BYTES", 1000)
     monkeypatch.setattr(waiting, "SAMPLED_BYTES", 10_000)
     remember(home, *memories(1000), *[b"no event " * 40 + b"\n"] * 1000)
-    with worker.duckdb.connect() as connection:
+    with duckdb.connect() as connection:
         waiting.make_incoming_tables(connection, home)
         row = connection.execute("from inbox").fetchone()
         parsed = connection.execute("select count(*) from waiting").fetchone()
@@ -295,7 +297,7 @@ def test_a_model_that_no_longer_answers_is_told_of_new_memories(home: Home, tmp_
 
 def test_a_model_that_the_snapshot_before_has_otherwise_is_not_compared(home: Home, tmp_path: Path) -> None:
     now, before = write_snapshot(tmp_path / "now.duckdb"), write_snapshot(tmp_path / "before.duckdb")
-    with worker.duckdb.connect(str(before)) as connection:
+    with duckdb.connect(str(before)) as connection:
         connection.execute("alter table memory_features drop column summary_method")
         connection.execute("drop table staging.raw_batches")
     tables = published(home, now, before)
@@ -502,3 +504,36 @@ def test_a_snapshot_that_is_refused_leaves_readers_where_they_are(home: Home) ->
     assert seen == [(".tmp", True, current.strip())]
     assert home.current.read_text() == current
     assert [path.name for path in home.published.iterdir() if path.suffix != ".duckdb"] == ["CURRENT"]
+
+
+@pytest.mark.parametrize(
+    ("said", "asked", "is_raised"), [("off", 0, False), ("warn", 1, False), ("fail", 1, True)]
+)
+def test_publishing_asks_only_if_told_to_and_stops_only_if_that_may_fail(
+    home: Home, monkeypatch: pytest.MonkeyPatch, said: str, asked: int, is_raised: bool
+) -> None:
+    questions: list[tuple[Path, Path | None]] = []
+    notices: list[str] = []
+
+    def answer(
+        _home: Home, _project: Path, severity: verdicts.Severity, candidate: Path, before: Path | None
+    ) -> Verdict:
+        questions.append((candidate, before))
+        return at(NOW, suite="published", failed=(unmet(severity),))
+
+    monkeypatch.setenv("MNEMODUCK_EXPECTATIONS_PUBLISHED", said)
+    monkeypatch.setattr(dbt_plugin, "check_published", answer)
+    monkeypatch.setattr(dbt_plugin, "say", notices.append)
+    plugin = object.__new__(dbt_plugin.Plugin)
+    plugin._home = home
+    if is_raised:
+        with pytest.raises(ExpectationError, match=r"expectations on published failed: .*\nfail: c is 3\."):
+            plugin._examine(home.warehouse, None)
+    else:
+        plugin._examine(home.warehouse, None)
+    assert questions == [(home.warehouse, None)] * asked
+    assert notices == (
+        ["expectations on published warned: 1 looked at, 1 not met, 0 skipped", "warn: c is 3."]
+        if said == "warn"
+        else []
+    )

@@ -1,4 +1,4 @@
-"""The pages of Data Docs, without what Great Expectations has them load from eight servers.
+"""The pages of Data Docs, without what Great Expectations has them load from seven servers.
 
 Its own templates name style sheets, scripts and images of content delivery networks. These views are its
 views with a few of the templates replaced by those in the folder `templates`, which name nothing outside

@@ -39,6 +39,11 @@ CALLS_PATTERN = re.compile(
 )
 """How a line tells how far the calls of a model are, see mnemoduck.llm.enrichment."""
 
+RAISED_PATTERN = re.compile(
+    r"Python exception occurred while executing the UDF: \w+: (?P<said>.*?)\n\s*At:\n", re.DOTALL
+)
+"""How DuckDB tells what a function of ours has raised, before all that called it."""
+
 
 @dataclass(frozen=True)
 class NodeFailure:
@@ -284,7 +289,9 @@ def _attach_message(summary: RunSummary, data: dict[str, Any], message: str) -> 
 
 def without_traceback(message: str) -> str:
     """Return dbt's message without the macros that called each other, and with the error at the end of a
-    traceback in its place; the log has it whole."""
+    traceback in its place; of what a function of ours raised, only what it says. The log has it whole."""
+    if raised := RAISED_PATTERN.search(message):
+        return "\n".join(line.strip() for line in raised["said"].strip().splitlines())
     before, marker, trace = message.strip().partition("Traceback (most recent call last):")
     lines = [line for line in before.splitlines() if not line.strip().startswith(("> in ", "> called by "))]
     text = "\n".join(lines).rstrip()
