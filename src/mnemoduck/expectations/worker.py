@@ -6,10 +6,13 @@ and without a verdict, which `mnemoduck.expectations.checkpoint` takes for an er
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,7 +88,8 @@ def check(request: Request) -> Verdict:
     failed: list[Unmet] = []
     docs = None
     if evaluated:
-        failed = _validate(request, home, replace(suite, expectations=evaluated), tables)
+        with _alone(home):
+            failed = _validate(request, home, replace(suite, expectations=evaluated), tables)
         docs = str((home.data_docs / "index.html").relative_to(home.path))
     return Verdict(
         suite=request.suite,
@@ -287,6 +291,15 @@ def _make_context(home: Home) -> Any:
         }
     }
     return gx.get_context(mode="ephemeral", project_config=config)
+
+
+@contextmanager
+def _alone(home: Home) -> Iterator[None]:
+    """Wait for another check that is adding its results to the same pages: by hand, say, beside a run."""
+    home.expectations.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    with (home.expectations / "pages.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _results_folder(home: Home) -> Path:
