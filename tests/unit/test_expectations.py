@@ -154,8 +154,24 @@ def test_events_of_the_future_are_a_share_by_when_they_were_recorded(home: Home)
 
 
 def test_a_writer_whose_clock_is_ahead_is_seen(home: Home) -> None:
-    remember(home, *memories(10, NOW + 5 * DAY))
+    remember(home, *memories(10, datetime(2090, 1, 1, tzinfo=UTC)))
     assert value(incoming(home), "lines", "clock_ahead_share") == 1
+
+
+def test_a_run_that_looks_from_an_earlier_moment_takes_no_clock_for_ahead(home: Home) -> None:
+    remember(home, *memories(10))
+    assert value(incoming(home, NOW - 30 * DAY), "lines", "clock_ahead_share") == 0
+
+
+def test_a_segment_that_a_run_loads_meanwhile_no_longer_waits(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remember(home, *memories(3))
+    (segment,) = home.inbox.glob("*.jsonl")
+    listed = [(segment, segment.stat().st_size)]
+    monkeypatch.setattr(waiting, "_waiting_segments", lambda _home, _loaded: listed)
+    load_inbox(home)
+    assert value(incoming(home), "lines", "quarantined_share") is None
 
 
 def test_an_event_that_was_loaded_before_is_a_repeat(home: Home) -> None:

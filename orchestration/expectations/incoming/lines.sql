@@ -7,7 +7,9 @@ events as (
     select
         count(*) as waiting,
         avg((occurred_at > recorded_at + interval 1 day)::int) as future_share,
-        avg((recorded_at > getvariable('as_of') + interval 1 day)::int) as clock_ahead_share,
+        -- A run may look from an earlier moment; a clock is only ahead of the later of the two.
+        avg((recorded_at > greatest(getvariable('as_of'), getvariable('now')) + interval 1 day)::int)
+            as clock_ahead_share,
         avg((occurred_at < recorded_at - interval 7 days)::int) as late_share,
         avg((user_id is null and agent_id is null and session_id is null)::int) as without_scope_share,
         avg((event_id in (from (select event_id from history)))::int) as known_event_share,

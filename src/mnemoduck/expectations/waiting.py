@@ -111,7 +111,10 @@ def _whole_lines(path: Path, size: int) -> Iterator[bytes]:
     try:
         file = path.open("rb")
     except FileNotFoundError:
-        file = path.with_suffix(SEALED_SUFFIX).open("rb")  # sealed since it was listed
+        try:
+            file = path.with_suffix(SEALED_SUFFIX).open("rb")  # sealed since it was listed
+        except FileNotFoundError:
+            return  # and loaded: a run is at work
     with file:
         left, rest = size, b""
         while data := file.read(min(BLOCK_BYTES, left)):

@@ -115,8 +115,9 @@ def make_tables(request: Request, home: Home, suite: Suite) -> dict[str, pd.Data
         "preserve_insertion_order": False,
     }
     with duckdb.connect(":memory:", config=config) as connection:
-        moment = request.as_of.astimezone(UTC).replace(tzinfo=None)
-        connection.execute("set variable as_of = $1::timestamp", [moment])
+        for name, moment in (("as_of", request.as_of), ("now", datetime.now(UTC))):
+            value = moment.astimezone(UTC).replace(tzinfo=None)
+            connection.execute(f"set variable {name} = $1::timestamp", [value])
         if request.suite == "incoming":
             make_incoming_tables(connection, home)
         else:
