@@ -553,3 +553,14 @@ def test_publishing_asks_only_if_told_to_and_stops_only_if_that_may_fail(
         if said == "warn"
         else []
     )
+
+
+def test_the_process_that_checks_speaks_to_no_other_machine() -> None:
+    for event, arguments in (
+        ("socket.connect", (None, ("192.0.2.1", 443))),
+        ("socket.getaddrinfo", ("x", 443)),
+    ):
+        with pytest.raises(worker.NetworkRefusedError):
+            worker._refuse_network(event, arguments)
+    worker._refuse_network("socket.connect", (None, "/run/a.socket"))
+    worker._refuse_network("open", ("file", "r", 0))
