@@ -21,7 +21,8 @@ from dbt_common.exceptions import DbtRuntimeError
 from duckdb import DuckDBPyConnection
 
 from mnemoduck.archive import archived_files, begin_archive, find_archive_fault, seal_archive
-from mnemoduck.errors import MnemoduckError
+from mnemoduck.errors import ExpectationError, MnemoduckError
+from mnemoduck.expectations.checkpoint import check_published
 from mnemoduck.extensions import load_extension
 from mnemoduck.home import FILE_MODE, FOLDER_MODE, HOME_VARIABLE, Home, open_home
 from mnemoduck.llm.cache import ALIAS as CACHE_ALIAS
@@ -122,7 +123,7 @@ class Plugin(BasePlugin):
             self._home.path if archives else None,
         )
         try:
-            return publish(self._home, fingerprint, batch_seq)
+            return publish(self._home, fingerprint, batch_seq, self._examine)
         except MnemoduckError as error:  # it ends the hook, so nobody comes to record the run after it
             self._record(f"{NOT_PUBLISHED}: {error}", None, str(error))
             raise
@@ -177,6 +178,17 @@ class Plugin(BasePlugin):
 
     def _sample_files(self) -> list[str]:
         return [str(path) for path in sample_files(self._home)]
+
+    def _examine(self, candidate: Path, before: Path | None) -> None:
+        """Check expectations on what is about to be published, if they are on."""
+        severity = self._settings.expectations.published
+        if severity == "off":
+            return
+        verdict = check_published(self._home, Path.cwd(), severity, candidate, before)
+        if verdict.stops:
+            raise ExpectationError("\n".join(verdict.lines))
+        for line in verdict.lines:
+            say(line)
 
     def _llm_settings(self, request: str) -> str:
         if request not in self._selections:

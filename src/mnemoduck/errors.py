@@ -57,6 +57,10 @@ class PipelineError(MnemoduckError):
     """The dbt run failed or could not be started."""
 
 
+class ExpectationError(MnemoduckError):
+    """Expectations on a snapshot were not met, or could not be looked at: it is not published."""
+
+
 class ModelError(MnemoduckError):
     """Base of what can go wrong with a language model. A run completes without the answer.
 

@@ -106,6 +106,16 @@ class Home:
         return self.logs / "queries"
 
     @property
+    def expectations(self) -> Path:
+        """What came of expectations, and the results that Data Docs are made of."""
+        return self.path / "expectations"
+
+    @property
+    def data_docs(self) -> Path:
+        """The pages that Great Expectations makes of its results."""
+        return self.path / "data_docs"
+
+    @property
     def logs(self) -> Path:
         return self.path / "logs"
 

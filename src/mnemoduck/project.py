@@ -50,6 +50,11 @@ def find_project(path: str | Path | None = None) -> Path:
     )
 
 
+def find_expectations(project: Path) -> Path:
+    """Return the folder of the suites of expectations: that of the project, as is a copy of it."""
+    return project / "orchestration" / "expectations"
+
+
 @lru_cache(maxsize=1024)  # statements name the tables of what is fresh, of which there are ever new ones
 def render(project: Path, macro: str, *arguments: Any) -> str:
     """Return the SQL that a macro of macros/memory, llm, search or cross_db expands to for DuckDB.

@@ -179,6 +179,17 @@ class RecallSettings(_Section):
     )  # fmt: skip
 
 
+class ExpectationSettings(_Section):
+    """What expectations may do in a run."""
+
+    incoming: Literal["off", "warn", "fail"] = _setting(
+        "off", "what expectations on events that wait may do to a run", "off, warn or fail",
+    )  # fmt: skip
+    published: Literal["off", "warn", "fail"] = _setting(
+        "off", "what expectations on what is about to be published may do to a run", "off, warn or fail",
+    )  # fmt: skip
+
+
 class LlmSettings(_Section):
     """How models are asked in a run."""
 
@@ -313,6 +324,7 @@ class Settings(BaseSettings):
     write: WriteSettings = WriteSettings()
     recall: RecallSettings = RecallSettings()
     llm: LlmSettings = LlmSettings()
+    expectations: ExpectationSettings = ExpectationSettings()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 

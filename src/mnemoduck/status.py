@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mnemoduck.expectations.verdicts import last_verdicts
 from mnemoduck.home import Home
 from mnemoduck.inbox import FreshEvents
 from mnemoduck.pipeline.lock import find_holder
@@ -28,6 +29,7 @@ class Status:
     """Counts are of the published snapshot but `waiting_events`, which it does not contain yet.
 
     `recall_cache` has the hits, misses, evictions and hit_rate of each level, of all processes so far.
+    `expectations` has the newest verdict of each suite that was checked; `data_docs` is their page.
     """
 
     home: str
@@ -42,6 +44,8 @@ class Status:
     running: str | None
     recall_cache: dict[str, dict[str, Any]]
     bytes: dict[str, int]
+    expectations: dict[str, dict[str, Any]]
+    data_docs: str | None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -86,6 +90,10 @@ def read_status(home: Home) -> Status:
             )
         }
         | {"warehouse": _size_of(home.warehouse)},
+        expectations={
+            suite: verdict.model_dump(mode="json") for suite, verdict in sorted(last_verdicts(home).items())
+        },
+        data_docs=str(index) if (index := home.data_docs / "index.html").exists() else None,
     )
 
 

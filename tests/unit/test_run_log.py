@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import textwrap
 
+import duckdb
 import pytest
 
 from mnemoduck.llm.enrichment import progress_line
@@ -62,3 +64,15 @@ def test_why_nothing_was_published_is_no_notice() -> None:
 )
 def test_an_error_is_told_without_the_calls_that_led_to_it(message: str, expected: str) -> None:
     assert without_traceback(message) == expected
+
+
+def test_of_what_a_function_of_ours_raised_its_words_are_shown_and_not_who_called_it() -> None:
+    def refuse(_said: str) -> str:
+        raise ValueError("two expectations are not met:\nfail: one\nfail: two")
+
+    with duckdb.connect() as connection:
+        connection.create_function("refuse", refuse, [duckdb.sqltype("varchar")], duckdb.sqltype("varchar"))
+        with pytest.raises(duckdb.Error) as raised:
+            connection.execute("select refuse('x')").fetchall()
+    message = "Encountered an error:\nRuntime Error\n" + textwrap.indent(str(raised.value), "  ")
+    assert without_traceback(message) == "two expectations are not met:\nfail: one\nfail: two"

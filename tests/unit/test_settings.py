@@ -51,6 +51,8 @@ OTHERS: Mapping[str, tuple[Any, Any, Any]] = {
     "llm.embedding_model": ("one", "two", "three"),
     "write.durable": (True, False, True),
     "recall.record": (False, True, False),
+    "expectations.incoming": ("warn", "fail", "off"),
+    "expectations.published": ("warn", "fail", "off"),
     "recall.query_sample_rate": (0.1, 0.2, 0.3),
 }
 """Three values of a setting, where those of `_three` are none that it can have."""
@@ -203,7 +205,9 @@ def test_each_setting_is_read_by_something(key: str) -> None:
         "run.llm": "environment, MODE_VARIABLE",
         "run.embeddings": "environment, EMBEDDINGS_VARIABLE",
     }
-    by_attribute = re.search(rf"\b(settings|run|write|recall|llm)\.{key.rpartition('.')[2]}\b", text)
+    by_attribute = re.search(
+        rf"\b(settings|run|write|recall|expectations|llm)\.{key.rpartition('.')[2]}\b", text
+    )
     assert by_attribute or f'"{SETTINGS[key].environment}"' in text or names.get(key, "?!") in text
 
 

@@ -15,6 +15,7 @@ from mnemoduck.cli.build import init_command, run_command
 from mnemoduck.cli.doctor import doctor_command
 from mnemoduck.cli.episodes import episode_group, feedback_command
 from mnemoduck.cli.evaluation import eval_group
+from mnemoduck.cli.expectations import expect_command
 from mnemoduck.cli.facts import facts_command
 from mnemoduck.cli.llm_cache import cache_group
 from mnemoduck.cli.metrics import metrics_command
@@ -70,6 +71,7 @@ for _command in (
     reinforce_command,
     forget_command,
     run_command,
+    expect_command,
     recall_command,
     working_memory_command,
     long_term_command,

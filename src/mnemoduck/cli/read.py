@@ -211,10 +211,20 @@ def status_command(home: Path | None, as_json: bool) -> None:
         "quarantine": f"{status.quarantined_lines:,} lines",
         "run": status.running or "none at work",
         "recall cache": _describe_cache(status.recall_cache),
+        "expectations": _describe_verdicts(status.expectations, status.data_docs),
         "disk": ", ".join(f"{name} {format_bytes(size)}" for name, size in status.bytes.items()),
     }
     for name, text in lines.items():
-        click.echo(f"{name:>10}  {one_line(text)}")
+        click.echo(f"{name:>12}  {one_line(text)}")
+
+
+def _describe_verdicts(verdicts: dict[str, dict[str, Any]], docs: str | None) -> str:
+    """Return what came of the last check of each suite, and where that is to be read."""
+    said = [
+        f"{suite} {verdict['result']} ({format_time(datetime.fromisoformat(verdict['checked_at']))})"
+        for suite, verdict in verdicts.items()
+    ]
+    return "; ".join([*said, *([docs] if docs else [])]) or "not checked yet"
 
 
 def _describe_cache(levels: dict[str, dict[str, Any]]) -> str:

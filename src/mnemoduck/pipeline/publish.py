@@ -16,6 +16,7 @@ import hashlib
 import os
 import platform
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,12 +35,19 @@ KEPT_SNAPSHOTS = 2
 """The current snapshot and the one before it, for readers that are about to open it."""
 
 
-def publish(home: Home, fingerprint: str, batch_seq: int) -> str:
+def publish(
+    home: Home,
+    fingerprint: str,
+    batch_seq: int,
+    examine: Callable[[Path, Path | None], None] = lambda _candidate, _before: None,
+) -> str:
     """Publish the checkpointed warehouse and return its name; unchanged content is not copied again.
 
     Args:
         fingerprint: stands for the content: two builds with the same one have the same rows.
         batch_seq: the newest batch in it; the inbox segments up to it are retired.
+        examine: called with the copy before anybody reads it, and with the snapshot that readers are on, if
+            any; what it raises keeps the copy from being published.
 
     Raises:
         StorageError: the copy could not be made or does not open; CURRENT is left as it was.
@@ -55,6 +63,11 @@ def publish(home: Home, fingerprint: str, batch_seq: int) -> str:
     _remove_leftovers(home)
     _copy(home.warehouse, temporary)
     _check(temporary, batch_seq)
+    try:
+        examine(temporary, current)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     os.replace(temporary, snapshot)
     sync_folder(home.published)
     write_atomically(home.current, snapshot.name + "\n")

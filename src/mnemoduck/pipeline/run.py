@@ -23,6 +23,7 @@ from typing import Any
 from uuid import uuid4
 
 from mnemoduck.errors import LockedError, PipelineError, StorageError, UsageError
+from mnemoduck.expectations.checkpoint import check_incoming
 from mnemoduck.home import FOLDER_MODE, HOME_VARIABLE, Home
 from mnemoduck.llm.settings import EMBEDDINGS_VARIABLE, MODE_VARIABLE
 from mnemoduck.pipeline.history import (
@@ -54,6 +55,11 @@ CALLS_PATTERN = re.compile(
     r"(?P<failed>\d+) failed"
 )
 """How a line tells how far the calls of a model are, see mnemoduck.llm.enrichment."""
+
+RAISED_PATTERN = re.compile(
+    r"Python exception occurred while executing the UDF: \w+: (?P<said>.*?)\n\s*At:\n", re.DOTALL
+)
+"""How DuckDB tells what a function of ours has raised, before all that called it."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +156,8 @@ def run_pipeline(
         check_database_file(home.warehouse)
         with RunLock(home) as lock:
             before = newest_batch(home)
+            if not _may_load(home, project, as_of, summary):
+                return summary
             with start_dbt(
                 ["build", *options], home, project, lock, threads=threads, environment=chosen
             ) as process:
@@ -228,6 +236,19 @@ def _how_it_died(code: int | None, remarks: Sequence[str]) -> str:
     if code == -signal.SIGKILL:
         said.append("if nobody did that, the machine was out of memory (docs/home.md tells how to limit it)")
     return "; ".join([*said, *remarks[-3:]])
+
+
+def _may_load(home: Home, project: Path, as_of: datetime | None, summary: RunSummary) -> bool:
+    """Check expectations on what waits in the inbox, if they are on; say what came of it in the summary."""
+    severity = load_settings(home).expectations.incoming
+    if severity == "off":
+        return True
+    verdict = check_incoming(home, project, severity, as_of)
+    if verdict.stops:
+        summary.errors += [*verdict.lines, "Nothing was loaded or built: the events wait in the inbox."]
+    else:
+        summary.notices += verdict.lines
+    return not verdict.stops
 
 
 def _variables(as_of: datetime | None) -> list[str]:
@@ -374,7 +395,9 @@ def _attach_message(summary: RunSummary, data: dict[str, Any], message: str) -> 
 
 def without_traceback(message: str) -> str:
     """Return dbt's message without the macros that called each other, and with the error at the end of a
-    traceback in its place; the log has it whole."""
+    traceback in its place; of what a function of ours raised, only what it says. The log has it whole."""
+    if raised := RAISED_PATTERN.search(message):
+        return "\n".join(line.strip() for line in raised["said"].strip().splitlines())
     before, marker, trace = message.strip().partition("Traceback (most recent call last):")
     lines = [line for line in before.splitlines() if not line.strip().startswith(("> in ", "> called by "))]
     text = "\n".join(lines).rstrip()
