@@ -76,6 +76,7 @@ class Plugin(BasePlugin):
         conn.create_function("mnemoduck_note_answers", self._note_answers, side_effects=True)
         register_sentiment(conn)
         conn.create_function("mnemoduck_limit_memory", self._limit_memory, side_effects=True)
+        conn.create_function("mnemoduck_newest_batch", self._newest_batch, side_effects=True)
         conn.create_function("mnemoduck_publish", self._publish, side_effects=True)
         conn.create_function("mnemoduck_begin_archive", self._begin_archive, side_effects=True)
         conn.create_function("mnemoduck_seal_archive", self._seal_archive, side_effects=True)
@@ -92,6 +93,9 @@ class Plugin(BasePlugin):
             self._home.path if archives else None,
         )
         return publish(self._home, fingerprint, batch_seq)
+
+    def _newest_batch(self) -> int:
+        return newest_batch(self._home)
 
     def _llm_settings(self, request: str) -> str:
         if request not in self._selections:
