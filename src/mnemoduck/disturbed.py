@@ -1,7 +1,7 @@
 """Which long-term memories a snapshot holds as they were last night, and not as they are.
 
-What arrives is consolidated at night, but what is ordered forgotten, or superseded by a later fact, counts with
-the next run of any rhythm: such a memory is made anew when it is read, as the view `consolidated` does.
+What arrives is consolidated at night, but what is ordered forgotten, or superseded by a later fact, counts
+with the next run of any rhythm: such a memory is made anew when it is read, as the view `consolidated` does.
 """
 
 from __future__ import annotations

@@ -152,7 +152,14 @@ def stored(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
 
 def consolidated_as_of(connection: duckdb.DuckDBPyConnection, moment: datetime) -> list[dict[str, Any]]:
     query = render(
-        PROJECT, "consolidated_at", "consolidated", "members", "recalls", "facts", "$moment", NOTHING_DISTURBED
+        PROJECT,
+        "consolidated_at",
+        "consolidated",
+        "members",
+        "recalls",
+        "facts",
+        "$moment",
+        NOTHING_DISTURBED,
     )
     return fetch(connection, f"select * from ({query}) order by consolidated_id", moment=moment)
 

@@ -28,6 +28,7 @@ from mnemoduck.cli.read import (
 )
 from mnemoduck.cli.recall import recall_command
 from mnemoduck.cli.reflections import reflect_command
+from mnemoduck.cli.schedule import schedule_group
 from mnemoduck.cli.write import forget_command, ingest_command, reinforce_command, remember_command
 from mnemoduck.errors import MnemoduckError
 
@@ -67,6 +68,7 @@ for _command in (
     sql_command,
     partitions_group,
     cache_group,
+    schedule_group,
     eval_group,
     bench_command,
     status_command,

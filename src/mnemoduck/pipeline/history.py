@@ -114,6 +114,14 @@ def record_run(home: Home, record: RunRecord) -> None:
         raise StorageError(f"The run could not be recorded in {path}: {error}.") from error
 
 
+def forget_runs(home: Home, before: datetime) -> list[str]:
+    """Remove the files of the months that ended before the month of a moment; return their months."""
+    gone = [path for path in sorted(home.runs.glob("????-??.jsonl")) if path.stem < f"{before:%Y-%m}"]
+    for path in gone:
+        path.unlink()
+    return [path.stem for path in gone]
+
+
 def read_runs(home: Home, since: datetime | None = None) -> Iterator[RunRecord]:
     """Yield the runs that ended at `since` or later, in the order in which they were recorded.
 

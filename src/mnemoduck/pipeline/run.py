@@ -24,6 +24,7 @@ from mnemoduck.home import FOLDER_MODE, HOME_VARIABLE, Home
 from mnemoduck.llm.settings import EMBEDDINGS_VARIABLE, MODE_VARIABLE
 from mnemoduck.pipeline.load import Batch, read_manifest
 from mnemoduck.pipeline.lock import INHERITED_VARIABLE, RunLock
+from mnemoduck.pipeline.rhythm import choose_rhythm
 from mnemoduck.warehouse import check_database_file
 
 SAYS = "mnemoduck "
@@ -64,6 +65,8 @@ class RunSummary:
     errors: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     """What the models have to say that is no failure: an archived month that came back, rows left out."""
+    lacks: str | None = None
+    """Why there is no snapshot, if nothing of this run failed: models that were not built and tested."""
     remarks: list[str] = field(default_factory=list)
     """Lines that are not of dbt's log: warnings of the interpreter, or how it died."""
     seconds: float = 0.0
@@ -97,6 +100,8 @@ def run_pipeline(
     home: Home,
     project: Path,
     *,
+    rhythm: str | None = None,
+    wait_seconds: float = 0,
     full_refresh: bool = False,
     as_of: datetime | None = None,
     threads: int | None = None,
@@ -107,24 +112,48 @@ def run_pipeline(
     """Load, build, test and publish once; return what happened, also if something failed.
 
     Args:
+        rhythm: one of RHYTHMS, to build the models of that rhythm only; None for all. Where that cannot be
+            published (before the first complete build, or because a model of a slower rhythm failed when
+            it was built last), everything is built, and a notice says so.
+        wait_seconds: how long to wait for a run that is at work.
         llm: auto, off, cached or ollama, see the variable llm_mode.
         embeddings: auto, none, ollama or minilm, see the variable embedding_provider.
 
     Raises:
+        UsageError: a rhythm is asked for together with a full refresh, which is of everything.
         LockedError: another run holds the home.
         StorageError: the warehouse file is damaged.
         PipelineError: dbt could not be started.
     """
+    if rhythm is not None and full_refresh:
+        raise UsageError("A full refresh builds everything; leave out --rhythm, or --full-refresh.")
     check_database_file(home.warehouse)
     started = time.monotonic()
-    with RunLock(home) as lock:
+    with RunLock(home, wait_seconds) as lock:
         before = _last_batch(home)
         summary = RunSummary()
         arguments = ["build", *(["--full-refresh"] if full_refresh else []), *_variables(as_of)]
         chosen = _environment(llm, embeddings)
-        with start_dbt(arguments, home, project, lock, threads=threads, environment=chosen) as process:
-            for line in process.stdout or ():
-                _read_log_line(line, summary, on_progress)
+
+        def build(selected: str | None) -> None:
+            selection = ["--selector", selected] if selected else []
+            with start_dbt(
+                [*arguments, *selection], home, project, lock, threads=threads, environment=chosen
+            ) as process:
+                for line in process.stdout or ():
+                    _read_log_line(line, summary, on_progress)
+
+        if rhythm is None:
+            build(None)
+        else:
+            selected, reason = choose_rhythm(home, rhythm)
+            if reason:
+                summary.notices.append(reason)
+            build(selected)
+            if selected and summary.lacks and not summary.failures and not summary.errors:
+                summary.notices.append(f"{summary.lacks} So everything is built.")
+                summary.lacks = None
+                build(None)
         _count_loaded(summary, read_manifest(home), before)
     summary.seconds = time.monotonic() - started
     if not summary.is_ok and not summary.failures and not summary.errors:
@@ -238,7 +267,10 @@ def _read_log_line(
         summary.outcome, summary.snapshot = "published", message.removeprefix(PUBLISHED_PREFIX)
     elif message.startswith(UNCHANGED_PREFIX):
         summary.outcome, summary.snapshot = "unchanged", message.removeprefix(UNCHANGED_PREFIX)
-    elif name == "JinjaLogInfo" and message.startswith(SAYS) and not message.startswith(NOT_PUBLISHED_PREFIX):
+    elif message.startswith(NOT_PUBLISHED_PREFIX):
+        _, _, missing = message.partition("Not built and tested: ")
+        summary.lacks = f"Not built and tested: {missing}"
+    elif name == "JinjaLogInfo" and message.startswith(SAYS):
         summary.notices.append(message.removeprefix(SAYS))
     elif level == "error" and name not in {"EndOfRunSummary", "LogHookEndLine", "MainStackTrace"}:
         _attach_message(summary, data, message)

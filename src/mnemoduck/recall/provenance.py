@@ -9,9 +9,9 @@ from typing import Any
 from uuid import UUID
 
 from mnemoduck.asking import MEMORIES, Asker, months, rows_at
+from mnemoduck.disturbed import disturbed_ids
 from mnemoduck.fresh import FreshTables
 from mnemoduck.project import render
-from mnemoduck.disturbed import disturbed_ids
 from mnemoduck.reader import LONG_TERM_COLUMNS, MEMBER_COLUMNS
 from mnemoduck.scope import Scope
 from mnemoduck.warehouse import Snapshot
