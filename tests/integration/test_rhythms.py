@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mnemoduck.events import new_event
 from tests.integration.workbench import SAMPLE_STREAM, Workbench, checksums
 
 END = "2026-03-15T18:30:00Z"
 LONG_TERM = "select count(*), md5(string_agg(consolidated_id::varchar, ',')) from consolidated_memories"
+
+
+def times(hour: int, minute: int) -> dict[str, Any]:
+    """Return when something happened, and was heard of, on the last day of the sample stream."""
+    moment = datetime(2026, 3, 15, hour, minute, tzinfo=UTC)
+    return {"occurred_at": moment, "recorded_at": moment}
 
 
 def ingest(bench: Workbench, name: str, lines: list[str]) -> None:
@@ -24,28 +33,34 @@ def test_what_is_forgotten_between_two_nights_is_not_shown_and_what_arrives_is_f
     sample: Workbench,
 ) -> None:
     strongest = json.loads(sample.mnemoduck_here("long-term", "--json", "--as-of", END).out)[0]
-    for memory_id in strongest["memory_ids"]:
-        assert sample.mnemoduck_here("forget", memory_id).code == 0
-    text = "The ferry to Barreiro leaves from Terreiro do Paço."
-    new_id = json.loads(sample.mnemoduck_here("remember", text, "--user", "maya", "--json").out)["memory_id"]
+    whose: dict[str, Any] = {name: strongest[name] for name in ("user_id", "agent_id")}
+    events = [
+        new_event("forget", {"memory_ids": strongest["memory_ids"]}, **whose, **times(18, 0)),
+        new_event("memory", {"content": "The ferry to Barreiro leaves at six."}, **whose, **times(18, 29)),
+    ]
+    new_id = str(events[1].event_id)
+    ingest(sample, "arrived", [event.to_line().decode() for event in events])
     nightly = sample.query(LONG_TERM)
     done = sample.dbt("build", "--selector", "continuous")
     assert "mnemoduck published" in done.out, done.out
 
     # Of the night before, but for what was forgotten.
     assert sample.query(LONG_TERM) == nightly
-    left = json.loads(sample.mnemoduck_here("long-term", "--json", "--limit", "1000").out)
-    assert left
+    left = json.loads(sample.mnemoduck_here("long-term", "--json", "--limit", "1000", "--as-of", END).out)
+    assert len(left) > 100
     assert strongest["consolidated_id"] not in [row["consolidated_id"] for row in left]
     assert sample.query(
-        f"select fate_reason from consolidated where consolidated_id = '{strongest['consolidated_id']}'"
+        f"select fate_reason from consolidated_as_of('{END}') "
+        f"where consolidated_id = '{strongest['consolidated_id']}'"
     ) == [("All of it was ordered forgotten.",)]
     assert sample.mnemoduck_here("show", strongest["memory_ids"][0]).code != 0
     # The inbox is empty: all that there is of the new memory is in the snapshot, once.
     assert not list((sample.home / "inbox").glob("*.*"))
     found = json.loads(sample.mnemoduck_here("recall", "ferry Barreiro", "--json", "--no-record").out)
     assert [row["memory_id"] for row in found].count(new_id) == 1
-    mind = json.loads(sample.mnemoduck_here("working-memory", "--user", "maya", "--json").out)
+    mind = json.loads(
+        sample.mnemoduck_here("working-memory", "--user", whose["user_id"], "--json", "--as-of", END).out
+    )
     assert [slot["memory_id"] for slot in mind].count(new_id) == 1
 
     # Nothing arrives before the night, and yet there is something to publish.
