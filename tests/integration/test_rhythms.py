@@ -41,6 +41,10 @@ def test_what_is_forgotten_between_two_nights_is_not_shown_and_what_arrives_is_f
     new_id = str(events[1].event_id)
     ingest(sample, "arrived", [event.to_line().decode() for event in events])
     nightly = sample.query(LONG_TERM)
+    # A snapshot that has loaded what its models have not seen would take it from readers.
+    done = sample.dbt("build", "--select", "raw_batches")
+    assert "mnemoduck not published" in done.out, done.out
+    assert new_id in sample.mnemoduck_here("recall", "ferry Barreiro", "--json", "--no-record").out
     done = sample.dbt("build", "--selector", "continuous")
     assert "mnemoduck published" in done.out, done.out
 

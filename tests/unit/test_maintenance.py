@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
 
 from mnemoduck import maintenance
-from mnemoduck.errors import StorageError
+from mnemoduck.errors import StorageError, UsageError
 from mnemoduck.events import Event, new_event, new_event_id
 from mnemoduck.home import Home
 from mnemoduck.inbox import InboxWriter
@@ -20,6 +23,7 @@ from mnemoduck.pipeline.history import RunRecord, read_runs, record_run
 from mnemoduck.pipeline.load import compact_past_months, load_inbox, read_manifest
 from mnemoduck.pipeline.lock import RunLock
 from mnemoduck.pipeline.rhythm import RHYTHMS, choose_rhythm
+from mnemoduck.pipeline.run import run_pipeline
 
 PROJECT = Path(__file__).resolve().parents[2]
 JUNE, JULY = datetime(2026, 6, 30, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC)
@@ -148,11 +152,45 @@ def test_before_the_first_complete_build_every_rhythm_builds_everything(home: Ho
 
 
 def test_a_run_that_is_to_load_an_order_to_forget_is_a_nightly_one(home: Home) -> None:
-    home.warehouse.touch()
-    (home.published / "s.duckdb").touch()
-    home.current.write_text("s.duckdb\n")
+    pretend_a_build(home)
     append(home, memory(JULY))
     assert choose_rhythm(home, "continuous") == ("continuous", None)
     append(home, new_event("forget", {"memory_ids": [str(new_event_id())]}))
     assert choose_rhythm(home, "continuous")[0] == choose_rhythm(home, "hourly")[0] == "nightly"
     assert choose_rhythm(home, "weekly") == ("weekly", None)
+
+
+def test_what_a_slower_rhythm_owes_is_built_at_once_and_not_at_night(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_a_build(home)
+    said = [
+        "mnemoduck not published: readers stay on the last good snapshot. Not built and tested: facts.",
+        "mnemoduck published: 20260701T000000Z-0123456789ab",
+    ]
+    asked = []
+
+    @contextmanager
+    def dbt(arguments: list[str], *_: object, **__: object) -> Iterator[SimpleNamespace]:
+        asked.append(arguments)
+        info = {"name": "JinjaLogInfo", "msg": said[len(asked) - 1], "level": "info"}
+        yield SimpleNamespace(stdout=[json.dumps({"info": info, "data": {}})])
+
+    monkeypatch.setattr("mnemoduck.pipeline.run.check_database_file", lambda _: None)
+    monkeypatch.setattr("mnemoduck.pipeline.run.start_dbt", dbt)
+    summary = run_pipeline(home, PROJECT, rhythm="continuous")
+    assert asked == [["build", "--selector", "continuous"], ["build"]]
+    assert summary.is_ok
+    assert summary.outcome == "published"
+    assert summary.notices == ["Not built and tested: facts. So everything is built."]
+
+
+def test_a_full_refresh_of_a_part_is_refused(home: Home) -> None:
+    with pytest.raises(UsageError, match="A full refresh builds everything"):
+        run_pipeline(home, PROJECT, rhythm="nightly", full_refresh=True)
+
+
+def pretend_a_build(home: Home) -> None:
+    home.warehouse.touch()
+    (home.published / "s.duckdb").touch()
+    home.current.write_text("s.duckdb\n")

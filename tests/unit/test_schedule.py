@@ -21,6 +21,7 @@ from mnemoduck.cli import cli
 from mnemoduck.errors import UsageError
 from mnemoduck.home import Home, open_home
 from mnemoduck.pipeline.history import RunRecord, record_run
+from mnemoduck.pipeline.lock import RunLock
 from mnemoduck.pipeline.rhythm import RHYTHMS
 from mnemoduck.schedule import Times, crontab, systemd
 from mnemoduck.schedule.command import Scheduled
@@ -256,6 +257,22 @@ def test_the_examples_in_orchestration_are_what_the_command_writes() -> None:
     folder = ROOT / "orchestration" / "systemd"
     there = {path.name: path.read_text() for path in folder.glob("mnemoduck-*")}
     assert there == systemd.units(EXAMPLE, Times())
+
+
+# --- runs that meet ------------------------------------------------------------------------------------
+
+
+def test_a_run_that_meets_another_is_skipped_with_one_line_in_the_log(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnemoduck.inbox.LOCK_PATIENCE", 0.0)
+    with RunLock(home):
+        done = CliRunner().invoke(
+            cli, ["run", "--rhythm", "continuous", "--log", "--home", str(home.path), "--project", str(ROOT)]
+        )
+    assert (done.exit_code, done.output) == (75, "")
+    (line,) = home.schedule_log.read_text().splitlines()
+    assert f"continuous: Error: Another run is at work in {home.path}: process {os.getpid()}" in line
 
 
 # --- the log -------------------------------------------------------------------------------------------
