@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -70,7 +71,7 @@ def test_each_month_that_is_over_becomes_one_file_and_keeps_every_row(home: Home
     assert load_inbox(home) == read_manifest(home)
 
 
-def rows(home: Home) -> list[dict[str, object]]:
+def rows(home: Home) -> list[dict[str, Any]]:
     paths = [home.raw / file.path for batch in read_manifest(home) for file in batch.files]
     return [row for path in paths for row in pq.ParquetFile(path).read().to_pylist()]
 
