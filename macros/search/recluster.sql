@@ -58,7 +58,9 @@
         create or replace table {{ relation }} as
         select * from {{ relation }} order by {{ node.config.meta.clustered_by | join(', ') }}
     {%- endcall -%}
-    {%- do persist_docs(relation, node) -%}
+    {#- persist_docs asks the config of the model that is built, and an operation builds none. -#}
+    {%- do run_query(alter_relation_comment(relation, node.description)) -%}
+    {%- do run_query(alter_column_comment(relation, node.columns)) -%}
 {% endmacro %}
 
 
