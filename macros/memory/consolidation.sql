@@ -213,14 +213,54 @@ group by memory_id
 {%- endmacro %}
 
 
-{#- The rows of consolidated_memories that were not settled at a moment, as they were then, with the columns of
-    consolidation_summary: made anew from those of their memories that were ready by then, and the recalls and
+{#- A query for the ids of consolidated memories of which something was ordered forgotten, or superseded by a later
+    fact, since they were built: between two nights, in which what arrives is consolidated. Orders and facts that
+    are newer than the newest row are looked at, which may be more than changed anything. -#}
+{% macro disturbed_consolidations(consolidated, forgotten, facts) -%}
+with
+
+built as (
+
+    select coalesce(max(changed_batch_seq), 0) as batch_seq from {{ consolidated }}
+
+),
+
+disturbed_memories as (
+
+    select memory_id from {{ forgotten }}
+    where changed_batch_seq > (select built.batch_seq from built)
+    union
+    select unnest(memory_ids) as memory_id from {{ facts }}
+    where superseded_at is not null and changed_batch_seq > (select built.batch_seq from built)
+
+),
+
+members as (
+
+    select
+        consolidated_id,
+        unnest(memory_ids) as memory_id
+
+    from {{ consolidated }}
+    where exists (select 1 from disturbed_memories)
+
+)
+
+select distinct members.consolidated_id
+from members
+inner join disturbed_memories on members.memory_id = disturbed_memories.memory_id
+{%- endmacro %}
+
+
+{#- The rows of consolidated_memories that were not settled at a moment, or are disturbed, as they were then, with
+    the columns of consolidation_summary: made anew from those of their memories that were ready by then, and the recalls and
     the orders to forget of before. Which memories are one is told by the stored row: a text belongs to
     an earlier one, so what was said later joins others and never parts or joins what was there.
 
     `consolidated`, `memories`, `recalls`, `facts`: relations with the columns of consolidated_memories,
-    short_term_memories, stg_recalls and facts. `as_of`: an expression without columns. -#}
-{% macro consolidated_anew(consolidated, memories, recalls, facts, as_of) -%}
+    short_term_memories, stg_recalls and facts. `as_of`: an expression without columns. `disturbed`: a query for
+    the consolidated_id of what is disturbed. -#}
+{% macro consolidated_anew(consolidated, memories, recalls, facts, as_of, disturbed) -%}
 with
 
 unsettled as (
@@ -231,7 +271,9 @@ unsettled as (
         run_id
 
     from {{ consolidated }}
-    where consolidated_at <= {{ as_of }} and settled_at > {{ as_of }}
+    where
+        consolidated_at <= {{ as_of }}
+        and (settled_at > {{ as_of }} or consolidated_id in ({{ disturbed }}))
 
 ),
 
@@ -293,7 +335,7 @@ inner join unsettled on anew.consolidated_id = unsettled.consolidated_id
 {#- What the view consolidated has of a moment: the long-term memories that there were, evaluated at it. A row
     that was settled by then is read as it is stored; the others, few at the present, are made anew. Arguments
     are those of consolidated_anew. -#}
-{% macro consolidated_at(consolidated, memories, recalls, facts, as_of) -%}
+{% macro consolidated_at(consolidated, memories, recalls, facts, as_of, disturbed) -%}
 {%- set columns = [
     'consolidated_id', 'user_id', 'agent_id', 'memory_ids', 'session_ids', 'content', 'gist', 'gist_method',
     'role', 'memory_type', 'tags', 'support_count', 'recall_count', 'use_count', 'importance', 'interference',
@@ -302,14 +344,28 @@ inner join unsettled on anew.consolidated_id = unsettled.consolidated_id
 ] | join(', ') -%}
 with
 
+disturbed as materialized (
+
+    {{ disturbed }}
+
+),
+
 there_were as (
 
     select {{ columns }} from {{ consolidated }}
-    where consolidated_at <= {{ as_of }} and settled_at <= {{ as_of }}
+    where
+        consolidated_at <= {{ as_of }}
+        and settled_at <= {{ as_of }}
+        and consolidated_id not in (select disturbed.consolidated_id from disturbed)
 
     union all
 
-    select {{ columns }} from ({{ consolidated_anew(consolidated, memories, recalls, facts, as_of) }}) as anew
+    select {{ columns }}
+    from (
+        {{ consolidated_anew(
+            consolidated, memories, recalls, facts, as_of, 'select disturbed.consolidated_id from disturbed'
+        ) }}
+    ) as anew
 
 )
 

@@ -296,7 +296,7 @@
 
 {% macro audits_exist() %}
     {{ return(run_query(
-        "select count(*) > 0 from duckdb_tables() where database_name = current_database() and schema_name = 'meta' "
-        ~ "and table_name = 'model_audits'"
+        "select count(*) > 0 from duckdb_columns() where database_name = current_database() and schema_name = 'meta' "
+        ~ "and table_name = 'model_audits' and column_name = 'batch_seq'"
     ).columns[0].values()[0]) }}
 {% endmacro %}

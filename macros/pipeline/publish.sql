@@ -2,7 +2,10 @@
     the rows that it holds now were tested, and publishes a snapshot when all of them were. It works for
     `dbt build`, for `dbt run` followed by `dbt test`, and for selections: what counts is what the
     warehouse holds, not what one command did. What was built with --empty is a trial, whose views
-    are bound to no rows: no test makes it audited, only building it anew. -#}
+    are bound to no rows: no test makes it audited, only building it anew.
+
+    A model of a slower rhythm (its tag) stays audited as it was built last. One that is continuous has to have
+    seen all that was loaded: readers take what the snapshot holds of the inbox from there, and from nowhere else. -#}
 {% macro publish_if_audited(results) %}
     {%- if execute and flags.WHICH in ['build', 'run', 'test', 'retry', 'seed', 'snapshot'] -%}
         {%- do record_audit(results) -%}
@@ -32,10 +35,10 @@
     {%- endfor -%}
 
     {%- set audited, retested, unaudited = [], [], [] -%}
-    {%- set tests_of = tests_by_model() -%}
+    {%- set tests_of, owed_by = tests_by_model(), owed_tests_by_model() -%}
     {%- for model in published_models() -%}
         {%- set tests = tests_of.get(model, []) -%}
-        {%- set open_tests = tests | reject('in', passed) | list -%}
+        {%- set open_tests = owed_by.get(model, []) | reject('in', passed) | list -%}
         {%- if model in broken or tests | select('in', failed) | list -%}
             {%- do unaudited.append(model) -%}
         {%- elif model in built -%}
@@ -50,11 +53,19 @@
         create table if not exists meta.model_audits (
             model varchar primary key, is_audited boolean not null, run_id varchar not null
         );
+        alter table meta.model_audits add column if not exists batch_seq bigint;
         {%- for model in audited + unaudited %}
-        insert or replace into meta.model_audits values (
-            '{{ model }}', {{ 'true' if model in audited else 'false' }}, '{{ invocation_id }}'
-        );
+        insert into meta.model_audits by name
+        select
+            '{{ model }}' as model,
+            {{ 'true' if model in audited else 'false' }} as is_audited,
+            '{{ invocation_id }}' as run_id
+        on conflict do update set is_audited = excluded.is_audited, run_id = excluded.run_id;
         {%- endfor %}
+        {%- if built %}
+        update meta.model_audits set batch_seq = mnemoduck_newest_batch()
+        where model in ({% for model in built %}'{{ model }}'{{ ', ' if not loop.last }}{% endfor %});
+        {%- endif %}
         {%- for model in retested %}
         update meta.model_audits set is_audited = true, run_id = '{{ invocation_id }}' where model = '{{ model }}';
         {%- endfor %}
@@ -102,17 +113,56 @@
 {% endmacro %}
 
 
+{#- The tests that have to pass before a model counts as tested: those that read it, but the ones of a slower rhythm,
+    which say what the slower models have come to and are owed by these. -#}
+{% macro owed_tests_by_model() %}
+    {%- set owed = {} -%}
+    {%- for model, tests in tests_by_model().items() if model in graph.nodes -%}
+        {%- set rhythm = place_of_rhythm(graph.nodes[model], 3) -%}
+        {%- for test in tests if place_of_rhythm(graph.nodes[test], 0) <= rhythm -%}
+            {%- do owed.setdefault(model, []).append(test) -%}
+        {%- endfor -%}
+    {%- endfor -%}
+    {{ return(owed) }}
+{% endmacro %}
+
+
+{#- 0 for what has the tag continuous, to 3 for what has the tag weekly; `otherwise` for what has none of the four. -#}
+{% macro place_of_rhythm(node, otherwise) %}
+    {%- set rhythms = ['continuous', 'hourly', 'nightly', 'weekly'] -%}
+    {%- set places = [] -%}
+    {%- for tag in node.config.tags if tag in rhythms -%}
+        {%- do places.append(rhythms.index(tag)) -%}
+    {%- endfor -%}
+    {{ return(places | max if places else otherwise) }}
+{% endmacro %}
+
+
+{#- The models that were not built and tested since they changed, or, of the continuous ones, since the last load. -#}
 {% macro unaudited_models() %}
     {%- set audited = run_query('select model from meta.model_audits where is_audited').columns[0].values() -%}
-    {{ return(published_models() | reject('in', audited) | list) }}
+    {%- set missing = published_models() | reject('in', audited) | list -%}
+    {%- if not missing -%}
+        {%- for model in run_query(
+            'select model from meta.model_audits where coalesce(batch_seq, 0) < (select coalesce(max(batch_seq), 0) from '
+            ~ loaded_batches() ~ ') order by model'
+        ).columns[0].values() if model in graph.nodes and place_of_rhythm(graph.nodes[model], 3) == 0 -%}
+            {%- do missing.append(model) -%}
+        {%- endfor -%}
+    {%- endif -%}
+    {{ return(missing) }}
+{% endmacro %}
+
+
+{#- ref() is not to be had in a hook that calls it inside a condition; the graph knows the name too. -#}
+{% macro loaded_batches() %}
+    {{ return(graph.nodes['model.mnemoduck.raw_batches'].relation_name) }}
 {% endmacro %}
 
 
 {% macro publish_snapshot() %}
-    {#- ref() is not to be had in a hook that calls it inside a condition; the graph knows the name too. -#}
-    {%- set batches = graph.nodes['model.mnemoduck.raw_batches'].relation_name -%}
     {%- set batch_seq = run_query(
-        'select coalesce(max(batch_seq), 0) from ' ~ batches
+        'select coalesce(max(batch_seq), 0) from ' ~ loaded_batches()
     ).columns[0].values()[0] -%}
     {%- do run_query('force checkpoint') -%}
     {%- set published = run_query(
@@ -126,9 +176,19 @@
     when the rows are in doubt, so it never counts as the same build. -#}
 {% macro build_settings() %}
     {%- set settings = project_variables() -%}
-    {%- do settings.update({'partitions': partition_states(), 'answers': answer_states()}) -%}
+    {%- do settings.update({
+        'partitions': partition_states(), 'answers': answer_states(), 'reached': reached_batches()
+    }) -%}
     {%- if flags.FULL_REFRESH -%}{%- do settings.update({'run_id': invocation_id}) -%}{%- endif -%}
     {{ return(tojson(settings, sort_keys=true)) }}
+{% endmacro %}
+
+
+{#- Which load each model has reached: those of a slower rhythm lag, and then catch up without any event. -#}
+{% macro reached_batches() %}
+    {{ return(run_query(
+        "select coalesce(string_agg(model || ' ' || batch_seq, ' ' order by model), '') from meta.model_audits"
+    ).columns[0].values()[0]) }}
 {% endmacro %}
 
 

@@ -7,5 +7,7 @@
 }}
 
 {{ consolidated_at(
-    ref('consolidated_memories'), ref('short_term_memories'), ref('stg_recalls'), ref('facts'), 'cast(at_time as timestamp)'
+    ref('consolidated_memories'), ref('short_term_memories'), ref('stg_recalls'), ref('facts'),
+    'cast(at_time as timestamp)',
+    disturbed_consolidations(ref('consolidated_memories'), ref('int_forgotten_memories'), ref('facts')),
 ) }}

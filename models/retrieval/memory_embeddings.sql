@@ -12,6 +12,7 @@
     table in order when too much has come behind it. -#}
 {{
     config(
+        meta={'clustered_by': ['user_id', 'agent_id', 'occurred_at', 'memory_id']},
         incremental_strategy='merge',
         unique_key='memory_id',
         merge_update_condition='DBT_INTERNAL_SOURCE.response_seq <> DBT_INTERNAL_DEST.response_seq'
@@ -20,7 +21,7 @@
             "delete from {{ this }} where settings_hash not in ("
             ~ "select settings_hash from {{ ref('llm_templates') }}"
             ~ " where template = 'embedding' and mode <> 'off')",
-            "{{ recluster(this, ['user_id', 'agent_id', 'occurred_at', 'memory_id'], by_run=true) }}",
+            "{{ recluster(this, by_run=true) }}",
         ],
     )
 }}

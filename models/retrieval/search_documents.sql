@@ -1,4 +1,9 @@
-{{ config(post_hook="{{ recluster(this, ['user_key', 'session_key', 'occurred_at', 'memory_id']) }}") }}
+{{
+    config(
+        meta={'clustered_by': ['user_key', 'session_key', 'occurred_at', 'memory_id']},
+        post_hook="{{ recluster(this) }}",
+    )
+}}
 
 with
 

@@ -1,4 +1,9 @@
-{{ config(post_hook="{{ recluster(this, ['user_key', 'term_key', 'session_key', 'memory_key']) }}") }}
+{{
+    config(
+        meta={'clustered_by': ['user_key', 'term_key', 'session_key', 'memory_key']},
+        post_hook="{{ recluster(this) }}",
+    )
+}}
 
 with
 

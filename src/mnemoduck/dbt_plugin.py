@@ -42,7 +42,7 @@ from mnemoduck.pipeline.history import (
 from mnemoduck.pipeline.load import count_loaded, newest_batch, note_answers
 from mnemoduck.pipeline.lock import RunLock, is_held_by_parent
 from mnemoduck.pipeline.publish import fingerprint_build, publish
-from mnemoduck.pipeline.run import COMMAND_VARIABLE
+from mnemoduck.pipeline.run import COMMAND_VARIABLE, RHYTHM_VARIABLE
 from mnemoduck.pipeline.tally import keep_counts
 from mnemoduck.query_samples import sample_files
 from mnemoduck.sentiment import register_sentiment
@@ -103,6 +103,7 @@ class Plugin(BasePlugin):
         conn.create_function("mnemoduck_note_answers", self._note_answers, side_effects=True)
         register_sentiment(conn)
         conn.create_function("mnemoduck_limit_memory", self._limit_memory, side_effects=True)
+        conn.create_function("mnemoduck_newest_batch", self._newest_batch, side_effects=True)
         conn.create_function("mnemoduck_publish", self._publish, side_effects=True)
         conn.create_function("mnemoduck_note_run", self._note_run, side_effects=True)
         conn.create_function("mnemoduck_record_run", self._record_run, side_effects=True)
@@ -147,6 +148,7 @@ class Plugin(BasePlugin):
             record = RunRecord(
                 run_id=told["run_id"],
                 command=os.environ.get(COMMAND_VARIABLE) or _command(told["command"]),
+                rhythm=os.environ.get(RHYTHM_VARIABLE) or None,
                 outcome=outcome,
                 started_at=told["started_at"],
                 ended_at=datetime.now(UTC),
@@ -189,6 +191,9 @@ class Plugin(BasePlugin):
             raise ExpectationError("\n".join(verdict.lines))
         for line in verdict.lines:
             say(line)
+
+    def _newest_batch(self) -> int:
+        return newest_batch(self._home)
 
     def _llm_settings(self, request: str) -> str:
         if request not in self._selections:

@@ -120,6 +120,11 @@ class Home:
         return self.path / "logs"
 
     @property
+    def schedule_log(self) -> Path:
+        """What runs said that a schedule started, with what was rotated out of it beside it."""
+        return self.logs / "schedule.log"
+
+    @property
     def target(self) -> Path:
         """dbt's artifacts of runs started by `mnemoduck run`."""
         return self.path / "target"

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from mnemoduck.asking import Asker, View, at_places, literals, months, rows_at, with_fresh
+from mnemoduck.disturbed import disturbed_ids
 from mnemoduck.errors import UsageError
 from mnemoduck.fresh import FreshTables
 from mnemoduck.holding import Signals, signals_of
@@ -353,7 +354,8 @@ class MemoryReader:
         return [_to_long_term(row) for row in rows[:limit]]
 
     def _rank_long_term(self, scope: Scope, limit: int, as_of: datetime) -> list[dict[str, Any]]:
-        """Return ids of the strongest memories of the scope that were settled by then, and of all others.
+        """Return ids of the strongest memories of the scope that were settled by then, and of all others,
+        the disturbed ones among them.
 
         Reads few columns, and each month once.
         """
@@ -364,8 +366,13 @@ class MemoryReader:
         )
         statement = f"""
             with
+            disturbed as materialized ({{disturbed}}),
             there_were as materialized (  -- or each month would compute for itself, and be planned for it
-                select * from {{memories}}
+                select
+                    *,
+                    settled_at > $as_of
+                    or consolidated_id in (select disturbed.consolidated_id from disturbed) as is_unsettled
+                from {{memories}}
                 where consolidated_at <= $as_of and {_IN_LONG_TERM_SCOPE}
             ),
             ranked as (
@@ -373,7 +380,7 @@ class MemoryReader:
                     consolidated_id, first_seen_at, importance, {activation} as activation,
                     {render(project, "fate", "$as_of")} as fate
                 from (select *, {forgets_at} as forgets_at from there_were)
-                where settled_at <= $as_of
+                where not is_unsettled
             )
             (
                 select consolidated_id, first_seen_at, false as is_unsettled from ranked
@@ -382,16 +389,16 @@ class MemoryReader:
                 limit $limit
             )
             union all
-            select consolidated_id, first_seen_at, true as is_unsettled from there_were
-            where settled_at > $as_of
+            select consolidated_id, first_seen_at, is_unsettled from there_were
+            where is_unsettled
         """
-        return self._asker.ask(
-            statement,
-            {"limit": limit},
-            scope,
-            as_of,
-            lambda snapshot, _, __: months(snapshot, _LONG_TERM, _LONG_TERM_RANKED) or "",
-        )
+
+        def fill_in(snapshot: Snapshot, _: FreshTables, __: datetime) -> str:
+            stored = months(snapshot, _LONG_TERM, _LONG_TERM_RANKED) or ""
+            disturbed = disturbed_ids(snapshot, project)
+            return statement.replace("{memories}", stored).replace("{disturbed}", disturbed)
+
+        return self._asker.ask("{memories}", {"limit": limit}, scope, as_of, fill_in)
 
     def _evaluate_settled(
         self, places: Sequence[tuple[UUID, datetime]], as_of: datetime
@@ -424,6 +431,7 @@ class MemoryReader:
             "staging.stg_recalls",
             "main.facts",
             "$as_of",
+            "{disturbed}",
         )
         statement = f"""
             select * from ({render(self._project, "evaluated_memories", f"({anew})", "$as_of")})
@@ -437,7 +445,8 @@ class MemoryReader:
             consolidated = months(snapshot, _LONG_TERM, _LONG_TERM_UNSETTLED, since, end) or ""
             members = months(snapshot, _MEMORIES, MEMBER_COLUMNS, since, end) or ""
             of_owner = f"(select * from {consolidated} where {_OF_OWNER})"
-            return statement.replace("{consolidated}", of_owner).replace("{members}", members)
+            filled = statement.replace("{consolidated}", of_owner).replace("{members}", members)
+            return filled.replace("{disturbed}", disturbed_ids(snapshot, self._project))
 
         return self._asker.ask("{memories}", {"limit": limit}, scope, as_of, fill_in)
 

@@ -1,3 +1,6 @@
+{#- Of the night: until then memories arrive that are consolidated later. -#}
+{{ config(tags=['nightly']) }}
+
 -- A returned row is a memory of short_term_memories that is in no or in several consolidated memories, or
 -- a member of a consolidated memory that is no memory, or (without a memory_id) a consolidated memory
 -- whose support count is not the number of its members. Without one, the support counts sum to the

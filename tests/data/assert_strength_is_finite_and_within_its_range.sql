@@ -1,3 +1,6 @@
+{#- Of the night: it evaluates all that is stored, by formulas that do not change with what arrives. -#}
+{{ config(tags=['nightly']) }}
+
 -- A returned row is a memory, short-term or long-term, whose activation is no finite number, or whose
 -- retention or strength is not between 0 and 1, at the moment of the query.
 with

@@ -21,6 +21,7 @@ from mnemoduck.project import render, variables
 PROJECT = Path(__file__).resolve().parents[2]
 START = datetime(2026, 1, 1)
 GAP = timedelta(minutes=30)
+NOTHING_DISTURBED = "select cast(null as uuid) as consolidated_id where false"
 
 TEXTS = [  # what is said, and the consolidated memory that it belongs to
     ("I am allergic to hazelnuts.", 0),
@@ -150,7 +151,16 @@ def stored(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
 
 
 def consolidated_as_of(connection: duckdb.DuckDBPyConnection, moment: datetime) -> list[dict[str, Any]]:
-    query = render(PROJECT, "consolidated_at", "consolidated", "members", "recalls", "facts", "$moment")
+    query = render(
+        PROJECT,
+        "consolidated_at",
+        "consolidated",
+        "members",
+        "recalls",
+        "facts",
+        "$moment",
+        NOTHING_DISTURBED,
+    )
     return fetch(connection, f"select * from ({query}) order by consolidated_id", moment=moment)
 
 
@@ -212,7 +222,16 @@ def test_consolidating_again_or_in_another_order_changes_nothing(
 ) -> None:
     build(connection, stream)
     before = stored(connection)
-    anew = render(PROJECT, "consolidated_anew", "pretended", "members", "recalls", "facts", "$moment")
+    anew = render(
+        PROJECT,
+        "consolidated_anew",
+        "pretended",
+        "members",
+        "recalls",
+        "facts",
+        "$moment",
+        NOTHING_DISTURBED,
+    )
     again = fetch(
         connection,
         "with pretended as (select * replace (timestamp 'infinity' as settled_at) from consolidated) "

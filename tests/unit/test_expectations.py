@@ -37,6 +37,7 @@ from mnemoduck.inbox import InboxWriter
 from mnemoduck.pipeline.load import load_inbox
 from mnemoduck.pipeline.publish import publish
 from mnemoduck.project import find_expectations, find_project
+from mnemoduck.settings import load_settings
 
 NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -533,6 +534,7 @@ def test_publishing_asks_only_if_told_to_and_stops_only_if_that_may_fail(
     monkeypatch.setattr(dbt_plugin, "say", notices.append)
     plugin = object.__new__(dbt_plugin.Plugin)
     plugin._home = home
+    plugin._settings = load_settings(home)
     if is_raised:
         with pytest.raises(ExpectationError, match=r"expectations on published failed: .*\nfail: c is 3\."):
             plugin._examine(home.warehouse, None)

@@ -164,3 +164,32 @@ def test_a_child_knows_by_a_variable_that_its_parent_holds_the_lock(monkeypatch:
     assert not is_held_by_parent()
     monkeypatch.setenv(INHERITED_VARIABLE, "5")
     assert is_held_by_parent()
+
+
+def test_who_may_wait_has_the_lock_when_the_other_run_ends(
+    home: Home, start_python: StartPython, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = start_python(HOLD, home.path)
+    wait_until_held(process)
+    looked = threading.Event()
+
+    def let_go(_: float) -> None:
+        if not looked.is_set():
+            looked.set()
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait()
+
+    monkeypatch.setattr("tenacity.nap.time.sleep", let_go)
+    with RunLock(home, wait_seconds=600):
+        assert looked.is_set()
+
+
+def test_who_waits_in_vain_is_told_who_was_at_work(
+    home: Home, start_python: StartPython, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnemoduck.pipeline.lock.LOOK_AGAIN_SECONDS", 0.01)
+    process = start_python(HOLD, home.path)
+    wait_until_held(process)
+    with pytest.raises(LockedError, match=f"process {process.pid}"):
+        RunLock(home, wait_seconds=0.05).acquire()

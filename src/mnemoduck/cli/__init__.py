@@ -32,6 +32,7 @@ from mnemoduck.cli.read import (
 from mnemoduck.cli.recall import recall_command
 from mnemoduck.cli.reflections import reflect_command
 from mnemoduck.cli.report import report_command
+from mnemoduck.cli.schedule import schedule_group
 from mnemoduck.cli.settings import settings_group
 from mnemoduck.cli.tune import tune_command
 from mnemoduck.cli.write import forget_command, ingest_command, reinforce_command, remember_command
@@ -86,6 +87,7 @@ for _command in (
     sql_command,
     partitions_group,
     cache_group,
+    schedule_group,
     eval_group,
     bench_command,
     settings_group,

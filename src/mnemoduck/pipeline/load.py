@@ -164,6 +164,27 @@ def note_answers(home: Home, newest_answer: int, asked_with: str) -> int:
     return batch.batch_seq
 
 
+def compact_past_months(home: Home, now: datetime) -> list[tuple[str, int, int]]:
+    """Merge the files of each month that is over into one; return month, files and rows of each that was.
+
+    The caller holds the run lock. Of a month nothing arrives any more once it is over, so each event is
+    rewritten once by this. What a crash leaves is what `load_inbox` removes.
+    """
+    batches = read_manifest(home)
+    this_month = f"year={now:%Y}/month={now:%m}"
+    members = {
+        month: files
+        for month, files in _files_by_month(batches).items()
+        if month < this_month and len(files) > 1
+    }
+    for month, files in members.items():
+        _merge(home, month, files)
+    if members:
+        write_atomically(home.manifest, "".join(batch.to_line() for batch in batches))
+        _remove_unknown_files(home, batches)
+    return [(month, len(files), sum(file.rows for _, file in files)) for month, files in members.items()]
+
+
 def newest_batch(home: Home) -> int:
     """Return the number of the newest load or arrival of answers, 0 before the first."""
     batches = read_manifest(home)
@@ -387,25 +408,39 @@ def _compact(home: Home, batches: list[Batch]) -> bool:
             place = (str(Path(file.path).parent), file.tier)
             by_place.setdefault(place, []).append((batch, file))
     is_merged = False
-    for (month, tier), members in by_place.items():
+    for (month, _), members in by_place.items():
         if len(members) < COMPACT_AT:
             continue
-        newest = members[-1][0]
-        path = f"{month}/{_file_name(newest.batch_seq, tier + 1)}"
-        aside = _staging_folder(home) / f"{month.replace('/', '-')}-merged.parquet"
-        aside.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        with _open_parquet(aside) as writer:
-            for _, file in members:
-                for rows in pq.ParquetFile(home.raw / file.path).iter_batches(ROWS_IN_MEMORY):
-                    writer.write_table(pa.Table.from_batches([rows], schema=RAW_SCHEMA))
-        _put_in_place(aside, home.raw / path)
-        for batch, file in members:
-            batch.files.remove(file)
-        newest.files.append(RawFile(path, sum(file.rows for _, file in members), tier + 1))
+        _merge(home, month, members)
         is_merged = True
     if is_merged:
         write_atomically(home.manifest, "".join(batch.to_line() for batch in batches))
     return is_merged
+
+
+def _files_by_month(batches: list[Batch]) -> dict[str, list[tuple[Batch, RawFile]]]:
+    by_month: dict[str, list[tuple[Batch, RawFile]]] = {}
+    for batch in batches:
+        for file in batch.files:
+            by_month.setdefault(str(Path(file.path).parent), []).append((batch, file))
+    return by_month
+
+
+def _merge(home: Home, month: str, members: list[tuple[Batch, RawFile]]) -> None:
+    """Write the files of a month as one of the next tier, which belongs to the newest batch in it."""
+    newest = members[-1][0]
+    tier = max(file.tier for _, file in members) + 1
+    path = f"{month}/{_file_name(newest.batch_seq, tier)}"
+    aside = _staging_folder(home) / f"{month.replace('/', '-')}-merged.parquet"
+    aside.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    with _open_parquet(aside) as writer:
+        for _, file in members:
+            for rows in pq.ParquetFile(home.raw / file.path).iter_batches(ROWS_IN_MEMORY):
+                writer.write_table(pa.Table.from_batches([rows], schema=RAW_SCHEMA))
+    _put_in_place(aside, home.raw / path)
+    for batch, file in members:
+        batch.files.remove(file)
+    newest.files.append(RawFile(path, sum(file.rows for _, file in members), tier))
 
 
 def _open_parquet(path: Path) -> pq.ParquetWriter:

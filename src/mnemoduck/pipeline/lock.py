@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
+import tenacity
+
 from mnemoduck.errors import LockedError
 from mnemoduck.home import FILE_MODE, Home
 from mnemoduck.inbox import lock_patiently
@@ -23,11 +25,20 @@ INHERITED_VARIABLE = "MNEMODUCK_RUN_LOCK_FD"
 """Set for a child process that inherits the locked descriptor of its parent."""
 
 
-class RunLock:
-    """Holds the run lock of a home from `acquire` until `release` or the end of the process."""
+LOOK_AGAIN_SECONDS = 1.0
+"""Who waits for the lock tries to take it so often."""
 
-    def __init__(self, home: Home) -> None:
+
+class RunLock:
+    """Holds the run lock of a home from `acquire` until `release` or the end of the process.
+
+    Args:
+        wait_seconds: how long `acquire` waits for a run that is at work.
+    """
+
+    def __init__(self, home: Home, wait_seconds: float = 0) -> None:
         self._path = home.run_lock
+        self._wait_seconds = wait_seconds
         self._descriptor: int | None = None
 
     @property
@@ -41,6 +52,14 @@ class RunLock:
         Raises:
             LockedError: another pipeline is running; names its process and its start.
         """
+        tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(LockedError),
+            stop=tenacity.stop_after_delay(self._wait_seconds),
+            wait=tenacity.wait_fixed(LOOK_AGAIN_SECONDS),
+            reraise=True,
+        )(self._acquire)
+
+    def _acquire(self) -> None:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         if not lock_patiently(descriptor):  # `find_holder` of another process takes it for an instant
             os.close(descriptor)

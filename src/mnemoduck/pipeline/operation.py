@@ -23,11 +23,13 @@ def run_operation(
     macro: str,
     arguments: Mapping[str, Any],
     *,
+    wait_seconds: float = 0,
     on_say: Callable[[str], None] = lambda _: None,
 ) -> list[str]:
     """Execute a macro as `dbt run-operation` does; return what it says, line by line.
 
     Args:
+        wait_seconds: how long to wait for a run that is at work.
         on_say: called with each line as soon as it was said.
 
     Raises:
@@ -41,7 +43,7 @@ def run_operation(
     errors: list[str] = []
     remarks: list[str] = []
     command = ["run-operation", macro, "--args", json.dumps(dict(arguments))]
-    with RunLock(home) as lock, start_dbt(command, home, project, lock) as process:
+    with RunLock(home, wait_seconds) as lock, start_dbt(command, home, project, lock) as process:
         for line in process.stdout or ():
             try:
                 info = json.loads(line)["info"]

@@ -38,11 +38,15 @@ from mnemoduck.pipeline.history import (
 )
 from mnemoduck.pipeline.load import count_loaded, newest_batch
 from mnemoduck.pipeline.lock import INHERITED_VARIABLE, RunLock
+from mnemoduck.pipeline.rhythm import choose_rhythm
 from mnemoduck.settings import THREADS_VARIABLE, load_settings
 from mnemoduck.warehouse import check_database_file
 
 COMMAND_VARIABLE = "MNEMODUCK_RUN_COMMAND"
 """Tells the dbt of a run what `mnemoduck` was asked for, for its record."""
+
+RHYTHM_VARIABLE = "MNEMODUCK_RUN_RHYTHM"
+"""Tells it the rhythm, which is empty where all is built."""
 
 SAYS = "mnemoduck "
 """How a line of dbt's log begins that a macro of ours has for the user."""
@@ -89,6 +93,8 @@ class RunSummary:
     errors: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     """What the models have to say that is no failure: an archived month that came back, rows left out."""
+    lacks: str | None = None
+    """Why there is no snapshot, if nothing of this run failed: models that were not built and tested."""
     remarks: list[str] = field(default_factory=list)
     """Lines that are not of dbt's log: warnings of the interpreter, or how it died."""
     seconds: float = 0.0
@@ -124,6 +130,8 @@ def run_pipeline(
     home: Home,
     project: Path,
     *,
+    rhythm: str | None = None,
+    wait_seconds: float = 0,
     full_refresh: bool = False,
     as_of: datetime | None = None,
     threads: int | None = None,
@@ -137,42 +145,69 @@ def run_pipeline(
     started or did not come so far.
 
     Args:
+        rhythm: one of RHYTHMS, to build the models of that rhythm only; None for all. Where that cannot be
+            published (before the first complete build, or because a model of a slower rhythm failed when
+            it was built last), everything is built, and a notice says so.
+        wait_seconds: how long to wait for a run that is at work.
         llm: auto, off, cached or ollama, see the variable llm_mode.
         embeddings: auto, none, ollama or minilm, see the variable embedding_provider.
 
     Raises:
+        UsageError: a rhythm is asked for together with a full refresh, which is of everything.
         LockedError: another run holds the home; recorded as skipped.
         StorageError: the warehouse file is damaged.
         PipelineError: dbt could not be started.
     """
+    if rhythm is not None and full_refresh:
+        raise UsageError("A full refresh builds everything; leave out --rhythm, or --full-refresh.")
     options = [*(["--full-refresh"] if full_refresh else []), *_variables(as_of)]
     asked = ["run", *(["--full-refresh"] if full_refresh else [])]
+    asked += [f"--rhythm {rhythm}"] if rhythm else []
     asked += [f"--as-of {as_of.isoformat()}"] if as_of else []
     asked += [f"--{name} {value}" for name, value in (("llm", llm), ("embeddings", embeddings)) if value]
     command = " ".join(asked)
-    chosen = {**_environment(llm, embeddings), COMMAND_VARIABLE: command}
+    chosen = {
+        **_environment(llm, embeddings),
+        COMMAND_VARIABLE: command,
+        RHYTHM_VARIABLE: rhythm or "",
+    }
     summary = RunSummary()
-    with _recording(summary, home, command, as_of):
+
+    def build(selected: str | None, lock: RunLock) -> int | None:
+        selection = ["--selector", selected] if selected else []
+        with start_dbt(
+            ["build", *options, *selection], home, project, lock, threads=threads, environment=chosen
+        ) as process:
+            for line in process.stdout or ():
+                _read_log_line(line, summary, on_progress)
+        return process.returncode
+
+    with _recording(summary, home, command, rhythm, as_of):
         check_database_file(home.warehouse)
-        with RunLock(home) as lock:
+        with RunLock(home, wait_seconds) as lock:
             before = newest_batch(home)
             if not _may_load(home, project, as_of, summary):
                 return summary
-            with start_dbt(
-                ["build", *options], home, project, lock, threads=threads, environment=chosen
-            ) as process:
-                for line in process.stdout or ():
-                    _read_log_line(line, summary, on_progress)
+            selected, reason = choose_rhythm(home, rhythm) if rhythm else (None, None)
+            if reason:
+                summary.notices.append(reason)
+            code = build(selected, lock)
+            if selected and summary.lacks and not summary.failures and not summary.errors:
+                summary.notices.append(f"{summary.lacks} So everything is built.")
+                summary.lacks = None
+                code = build(None, lock)
             loaded = count_loaded(home, before)
             summary.events_loaded, summary.memories_loaded = loaded.events, loaded.memories
             summary.lines_quarantined = loaded.lines_quarantined
             if not summary.is_ok and not summary.failures and not summary.errors:
-                summary.errors.append(_how_it_died(process.returncode, summary.remarks))
+                summary.errors.append(_how_it_died(code, summary.remarks))
     return summary
 
 
 @contextmanager
-def _recording(summary: RunSummary, home: Home, command: str, as_of: datetime | None) -> Iterator[None]:
+def _recording(
+    summary: RunSummary, home: Home, command: str, rhythm: str | None, as_of: datetime | None
+) -> Iterator[None]:
     """Say how long what is done in the context took, and record it unless its dbt has."""
     started, started_at = time.monotonic(), datetime.now(UTC)
     try:
@@ -181,16 +216,19 @@ def _recording(summary: RunSummary, home: Home, command: str, as_of: datetime | 
         raise  # what cannot be done as it was asked for is no run
     except BaseException as error:
         outcome = SKIPPED if isinstance(error, LockedError) else NOT_PUBLISHED
-        _record(summary, home, command, as_of, started_at, outcome, str(error) or type(error).__name__)
+        _record(
+            summary, home, command, rhythm, as_of, started_at, outcome, str(error) or type(error).__name__
+        )
         raise
     summary.seconds = time.monotonic() - started
-    _record(summary, home, command, as_of, started_at, summary.outcome, *summary.errors)
+    _record(summary, home, command, rhythm, as_of, started_at, summary.outcome, *summary.errors)
 
 
 def _record(
     summary: RunSummary,
     home: Home,
     command: str,
+    rhythm: str | None,
     as_of: datetime | None,
     started_at: datetime,
     outcome: str,
@@ -208,6 +246,7 @@ def _record(
             RunRecord(
                 run_id=summary.run_id or str(uuid4()),
                 command=command,
+                rhythm=rhythm,
                 outcome=outcome,
                 started_at=started_at,
                 ended_at=datetime.now(UTC),
@@ -356,7 +395,10 @@ def _read_log_line(
         summary.outcome, summary.snapshot = PUBLISHED, message.removeprefix(PUBLISHED_PREFIX)
     elif message.startswith(UNCHANGED_PREFIX):
         summary.outcome, summary.snapshot = UNCHANGED, message.removeprefix(UNCHANGED_PREFIX)
-    elif name == "JinjaLogInfo" and message.startswith(SAYS) and not message.startswith(NOT_PUBLISHED_PREFIX):
+    elif message.startswith(NOT_PUBLISHED_PREFIX):
+        _, _, missing = message.partition("Not built and tested: ")
+        summary.lacks = f"Not built and tested: {missing}"
+    elif name == "JinjaLogInfo" and message.startswith(SAYS):
         summary.notices.append(message.removeprefix(SAYS))
     elif level == "error" and name not in {"EndOfRunSummary", "LogHookEndLine", "MainStackTrace"}:
         _attach_message(summary, data, message)

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from mnemoduck.asking import MEMORIES, Asker, months, rows_at
+from mnemoduck.disturbed import disturbed_ids
 from mnemoduck.fresh import FreshTables
 from mnemoduck.project import render
 from mnemoduck.reader import LONG_TERM_COLUMNS, MEMBER_COLUMNS
@@ -110,12 +111,14 @@ class Provenance:
             "staging.stg_recalls",
             "main.facts",
             "$as_of",
+            "{disturbed}",
         )
 
         def fill_in(snapshot: Snapshot, _: FreshTables, __: datetime) -> str:
             consolidated = rows_at(snapshot, _CONSOLIDATED, LONG_TERM_COLUMNS, list(roots.items())) or ""
             members = months(snapshot, MEMORIES, MEMBER_COLUMNS) or ""
             filled = evaluated.replace("{consolidated}", consolidated).replace("{members}", members)
+            filled = filled.replace("{disturbed}", disturbed_ids(snapshot, self._asker.project))
             return f"select consolidated_id, fate, fate_reason from ({filled})"
 
         return self._asker.ask("{memories}", {}, Scope(), as_of, fill_in)
