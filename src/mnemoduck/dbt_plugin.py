@@ -32,6 +32,11 @@ from mnemoduck.warehouse import check_database_file
 MEMORY_VARIABLE = "MNEMODUCK_MEMORY_LIMIT"
 """How much memory DuckDB may hold in a run, such as 4GB; goes before the variable memory_limit."""
 
+PUBLISH_VARIABLE = "MNEMODUCK_PUBLISH"
+"""`later` where one build is made of several commands, as by a scheduler with a task for each model: none of
+them publishes, since after the load of new events, and before what is made from them, each model is one that was
+built and tested. The last command, without it, does."""
+
 
 class Plugin(BasePlugin):
     """Loaded by dbt-duckdb in the dbt process, once for each invocation."""
@@ -82,6 +87,11 @@ class Plugin(BasePlugin):
         conn.create_function("mnemoduck_check_archive", self._check_archive, side_effects=True)
 
     def _publish(self, settings: str, batch_seq: int) -> str:
+        when = os.environ.get(PUBLISH_VARIABLE, "").strip()
+        if when == "later":
+            return f"not published: a later command will ({PUBLISH_VARIABLE}=later)."
+        if when not in {"", "now"}:
+            raise ValueError(f"{PUBLISH_VARIABLE} is {when!r}; it takes now or later.")
         with self._connection.cursor() as cursor:
             archives = archived_files(cursor, self._home.warehouse.stem)
             cursor.execute(f"checkpoint {CACHE_ALIAS}")
