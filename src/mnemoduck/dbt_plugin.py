@@ -34,8 +34,8 @@ MEMORY_VARIABLE = "MNEMODUCK_MEMORY_LIMIT"
 
 PUBLISH_VARIABLE = "MNEMODUCK_PUBLISH"
 """`later` where one build is made of several commands, as by a scheduler with a task for each model: none of
-them publishes, since after the load of new events, and before what is made from them, each model is one that was
-built and tested. The last command, without it, does."""
+them publishes, since after the load of new events, and before what is made from them, each model is one that
+was built and tested. The last command, without it, does."""
 
 
 class Plugin(BasePlugin):

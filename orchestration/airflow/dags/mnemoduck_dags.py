@@ -1,9 +1,9 @@
-"""The pipeline of mnemoduck as DAGs of Airflow, one for each rhythm; docs/airflow.md says how to install them.
+"""The pipeline of mnemoduck as DAGs of Airflow, one for each rhythm; docs/airflow.md says how to install.
 
-Each DAG has a task for each dbt model of its rhythm, rendered by Cosmos, which builds the model and tests it; none
-of these publishes. The last task, `publish`, is `mnemoduck run`: in one process and under one lock it builds what
-has arrived since, tests the whole, and lets readers see it if every test passed. So whatever other runs do between
-the tasks, what is published was built and tested as a whole.
+Each DAG has a task for each dbt model of its rhythm, rendered by Cosmos, which builds the model and tests it;
+none of these publishes. The last task, `publish`, is `mnemoduck run`: in one process and under one lock it
+builds what has arrived since, tests the whole, and lets readers see it if every test passed. So whatever other
+runs do between the tasks, what is published was built and tested as a whole.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-# Before Cosmos is imported: what is in this memory is nobody else's business, and its digest of the project for
-# versions of DAGs would read the whole checkout, .venv included, at each import.
+# Before Cosmos is imported: what is in this memory is nobody else's business, and its digest of the project
+# for versions of DAGs would read the whole checkout, .venv included, at each import.
 os.environ.setdefault("AIRFLOW__COSMOS__ENABLE_TELEMETRY", "False")
 os.environ.setdefault("AIRFLOW__COSMOS__ENABLE_DAG_VERSIONING", "False")
 
@@ -59,7 +59,7 @@ SNAPSHOT_IF_PUBLISHED = AssetAlias("mnemoduck_snapshot_if_published")
 
 
 def granularity(rhythm: Rhythm) -> str:
-    """Return "models" (a task for each model) or "one" (one task for all), as asked for or as the rhythm has it."""
+    """Return "models" (a task for each model) or "one" (one task for all): what was asked for, else its own."""
     asked = os.environ.get(GRANULARITY_VARIABLE) or rhythm.granularity
     if asked not in {"models", "one"}:
         raise AirflowException(f"{GRANULARITY_VARIABLE} is {asked!r}; it takes models or one.")
@@ -86,7 +86,7 @@ def models_of(rhythm: Rhythm) -> DbtTaskGroup:
             execution_mode=ExecutionMode.LOCAL,
             invocation_mode=InvocationMode.SUBPROCESS,
             dbt_executable_path=WAREHOUSE.programs / "dbt",
-            # A test of several models runs with the last of them: before that some have rows that others lack.
+            # A test of several models runs with the last of them: before, some have rows that others lack.
             test_indirect_selection=TestIndirectSelection.BUILDABLE,
         ),
         render_config=RenderConfig(
@@ -134,7 +134,7 @@ def dag_of(rhythm: Rhythm) -> DAG:
             execution_timeout=rhythm.timeout,
         )
         def publish(*, outlet_events: Any = None) -> dict[str, Any]:
-            summary = WAREHOUSE.run([])
+            summary = WAREHOUSE.run(["--rhythm", rhythm.name])
             if summary["outcome"] == "published":
                 outlet_events[SNAPSHOT_IF_PUBLISHED].add(SNAPSHOT, extra={"snapshot": summary["snapshot"]})
             return {key: summary[key] for key in ("outcome", "snapshot", "events_loaded", "seconds")}

@@ -1,7 +1,7 @@
-"""What the DAGs of mnemoduck know of one warehouse: where it is, how its tasks start, what they say when they fail.
+"""What the DAGs of mnemoduck know of one warehouse: where it is, how tasks start, what they say when they fail.
 
-Airflow's environment holds neither dbt nor mnemoduck: their pins and Airflow's exclude each other. Tasks start the
-programs of an environment of their own, and this module is written with Airflow, Cosmos and the standard library.
+Airflow's environment holds neither dbt nor mnemoduck, which take other versions of protobuf and pathspec. Tasks
+start the programs of their environment, and this module needs Airflow and the standard library alone.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Warehouse:
     def from_environment(cls) -> Warehouse:
         """Read MNEMODUCK_HOME, MNEMODUCK_PROJECT and MNEMODUCK_PROGRAMS.
 
-        The project is the checkout that this file is in, if it is in one; its programs are in its `.venv/bin`.
+        The project is the checkout that this file is in, if it is in one; the programs are in its `.venv/bin`.
 
         Raises:
             AirflowException: one of them is missing; Airflow shows it as an import error of the DAGs.
@@ -62,13 +62,14 @@ class Warehouse:
         home = os.environ.get("MNEMODUCK_HOME")
         if not home:
             raise AirflowException(
-                "MNEMODUCK_HOME is not set: name the folder with the memories in the environment of Airflow's "
-                "scheduler, DAG processor and workers."
+                "MNEMODUCK_HOME is not set: name the folder with the memories in the environment of "
+                "Airflow's scheduler, DAG processor and workers."
             )
         project = Path(os.environ.get("MNEMODUCK_PROJECT") or Path(__file__).resolve().parents[3])
         if not (project / "dbt_project.yml").is_file():
             raise AirflowException(
-                f"{project} holds no dbt_project.yml: name the folder of the dbt project with MNEMODUCK_PROJECT."
+                f"{project} holds no dbt_project.yml: name the folder of the dbt project with "
+                "MNEMODUCK_PROJECT."
             )
         programs = Path(os.environ.get("MNEMODUCK_PROGRAMS") or project / ".venv" / "bin")
         for program in ("mnemoduck", "dbt"):
@@ -141,7 +142,7 @@ class Warehouse:
         """Return when nobody holds the run lock, as a task's `pre_execute`: dbt itself does not wait for it.
 
         Raises:
-            AirflowException: another run has been at work for WAIT_SECONDS; says which. The task is tried again.
+            AirflowException: another run has been at work for WAIT_SECONDS; says which. Airflow tries again.
         """
         deadline, told = time.monotonic() + WAIT_SECONDS, None
         while (holder := self._holder()) is not None:
@@ -162,7 +163,9 @@ class Warehouse:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return None
         except BlockingIOError:
-            return os.pread(descriptor, 2000, 0).decode(errors="replace").strip() or "it has not said who it is"
+            return (
+                os.pread(descriptor, 2000, 0).decode(errors="replace").strip() or "it has not said who it is"
+            )
         finally:
             os.close(descriptor)
 
@@ -185,8 +188,7 @@ class Warehouse:
             [str(self.programs / "mnemoduck"), "run", "--json", *arguments],
             env={**os.environ, **self.environment},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             check=False,
         )
@@ -205,7 +207,7 @@ class Warehouse:
         raise kind(f"Nothing was published, readers stay on the last good snapshot.\n{said}")
 
     def note_failure(self, context: Any) -> None:
-        """Write what failed as a line of logs/airflow.jsonl in the home: the callback of a task that failed for good."""
+        """Write what failed as a line of the home's logs/airflow.jsonl, as callback of a task that gave up."""
         task = context["task_instance"]
         line = {
             "failed_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -218,7 +220,9 @@ class Warehouse:
         }
         logs = self.home / "logs"
         logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(logs / "airflow.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(
+            logs / "airflow.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+        )
         with os.fdopen(descriptor, "ab") as file:
             file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
 
@@ -226,7 +230,7 @@ class Warehouse:
 def fail_for_good(target_of: str, context: Any) -> None:
     """Say which tests failed, and do not try again what fails again; Cosmos calls it after each dbt command.
 
-    A model that could not be built may be built by another try (a disk that was full), so this is left to Airflow.
+    A model that could not be built may be built by another try (the disk was full): that is left to Airflow.
 
     Args:
         target_of: the folder in which dbt has left target/run_results.json.
@@ -241,4 +245,6 @@ def fail_for_good(target_of: str, context: Any) -> None:
     failed = [result for result in results if result["status"] in {"fail", "error", "runtime error"}]
     if failed and all(result["status"] == "fail" for result in failed):
         names = ", ".join(f"{result['unique_id'].split('.')[2]} ({result['message']})" for result in failed)
-        raise AirflowFailException(f"Nothing is published, readers stay on the last good snapshot. Failed: {names}.")
+        raise AirflowFailException(
+            f"Nothing is published, readers stay on the last good snapshot. Failed: {names}."
+        )

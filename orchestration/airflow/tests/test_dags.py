@@ -1,6 +1,6 @@
 """The DAGs in the real Airflow: on a metadata database, on homes with the sample stream, with the real dbt.
 
-Run by `make test-airflow`, whose environment has Airflow and no mnemoduck. What mnemoduck says is asked of its command line.
+Run by `make test-airflow`, whose environment has Airflow and no mnemoduck: that is asked by its command line.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,15 @@ class Airflow:
 
     def environment(self, home: Path, changes: dict[str, str]) -> dict[str, str]:
         return {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "MNEMODUCK"))},
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith(("AIRFLOW", "MNEMODUCK"))
+            },
             "AIRFLOW_HOME": str(self.folder),
             "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",  # dbt parses the project; machines of tests are busy
+            "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",  # dbt parses; the machine may be busy
             "AIRFLOW__COSMOS__CACHE_DIR": str(self.folder / "cosmos"),
             "MNEMODUCK_HOME": str(home),
             "MNEMODUCK_PROGRAMS": str(PROGRAMS),
@@ -73,7 +76,9 @@ class Airflow:
 
     def newest_run(self, dag: str) -> tuple[str, str]:
         """Return the id and the state of the newest run of a DAG."""
-        [(run, state)] = self.ask("select run_id, state from dag_run where dag_id = ? order by id desc limit 1", dag)
+        [(run, state)] = self.ask(
+            "select run_id, state from dag_run where dag_id = ? order by id desc limit 1", dag
+        )
         return run, state
 
     def tasks(self, dag: str) -> dict[str, tuple[str, int]]:
@@ -96,7 +101,12 @@ class Airflow:
 def mnemoduck(home: Path, *arguments: str) -> str:
     done = subprocess.run(
         [str(PROGRAMS / "mnemoduck"), *arguments],
-        env={**os.environ, "MNEMODUCK_HOME": str(home), "MNEMODUCK_PROJECT": str(PROJECT), "MNEMODUCK_LLM": "off"},
+        env={
+            **os.environ,
+            "MNEMODUCK_HOME": str(home),
+            "MNEMODUCK_PROJECT": str(PROJECT),
+            "MNEMODUCK_LLM": "off",
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -201,7 +211,9 @@ def test_the_weekly_dag_has_a_task_for_each_model_after_those_that_it_reads(
 ) -> None:
     manifest = json.loads(next((airflow.folder / "mnemoduck").glob("manifest-*.json")).read_text("utf-8"))
     models = {name: node for name, node in manifest["nodes"].items() if node["resource_type"] == "model"}
-    tasks = {name.rpartition(".")[2]: task for name, task in imported["dags"]["mnemoduck_weekly"]["tasks"].items()}
+    tasks = {
+        name.rpartition(".")[2]: task for name, task in imported["dags"]["mnemoduck_weekly"]["tasks"].items()
+    }
     assert sorted(tasks) == sorted([*(node["name"] for node in models.values()), "publish"])
     for node in models.values():
         read = {models[parent]["name"] for parent in node["depends_on"]["nodes"] if parent in models}
@@ -223,7 +235,12 @@ def test_every_task_waits_for_the_one_writer_is_tried_again_ends_in_time_and_tel
     imported: dict[str, Any],
 ) -> None:
     for dag in imported["dags"].values():
-        assert (dag["catchup"], dag["active_runs"], dag["active_tasks"], dag["timeout"]) == (False, 1, 1, True)
+        assert (dag["catchup"], dag["active_runs"], dag["active_tasks"], dag["timeout"]) == (
+            False,
+            1,
+            1,
+            True,
+        )
         for task in dag["tasks"].values():
             assert task["pool"] == "mnemoduck"
             assert task["retries"] >= 1
@@ -247,7 +264,9 @@ def test_what_is_missing_is_an_import_error_that_says_what_to_set(
     assert said in error
 
 
-def test_the_hourly_dag_builds_each_model_by_a_task_and_publishes_at_the_end(airflow: Airflow, home: Path) -> None:
+def test_the_hourly_dag_builds_each_model_by_a_task_and_publishes_at_the_end(
+    airflow: Airflow, home: Path
+) -> None:
     before = current(home)
     done = airflow.run("dags", "test", "mnemoduck_hourly", home=home)
     assert done.returncode == 0, done.stdout[-20000:]
@@ -276,7 +295,9 @@ def test_a_failing_test_fails_the_dag_at_once_and_readers_stay_where_they_are(
     assert tasks["publish"][0] == "upstream_failed"
     assert current(home) == before
     assert airflow.snapshots_announced() == announced
-    assert recalls(home, "The ferry to Porto Santo leaves at nine"), "loaded, not published, and read from the inbox"
+    assert recalls(home, "The ferry to Porto Santo leaves at nine"), (
+        "loaded, not published, and read from the inbox"
+    )
     [line] = (home / "logs" / "airflow.jsonl").read_text("utf-8").splitlines()
     failure = json.loads(line)
     assert failure["task"] == "dbt.models.staging.stg_events"
@@ -296,13 +317,13 @@ def test_a_failing_test_fails_the_single_task_too_and_nothing_is_published(
 
 
 @pytest.fixture
-def other_run(home: Path) -> Iterator[int]:
+def other_run(home: Path) -> int:
     """The run lock of the home, held by somebody else as long as the descriptor is open."""
     descriptor = os.open(home / "run.lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, b'{"pid": 4711, "command": "mnemoduck run"}', 0)
-    yield descriptor
+    return descriptor
 
 
 def test_a_task_waits_for_the_run_of_another_scheduler_and_then_publishes(
@@ -321,7 +342,9 @@ def test_a_task_waits_for_the_run_of_another_scheduler_and_then_publishes(
     assert current(home) != before
 
 
-def test_a_run_with_nothing_new_succeeds_and_announces_nothing(airflow: Airflow, published_home: Path, tmp_path: Path) -> None:
+def test_a_run_with_nothing_new_succeeds_and_announces_nothing(
+    airflow: Airflow, published_home: Path, tmp_path: Path
+) -> None:
     home = tmp_path / "home"
     shutil.copytree(published_home, home)
     before, announced = current(home), airflow.snapshots_announced()
