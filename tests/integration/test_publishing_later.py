@@ -1,4 +1,4 @@
-"""One build that is made of several dbt commands, of which only the last publishes: MNEMODUCK_PUBLISH=later."""
+"""One build that is made of several commands, of which only the last publishes: MNEMODUCK_PUBLISH=later."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 Each DAG has a task for each dbt model of its rhythm, rendered by Cosmos, which builds the model and tests it;
 none of these publishes. The last task, `publish`, is `mnemoduck run`: in one process and under one lock it
-builds what has arrived since, tests the whole, and lets readers see it if every test passed. So whatever other
-runs do between the tasks, what is published was built and tested as a whole.
+builds what has arrived since, tests the whole, and lets readers see it if every test passed. So whatever
+other runs do between the tasks, what is published was built and tested as a whole.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ SNAPSHOT_IF_PUBLISHED = AssetAlias("mnemoduck_snapshot_if_published")
 
 
 def granularity(rhythm: Rhythm) -> str:
-    """Return "models" (a task for each model) or "one" (one task for all): what was asked for, else its own."""
+    """Return "models" (a task for each model) or "one" (one for all), as asked for, else as is usual for it."""
     asked = os.environ.get(GRANULARITY_VARIABLE) or rhythm.granularity
     if asked not in {"models", "one"}:
         raise AirflowException(f"{GRANULARITY_VARIABLE} is {asked!r}; it takes models or one.")

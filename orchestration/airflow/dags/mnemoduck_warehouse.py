@@ -1,7 +1,7 @@
-"""What the DAGs of mnemoduck know of one warehouse: where it is, how tasks start, what they say when they fail.
+"""What the DAGs of mnemoduck know of one warehouse: where it is, how tasks start, what they say if they fail.
 
-Airflow's environment holds neither dbt nor mnemoduck, which take other versions of protobuf and pathspec. Tasks
-start the programs of their environment, and this module needs Airflow and the standard library alone.
+Airflow's environment holds neither dbt nor mnemoduck, which take other versions of protobuf and pathspec.
+Tasks start the programs of their environment, and this module needs Airflow and the standard library alone.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Warehouse:
     def from_environment(cls) -> Warehouse:
         """Read MNEMODUCK_HOME, MNEMODUCK_PROJECT and MNEMODUCK_PROGRAMS.
 
-        The project is the checkout that this file is in, if it is in one; the programs are in its `.venv/bin`.
+        The project is the checkout that this file is in, if it is in one; its programs in its `.venv/bin`.
 
         Raises:
             AirflowException: one of them is missing; Airflow shows it as an import error of the DAGs.
@@ -180,7 +180,8 @@ class Warehouse:
         """Load, build, test and publish in one process: `mnemoduck run`; return its summary.
 
         Raises:
-            AirflowException: another run is at work, or it could not be carried out; the task is tried again.
+            AirflowException: another run is at work, it could not be carried out, or it was and what maintains
+                the home at night failed; the task is tried again.
             AirflowFailException: a model or test failed, which the next try would find again. Nothing was
                 published: readers stay on the last snapshot.
         """
@@ -202,12 +203,15 @@ class Warehouse:
         if done.returncode == 0:
             return summary
         failed = [f"{one['name']} ({one['status']}): {one['message']}" for one in summary["failures"]]
-        said = "\n".join([*failed, *summary["errors"]])
+        maintained = [f"{step['name']}: {step['error']}" for step in summary["maintenance"] if step["error"]]
+        said = "\n".join([*failed, *summary["errors"], *maintained])
+        if summary["outcome"] != "not published":
+            raise AirflowException(f"The snapshot is published, but its maintenance failed.\n{said}")
         kind = AirflowFailException if failed else AirflowException
         raise kind(f"Nothing was published, readers stay on the last good snapshot.\n{said}")
 
     def note_failure(self, context: Any) -> None:
-        """Write what failed as a line of the home's logs/airflow.jsonl, as callback of a task that gave up."""
+        """Write what failed as a line of the home's logs/airflow.jsonl, as callback of a task that failed."""
         task = context["task_instance"]
         line = {
             "failed_at": datetime.now(UTC).isoformat(timespec="seconds"),
