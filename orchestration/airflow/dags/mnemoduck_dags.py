@@ -59,7 +59,7 @@ SNAPSHOT_IF_PUBLISHED = AssetAlias("mnemoduck_snapshot_if_published")
 
 
 def granularity(rhythm: Rhythm) -> str:
-    """Return "models" (a task for each model) or "one" (one for all), as asked for, else as is usual for it."""
+    """Return "models" (a task for each model) or "one" (one for all), as asked for, else as is usual."""
     asked = os.environ.get(GRANULARITY_VARIABLE) or rhythm.granularity
     if asked not in {"models", "one"}:
         raise AirflowException(f"{GRANULARITY_VARIABLE} is {asked!r}; it takes models or one.")

@@ -180,8 +180,8 @@ class Warehouse:
         """Load, build, test and publish in one process: `mnemoduck run`; return its summary.
 
         Raises:
-            AirflowException: another run is at work, it could not be carried out, or it was and what maintains
-                the home at night failed; the task is tried again.
+            AirflowException: another run is at work, it could not be carried out, or it was and the maintenance
+                that comes at night failed; the task is tried again.
             AirflowFailException: a model or test failed, which the next try would find again. Nothing was
                 published: readers stay on the last snapshot.
         """
