@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import tempfile
 import time
@@ -180,27 +181,36 @@ class Warehouse:
         """Load, build, test and publish in one process: `mnemoduck run`; return its summary.
 
         Raises:
-            AirflowException: another run is at work, it could not be carried out, or it was and the maintenance
-                that comes at night failed; the task is tried again.
+            AirflowException: another run is at work, it could not be carried out, or it was and the
+                maintenance that comes at night failed; the task is tried again.
             AirflowFailException: a model or test failed, which the next try would find again. Nothing was
                 published: readers stay on the last snapshot.
         """
-        done = subprocess.run(
+        process = subprocess.Popen(
             [str(self.programs / "mnemoduck"), "run", "--json", *arguments],
             env={**os.environ, **self.environment},
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
+            start_new_session=True,
         )
-        if done.returncode == BUSY:
-            raise AirflowException(f"Not now: {done.stderr.strip()}")
         try:
-            summary: dict[str, Any] = json.loads(done.stdout)
+            out, err = process.communicate()
+        except (
+            BaseException
+        ):  # a timeout, or somebody stops the task: dbt, which it has started, is stopped too
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+            raise
+        if process.returncode == BUSY:
+            raise AirflowException(f"Not now: {err.strip()}")
+        try:
+            summary: dict[str, Any] = json.loads(out)
         except ValueError:
-            said = (done.stderr or done.stdout).strip()[-2000:]
-            raise AirflowException(f"mnemoduck run ended with {done.returncode}: {said}") from None
-        if done.returncode == 0:
+            said = (err or out).strip()[-2000:]
+            raise AirflowException(f"mnemoduck run ended with {process.returncode}: {said}") from None
+        if process.returncode == 0:
             return summary
         failed = [f"{one['name']} ({one['status']}): {one['message']}" for one in summary["failures"]]
         maintained = [f"{step['name']}: {step['error']}" for step in summary["maintenance"] if step["error"]]

@@ -5,10 +5,13 @@ Run by `make test-airflow`, whose environment has Airflow and no mnemoduck: that
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import select
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -314,6 +317,73 @@ def test_a_failing_test_fails_the_single_task_too_and_nothing_is_published(
     assert current(home) == before
     [line] = (home / "logs" / "airflow.jsonl").read_text("utf-8").splitlines()
     assert "assert_nothing_ever_happened" in json.loads(line)["error"]
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A warehouse whose `mnemoduck run` is what a test makes of it."""
+    monkeypatch.syspath_prepend(str(DAGS))
+    from mnemoduck_warehouse import Warehouse
+
+    def make(script: str) -> Warehouse:
+        program = tmp_path / "mnemoduck"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o700)
+        return Warehouse(home=tmp_path, project=PROJECT, programs=tmp_path)
+
+    return make
+
+
+def said(outcome: str, failures: list[Any], maintenance: list[Any]) -> str:
+    return json.dumps({"outcome": outcome, "failures": failures, "errors": [], "maintenance": maintenance})
+
+
+FAILURE = {"name": "assert_x", "status": "fail", "message": "Got 2 results"}
+
+
+@pytest.mark.parametrize(
+    ("script", "is_tried_again", "message"),
+    [
+        ("echo 'Another run is at work' >&2; exit 75", True, "Not now: Another run is at work"),
+        ("echo 'No such option' >&2; exit 2", True, "ended with 2: No such option"),
+        (f"echo '{said('not published', [FAILURE], [])}'; exit 1", False, "assert_x (fail): Got 2 results"),
+        (f"echo '{said('not published', [], [])}'; exit 1", True, "Nothing was published"),
+        (
+            f"echo '{said('published', [], [{'name': 'archive', 'error': 'disk full'}])}'; exit 1",
+            True,
+            "archive: disk full",
+        ),
+    ],
+)
+def test_a_run_that_another_try_may_mend_is_tried_again_and_a_failed_test_is_not(
+    fake: Any, script: str, is_tried_again: bool, message: str
+) -> None:
+    from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+    with pytest.raises(AirflowException) as raised:
+        fake(script).run([])
+    assert isinstance(raised.value, AirflowFailException) is not is_tried_again
+    assert message in str(raised.value)
+
+
+def test_a_task_that_is_stopped_stops_what_it_has_started(fake: Any, tmp_path: Path) -> None:
+    class Stopped(BaseException):
+        pass
+
+    def stop(*_: Any) -> None:
+        raise Stopped
+
+    # The program tells who it has started, then asks to be stopped as a timeout would.
+    warehouse = fake(f"sleep 600 & echo $! > {tmp_path}/child; kill -USR1 $PPID; wait")
+    before = signal.signal(signal.SIGUSR1, stop)
+    try:
+        with pytest.raises(Stopped):
+            warehouse.run([])
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    with contextlib.suppress(ProcessLookupError):
+        child = os.pidfd_open(int((tmp_path / "child").read_text()))
+        assert select.select([child], [], [], 60)[0], "it goes on without the task"
 
 
 @pytest.fixture
