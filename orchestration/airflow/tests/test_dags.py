@@ -5,13 +5,11 @@ Run by `make test-airflow`, whose environment has Airflow and no mnemoduck: that
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
 import select
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -366,24 +364,24 @@ def test_a_run_that_another_try_may_mend_is_tried_again_and_a_failed_test_is_not
     assert message in str(raised.value)
 
 
-def test_a_task_that_is_stopped_stops_what_it_has_started(fake: Any, tmp_path: Path) -> None:
+def test_a_task_that_is_stopped_stops_what_it_has_started(
+    fake: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Stopped(BaseException):
-        pass
+        """What Airflow raises in a task while it waits, as for a timeout."""
 
-    def stop(*_: Any) -> None:
+    children: list[int] = []
+
+    def stop(_: Any) -> None:
+        children.append(os.pidfd_open(int((tmp_path / "child").read_text())))
         raise Stopped
 
-    # The program tells who it has started, then asks to be stopped as a timeout would.
-    warehouse = fake(f"sleep 600 & echo $! > {tmp_path}/child; kill -USR1 $PPID; wait")
-    before = signal.signal(signal.SIGUSR1, stop)
-    try:
-        with pytest.raises(Stopped):
-            warehouse.run([])
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-    with contextlib.suppress(ProcessLookupError):
-        child = os.pidfd_open(int((tmp_path / "child").read_text()))
-        assert select.select([child], [], [], 60)[0], "it goes on without the task"
+    os.mkfifo(tmp_path / "child")
+    monkeypatch.setattr(subprocess.Popen, "communicate", stop)
+    with pytest.raises(Stopped):
+        fake(f"sleep 600 & echo $! > {tmp_path}/child; wait").run([])
+    [child] = children
+    assert select.select([child], [], [], 60)[0], "what it has started goes on without the task"
 
 
 @pytest.fixture
