@@ -22,7 +22,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 DAGS = PROJECT / "orchestration" / "airflow" / "dags"
 PROGRAMS = PROJECT / ".venv" / "bin"
 RHYTHMS = ["continuous", "hourly", "nightly", "weekly"]
-FAILING_TEST = "select event_id from {{ ref('stg_events') }} limit 2\n"
+FAILING_TEST = "select event_id from {{ ref('stg_memories') }} limit 2\n"
 
 
 class Airflow:
@@ -291,8 +291,8 @@ def test_a_failing_test_fails_the_dag_at_once_and_readers_stay_where_they_are(
     assert airflow.newest_run("mnemoduck_hourly")[1] == "failed", done.stdout[-20000:]
     tasks = airflow.tasks("mnemoduck_hourly")
     assert tasks["dbt.models.staging.raw_batches"] == ("success", 1)
-    assert tasks["dbt.models.staging.stg_events"] == ("failed", 1), "tried once: it fails again"
-    assert tasks["dbt.models.staging.stg_memories"][0] == "upstream_failed"
+    assert tasks["dbt.models.staging.stg_memories"] == ("failed", 1), "tried once: it fails again"
+    assert tasks["dbt.models.enrichment.memory_features"][0] == "upstream_failed"
     assert tasks["publish"][0] == "upstream_failed"
     assert current(home) == before
     assert airflow.snapshots_announced() == announced
@@ -301,7 +301,7 @@ def test_a_failing_test_fails_the_dag_at_once_and_readers_stay_where_they_are(
     )
     [line] = (home / "logs" / "airflow.jsonl").read_text("utf-8").splitlines()
     failure = json.loads(line)
-    assert failure["task"] == "dbt.models.staging.stg_events"
+    assert failure["task"] == "dbt.models.staging.stg_memories"
     assert "assert_nothing_ever_happened" in failure["error"]
     assert failure["readers_see"] == before
 
