@@ -22,7 +22,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 DAGS = PROJECT / "orchestration" / "airflow" / "dags"
 PROGRAMS = PROJECT / ".venv" / "bin"
 RHYTHMS = ["continuous", "hourly", "nightly", "weekly"]
-FAILING_TEST = "select event_id from {{ ref('stg_memories') }} limit 2\n"
+FAILING_TEST = "select memory_id from {{ ref('stg_memories') }} limit 2\n"
 
 
 class Airflow:
