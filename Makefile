@@ -60,6 +60,17 @@ test: $(READY) ## Run the tests (pytest alone tries other random cases each time
 test-long: $(READY) ## Run the tests that take long: what is killed, dropped or away in the middle of its work
 	$(BIN)/python -m pytest -n 2 --dist worksteal --hypothesis-profile=ci -m long
 
+AIRFLOW := target/airflow
+
+.PHONY: test-airflow
+test-airflow: $(READY) $(AIRFLOW)/.ready ## Test the DAGs in a real Airflow, in an environment of its own (ten minutes)
+	$(AIRFLOW)/bin/python -m pytest --config-file=/dev/null --rootdir=. -p no:cacheprovider orchestration/airflow/tests
+
+$(AIRFLOW)/.ready: orchestration/airflow/requirements.txt
+	@$(PYTHON) -m venv --clear $(AIRFLOW)
+	@$(AIRFLOW)/bin/python -m pip install --quiet --disable-pip-version-check -r orchestration/airflow/requirements.txt
+	@touch $@
+
 .PHONY: bench
 bench: $(READY) ## Measure everything at 10k and 100k memories and compare with the baseline (BENCH_SCALES="1m": an hour)
 	$(BIN)/python -m benchmarks.suite run $(foreach scale,$(BENCH_SCALES),--scale $(scale))

@@ -49,6 +49,11 @@ from mnemoduck.sentiment import register_sentiment
 from mnemoduck.settings import SETTINGS, Settings, load_settings
 from mnemoduck.warehouse import check_database_file
 
+PUBLISH_VARIABLE = "MNEMODUCK_PUBLISH"
+"""`later` where one build is made of several commands, as by a scheduler with a task for each model: none of
+them publishes, since after the load of new events, and before what is made from them, each model is one that
+was built and tested. The last command, without it, does."""
+
 
 class Plugin(BasePlugin):
     """Loaded by dbt-duckdb in the dbt process, once for each invocation."""
@@ -114,6 +119,11 @@ class Plugin(BasePlugin):
         conn.create_function("mnemoduck_check_archive", self._check_archive, side_effects=True)
 
     def _publish(self, settings: str, batch_seq: int) -> str:
+        when = os.environ.get(PUBLISH_VARIABLE, "").strip()
+        if when == "later":
+            return f"not published: a later command will ({PUBLISH_VARIABLE}=later)."
+        if when not in {"", "now"}:
+            raise ValueError(f"{PUBLISH_VARIABLE} is {when!r}; it takes now or later.")
         with self._connection.cursor() as cursor:
             archives = archived_files(cursor, self._home.warehouse.stem)
             cursor.execute(f"checkpoint {CACHE_ALIAS}")
@@ -143,6 +153,8 @@ class Plugin(BasePlugin):
         outcome, _, snapshot = said.partition(": ")
         told, self._ended = self._ended, None
         nodes = tuple(NodeRun(**node) for node in told["nodes"])
+        if os.environ.get(PUBLISH_VARIABLE, "").strip() == "later" and not any(map(_has_failed, nodes)):
+            return False  # one of many commands of a run, which its last one records
         try:
             loaded = count_loaded(self._home, self._newest_batch_before or 0)
             record = RunRecord(
@@ -237,6 +249,10 @@ class Plugin(BasePlugin):
 
     def _check_archive(self, path: str, sha256: str) -> str:
         return find_archive_fault(Path(path), sha256)
+
+
+def _has_failed(node: NodeRun) -> bool:
+    return node.status not in {"success", "pass", "warn", "skipped", "no-op"}
 
 
 def _command(invocation: str) -> str:
