@@ -9,6 +9,12 @@ memories as (
 
 ),
 
+conceived as (
+
+    {{ with_concepts('memories', 'content') }}
+
+),
+
 -- The concepts of a memory are in the order of their ranks.
 told as (
 
@@ -20,9 +26,9 @@ told as (
         occurred_at,
         batch_seq,
         {{ clustered_scope(['user_id', 'agent_id']) }} as scope,
-        {{ concept_mentions('content') }} as mentions
+        {{ concept_mentions('concept_forms', 'concept_keys') }} as mentions
 
-    from memories
+    from conceived
 
 ),
 

@@ -384,13 +384,24 @@ def test_a_text_is_split_into_its_sentences(
 
 
 @settings(max_examples=60, deadline=None)
-@given(text=st.text(alphabet=st.sampled_from("aB1. !?…\n\"')。Dr.é🎉\x00\x1e\x1f"), max_size=60))
+@given(text=st.text(alphabet=st.sampled_from("aB1. !?…\n\"')。Dr.é🎉\u00a0\x00\x1e\x1f"), max_size=60))
 def test_splitting_loses_nothing_but_white_space(connection: duckdb.DuckDBPyConnection, text: str) -> None:
     parts = sentences(connection, text)
     kept = re.sub(r"\s", "", text.replace("\x1e", " ").replace("\x1f", " "))
     assert re.sub(r"\s", "", "".join(parts)) == kept
     can = render(PROJECT, "can_have_sentences", "$text")
     assert len(parts) <= 1 or fetch(connection, f"select {can} as can", text=text) == [{"can": True}]
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=st.text(alphabet=st.sampled_from("aB1. !?…\n\"'。é🎉\u00a0\u2003\x00\x1e\x1f"), max_size=12))
+@example(text="A green bicycle.")
+def test_a_text_that_is_taken_for_one_sentence_is_one(
+    connection: duckdb.DuckDBPyConnection, text: str
+) -> None:
+    one = fetch(connection, f"select {render(PROJECT, 'is_one_sentence', '$text')} as one", text=text)[0]["one"]
+    assert not one or sentences(connection, text) == ([text] if text else [])
+    assert one or text != "A green bicycle."
 
 
 @settings(max_examples=12, deadline=None)
