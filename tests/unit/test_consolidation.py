@@ -320,6 +320,29 @@ def test_a_single_mention_of_default_importance_lasts_about_two_months() -> None
     assert timedelta(days=60) < row[0] < timedelta(days=70)
 
 
+@settings(max_examples=25, deadline=None)
+@given(stream=streams)
+@example(Stream([(0, "a", START, 0.5), (3, "a", START, 0.9), (5, "b", START, 1.0)], [], [(1, START)]))
+def test_what_was_said_once_is_summed_up_as_by_the_aggregates(
+    connection: duckdb.DuckDBPyConnection, stream: Stream
+) -> None:
+    build(connection, stream)
+    connection.execute(
+        "update members set session_id = null, tags = null where content_hash = $1", [UUID(int=15)]
+    )
+    once = (
+        "(select * from members where memory_id not in (select memory_id from recalls) "
+        "qualify count(*) over (partition by consolidated_id) = 1)"
+    )
+    again = f"(select * from members where memory_id not in (select memory_id from {once}))"
+    parted = render(PROJECT, "consolidation_summary", again, "recalls", once)
+    whole = render(PROJECT, "consolidation_summary", "members", "recalls")
+    found, expected = (
+        fetch(connection, f"select * from ({query}) order by consolidated_id") for query in (parted, whole)
+    )
+    assert [list(row.items()) for row in found] == [list(row.items()) for row in expected]
+
+
 # --- gists ---------------------------------------------------------------------------------------------
 
 
