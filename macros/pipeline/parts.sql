@@ -16,7 +16,7 @@
 
 
 {#- Begin with the first part. `source` is the relation that the model reads, `key` a clustered_key of it: no scope is
-    in two parts. A part has half a million rows, or as many as its last scope has. -#}
+    in two parts. A part has 200,000 rows, or as many as its last scope has. -#}
 {% macro begin_parts(source, key) %}
     {%- if not execute -%}{{ return('') }}{%- endif -%}
     {%- if is_incremental() -%}
@@ -29,7 +29,7 @@
                 select scope, sum(row_count) over (order by scope) - row_count as rows_before
                 from (select {{ key }} >> 43 as scope, count(*) as row_count from {{ source }} group by all) as scopes
             ) as placed
-            group by rows_before // 500000
+            group by rows_before // 200000
         ) as bounds
     {%- endset -%}
     {{ return(
