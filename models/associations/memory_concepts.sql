@@ -1,3 +1,11 @@
+{#- Parts are ranges of concept_id, which begins with the scope, so that rows lie in one order all the same. -#}
+{{
+    config(
+        pre_hook="{{ begin_parts(ref('stg_memories'), clustered_scope(['user_id', 'agent_id']) ~ '.bits', 2000) }}",
+        post_hook="{{ build_other_parts() }}",
+    )
+}}
+
 with
 
 memories as (
@@ -5,6 +13,8 @@ memories as (
     select * from {{ ref('stg_memories') }}
     {% if is_incremental() %}
         where batch_seq > (select coalesce(max(known.batch_seq), 0) from {{ this }} as known)
+    {% else %}
+        where {{ in_part(clustered_scope(['user_id', 'agent_id']) ~ '.bits') }}
     {% endif %}
 
 ),

@@ -331,8 +331,8 @@ def test_what_was_said_once_is_summed_up_as_by_the_aggregates(
         "update members set session_id = null, tags = null where content_hash = $1", [UUID(int=15)]
     )
     once = (
-        "(select * from members where memory_id not in (select memory_id from recalls) "
-        "qualify count(*) over (partition by consolidated_id) = 1)"
+        "(select * exclude (said) from (select *, count(*) over (partition by consolidated_id) as said from members) "
+        "where said = 1 and memory_id not in (select memory_id from recalls))"
     )
     again = f"(select * from members where memory_id not in (select memory_id from {once}))"
     parted = render(PROJECT, "consolidation_summary", again, "recalls", once)
