@@ -331,7 +331,8 @@ def test_what_was_said_once_is_summed_up_as_by_the_aggregates(
         "update members set session_id = null, tags = null where content_hash = $1", [UUID(int=15)]
     )
     once = (
-        "(select * exclude (said) from (select *, count(*) over (partition by consolidated_id) as said from members) "
+        "(select * exclude (said) "
+        "from (select *, count(*) over (partition by consolidated_id) as said from members) "
         "where said = 1 and memory_id not in (select memory_id from recalls))"
     )
     again = f"(select * from members where memory_id not in (select memory_id from {once}))"
@@ -422,7 +423,8 @@ def test_splitting_loses_nothing_but_white_space(connection: duckdb.DuckDBPyConn
 def test_a_text_that_is_taken_for_one_sentence_is_one(
     connection: duckdb.DuckDBPyConnection, text: str
 ) -> None:
-    one = fetch(connection, f"select {render(PROJECT, 'is_one_sentence', '$text')} as one", text=text)[0]["one"]
+    is_one = render(PROJECT, "is_one_sentence", "$text")
+    one = fetch(connection, f"select {is_one} as one", text=text)[0]["one"]
     assert not one or sentences(connection, text) == ([text] if text else [])
     assert one or text != "A green bicycle."
 
