@@ -1,7 +1,9 @@
 {#- Parts are ranges of concept_id, which begins with the scope, so that rows lie in one order all the same. -#}
 {{
     config(
-        pre_hook="{{ begin_parts(ref('stg_memories'), clustered_scope(['user_id', 'agent_id']) ~ '.bits', 2000) }}",
+        pre_hook="{{ begin_parts(
+            ref('stg_memories'), clustered_scope(['user_id', 'agent_id']) ~ '.bits', 2000
+        ) }}",
         post_hook="{{ build_other_parts() }}",
     )
 }}

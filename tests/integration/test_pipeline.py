@@ -220,7 +220,7 @@ def test_what_is_built_in_parts_is_what_is_built_at_once(
     of_few_rows = parts.read_text("utf-8").replace(limit, "100000")
     parts.write_text(of_few_rows, "utf-8")
 
-    done = sample.dbt("run", "--full-refresh", project=project)
+    done = sample.dbt("run", "--full-refresh", project=project, DBT_LOG_LEVEL_FILE="debug")
     assert done.code == 0, done.out
     log = Path(f"{sample.home}-logs", "dbt.log").read_text("utf-8")
     for table in ("int_text_buckets", "memory_concepts", "int_concepts", "short_term_memories"):
