@@ -1,4 +1,4 @@
-{#- Parts are ranges of concept_id, which begins with the scope, so that rows lie in one order all the same. -#}
+{#- Parts are ranges of concept_id, which begins with the scope: rows lie in one order all the same. -#}
 {{
     config(
         pre_hook="{{ begin_parts(
