@@ -12,39 +12,62 @@
     regexp_replace it is compiled once (2.5 ms), with regexp_full_match twice. -#}
 
 
-{#- The concepts of a text as keys, each once: lower case, each word stemmed; at most concepts_per_memory.
-    Those count that the text has most often, then those that it has first. -#}
-{% macro concept_terms(column) -%}
-    list_transform({{ concept_mentions(column) }}, lambda mention: mention.concept)
+{#- Concepts are made in steps, each a list that the next one reads: runs of words side by side (concept_runs), how
+    concepts are written (concept_forms) and their keys (concept_keys), in the same order and with repetitions. A step
+    is a column of a subquery, with_concepts: one expression that holds another one costs a third more. -#}
+
+
+{#- A query: the columns of a source, and of the text in one of them concept_forms and concept_keys. -#}
+{% macro with_concepts(source, column) -%}
+select
+    * exclude (concept_runs),
+    {{ concept_forms('concept_runs') }} as concept_forms,
+    {{ concept_keys('concept_runs') }} as concept_keys
+
+from (
+    select
+        *,
+        {{ concept_runs(column) }} as concept_runs
+    from {{ source }}
+) as running
 {%- endmacro %}
 
 
-{#- The same with the form in which the text has each first: a list of structs whose fields are uses (how often it
-    has it, negative), place, concept and form. -#}
-{% macro concept_mentions(column) %}
-    {{- return(adapter.dispatch('concept_mentions', 'mnemoduck')(column)) -}}
+{#- Of a list of keys each once, at most concepts_per_memory: those count that a text has most often, then those that
+    it has first. In no order. -#}
+{% macro concept_terms(keys) %}{{ return(adapter.dispatch('concept_terms', 'mnemoduck')(keys)) }}{% endmacro %}
+
+{% macro duckdb__concept_terms(keys) -%}
+    case
+        when len({{ keys }}) <= {{ parameter('concepts_per_memory') }} then list_distinct({{ keys }})
+        else list_transform({{ concept_mentions(keys, keys) }}, lambda mention: mention.concept)
+    end
+{%- endmacro %}
+
+
+{#- The same in order, with the form in which the text has each first: a list of structs whose fields are uses (how often
+    it has it, negative), place, concept and form. -#}
+{% macro concept_mentions(forms, keys) %}
+    {{- return(adapter.dispatch('concept_mentions', 'mnemoduck')(forms, keys)) -}}
 {% endmacro %}
 
-{#- A list of one element that is transformed is how an expression is named and used again. In most texts no concept
-    comes twice, so that they are in order as they are. -#}
-{% macro duckdb__concept_mentions(column) -%}
-    list_transform([{{ concept_forms(column) }}], lambda forms:
-        list_transform([{{ concept_keys('forms') }}], lambda keys: case
-            when len(list_distinct(keys)) = len(keys)
-                then list_transform(keys[:{{ parameter('concepts_per_memory') }}], lambda concept, place: {
-                    'uses': -1,
-                    'place': place,
-                    'concept': concept,
-                    'form': forms[place]
-                })
-            else list_sort(list_transform(list_distinct(keys), lambda concept: {
-                'uses': -len(list_filter(keys, lambda other: other = concept)),
-                'place': list_position(keys, concept),
+{#- In most texts no concept comes twice, so that they are in order as they are. -#}
+{% macro duckdb__concept_mentions(forms, keys) -%}
+    case
+        when len(list_distinct({{ keys }})) = len({{ keys }})
+            then list_transform({{ keys }}[:{{ parameter('concepts_per_memory') }}], lambda concept, place: {
+                'uses': -1,
+                'place': place,
                 'concept': concept,
-                'form': forms[list_position(keys, concept)]
-            }))[:{{ parameter('concepts_per_memory') }}]
-        end)[1]
-    )[1]
+                'form': {{ forms }}[place]
+            })
+        else list_sort(list_transform(list_distinct({{ keys }}), lambda concept: {
+            'uses': -len(list_filter({{ keys }}, lambda other: other = concept)),
+            'place': list_position({{ keys }}, concept),
+            'concept': concept,
+            'form': {{ forms }}[list_position({{ keys }}, concept)]
+        }))[:{{ parameter('concepts_per_memory') }}]
+    end
 {%- endmacro %}
 
 
@@ -66,31 +89,50 @@
 {%- endmacro %}
 
 
-{#- The keys of a list of concepts from the way they are written, in the same order: a list. They are taken apart and put
-    together again as one text, since a list for each costs more than its stems. No form has the mark that parts them. -#}
-{% macro concept_keys(forms) %}{{ return(adapter.dispatch('concept_keys', 'mnemoduck')(forms)) }}{% endmacro %}
+{#- The keys of the concepts in a list of runs: small letters, each word stemmed. All runs are one text meanwhile, since
+    a list for each costs more than its stems; a word is stemmed once, however many concepts it is in. -#}
+{% macro concept_keys(runs) %}{{ return(adapter.dispatch('concept_keys', 'mnemoduck')(runs)) }}{% endmacro %}
 
-{% macro duckdb__concept_keys(forms) -%}
-    string_split(
-        array_to_string(
-            list_transform(
-                string_split(lower(array_to_string({{ forms }}, ' | ')), ' '),
-                lambda part: case when part = '|' then part else {{ stemmed('part') }} end
-            ),
-            ' '
-        ),
-        ' | '
-    )[:len({{ forms }})]
+{% macro duckdb__concept_keys(runs) -%}
+    {%- set words -%}
+        string_split(replace(replace(lower(array_to_string({{ runs }}, ' | ')), '__', '_'), '_', ' _ '), ' ')
+    {%- endset -%}
+    {%- set stems -%}
+        list_transform({{ words }}, lambda part: case when part in ('|', '_') then part else {{ stemmed('part') }} end)
+    {%- endset -%}
+    {{ concepts_of_runs(
+        "string_split(replace(array_to_string(" ~ stems ~ ", ' '), ' _ ', '_'), ' | ')[:len(" ~ runs ~ ")]"
+    ) }}
 {%- endmacro %}
 
 
-{#- The concepts of a text as they are written, in order and with repetitions: names, key phrases, and the
-    words of key phrases. Only the first 2,000 characters of a text count. -#}
-{% macro concept_forms(column) %}
-    {{- return(adapter.dispatch('concept_forms', 'mnemoduck')(column)) -}}
-{% endmacro %}
+{#- The concepts in a list of runs as they are written, in order and with repetitions: names, key phrases, and the
+    words of key phrases. -#}
+{% macro concept_forms(runs) %}{{ return(adapter.dispatch('concept_forms', 'mnemoduck')(runs)) }}{% endmacro %}
 
-{% macro duckdb__concept_forms(column) -%}
+{% macro duckdb__concept_forms(runs) %}{{ return(concepts_of_runs(runs)) }}{% endmacro %}
+
+{#- A run of several words is a concept, and so is each of them. -#}
+{% macro concepts_of_runs(runs) -%}
+    list_transform(
+        flatten(list_transform(
+            {{ runs }},
+            lambda run: case
+                when contains(run, ' ') then list_prepend(run, string_split(run, ' ')) else [run]
+            end
+        )),
+        lambda concept: case
+            when contains(concept, '_') then replace(replace(concept, '__', ' '), '_', ' ') else concept
+        end
+    )
+{%- endmacro %}
+
+
+{#- The runs of a text: words that can be concepts side by side, three at most, parted by blanks; a name is one word
+    whose parts are joined by _ or __. Only the first 2,000 characters of a text count. -#}
+{% macro concept_runs(column) %}{{ return(adapter.dispatch('concept_runs', 'mnemoduck')(column)) }}{% endmacro %}
+
+{% macro duckdb__concept_runs(column) -%}
 {%- set capital = '[A-ZÀ-ÖØ-ÞΑ-ΩА-Я]' -%}
 {#- Each word stays as it is or becomes a mark: ~word (can be part of a name), @ (a greeting) or |; the ends of clauses
     stay as ; or one of , . ! ? -#}
@@ -121,15 +163,7 @@
 {%- set join_names = "'~?(" ~ capital ~ "[^ |~]*)(?: ~(of))? (" ~ capital ~ ")', '\\1_\\2_\\3', 'g'" -%}
 {%- set text = "regexp_replace(regexp_replace(" ~ text ~ ", " ~ join_names ~ "), " ~ join_names ~ ")" -%}
 {%- set text = "regexp_replace(" ~ text ~ ", '~[^ ]*', '|', 'g')" -%}
-    list_transform(
-        flatten(list_transform(
-            regexp_extract_all({{ text }}, '[^ |@;,.!?]+(?: [^ |@;,.!?]+){0,2}'),
-            lambda run: case
-                when contains(run, ' ') then list_prepend(run, string_split(run, ' ')) else [run]
-            end
-        )),
-        lambda form: replace(replace(form, '__', ' '), '_', ' ')
-    )
+    regexp_extract_all({{ text }}, '[^ |@;,.!?]+(?: [^ |@;,.!?]+){0,2}')
 {%- endmacro %}
 
 

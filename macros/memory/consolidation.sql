@@ -7,8 +7,11 @@
 
     Uses are sayings and recalls; of what was recalled in one event, members of one consolidated memory are
     one use; a recall dated before the memory that it names is none. What was ordered forgotten gives words,
-    importance and tags only where nothing else is left. -#}
-{% macro consolidation_summary(members, recalls) -%}
+    importance and tags only where nothing else is left.
+
+    `members_once`: further members, each the only one of its consolidated memory and never recalled. Most of what there
+    is was said once: then every aggregate is the value itself, which takes no group and no list. -#}
+{% macro consolidation_summary(members, recalls, members_once=none) -%}
 with
 
 said as (
@@ -131,6 +134,56 @@ merged as (
 
 ),
 
+summed_up as (
+
+    select
+        merged.* exclude (text_count, last_ready_or_forgotten_at),
+        used.* exclude (consolidated_id),
+        greatest(
+            merged.last_ready_or_forgotten_at,
+            used.last_used_at,
+            coalesce(merged.superseded_at, used.last_used_at)
+        ) as settled_at
+
+    from merged
+    inner join used on merged.consolidated_id = used.consolidated_id
+
+    {% if members_once %}
+        union all by name
+
+        select
+            consolidated_id,
+            user_id,
+            agent_id,
+            [memory_id] as memory_ids,
+            case when session_id is null then cast([] as varchar[]) else [session_id] end as session_ids,
+            content,
+            role,
+            memory_type,
+            list_sort(list_distinct(coalesce(tags, []))) as tags,
+            1 as support_count,
+            importance,
+            interference,
+            occurred_at as first_seen_at,
+            occurred_at as last_seen_at,
+            ready_at as consolidated_at,
+            forgotten_at,
+            case when states_facts then superseded_at end as superseded_at,
+            0 as recall_count,
+            1 as use_count,
+            {{ stability_days(0) }} as stability_days,
+            occurred_at as last_used_at,
+            [occurred_at] as recent_use_times,
+            changed_batch_seq,
+            greatest(
+                ready_at, forgotten_at, occurred_at, case when states_facts then superseded_at end
+            ) as settled_at
+
+        from {{ members_once }}
+    {% endif %}
+
+),
+
 -- What has one sentence is its own gist; most have.
 texts as (
 
@@ -146,6 +199,18 @@ texts as (
         and (said.forgotten_at is null or merged.forgotten_at is not null)
     qualify row_number() over (partition by said.consolidated_id, said.content_hash order by said.age_rank) = 1
 
+    {% if members_once %}
+        union all
+
+        select
+            consolidated_id as group_id,
+            content,
+            1 as recency
+
+        from {{ members_once }}
+        where {{ can_have_sentences('content') }}
+    {% endif %}
+
 ),
 
 condensed as (
@@ -156,48 +221,43 @@ condensed as (
 
 select
     -- ids
-    merged.consolidated_id,
-    merged.user_id,
-    merged.agent_id,
-    merged.memory_ids,
-    merged.session_ids,
+    summed_up.consolidated_id,
+    summed_up.user_id,
+    summed_up.agent_id,
+    summed_up.memory_ids,
+    summed_up.session_ids,
 
     -- strings
-    merged.content,
-    {{ cut_text('coalesce(condensed.gist, trim(merged.content))', 1000) }} as gist,
+    summed_up.content,
+    {{ cut_text('coalesce(condensed.gist, trim(summed_up.content))', 1000) }} as gist,
     'extractive' as gist_method,
-    merged.role,
-    merged.memory_type,
-    merged.tags,
+    summed_up.role,
+    summed_up.memory_type,
+    summed_up.tags,
 
     -- numbers
-    merged.support_count,
-    used.recall_count,
-    used.use_count,
-    merged.importance,
-    merged.interference,
-    used.stability_days,
+    summed_up.support_count,
+    summed_up.recall_count,
+    summed_up.use_count,
+    summed_up.importance,
+    summed_up.interference,
+    summed_up.stability_days,
 
     -- timestamps
-    merged.first_seen_at,
-    merged.last_seen_at,
-    used.last_used_at,
-    used.recent_use_times,
-    merged.consolidated_at,
-    merged.forgotten_at,
-    merged.superseded_at,
-    greatest(
-        merged.last_ready_or_forgotten_at,
-        used.last_used_at,
-        coalesce(merged.superseded_at, used.last_used_at)
-    ) as settled_at,
+    summed_up.first_seen_at,
+    summed_up.last_seen_at,
+    summed_up.last_used_at,
+    summed_up.recent_use_times,
+    summed_up.consolidated_at,
+    summed_up.forgotten_at,
+    summed_up.superseded_at,
+    summed_up.settled_at,
 
     -- change
-    used.changed_batch_seq
+    summed_up.changed_batch_seq
 
-from merged
-inner join used on merged.consolidated_id = used.consolidated_id
-left join condensed on merged.consolidated_id = condensed.group_id
+from summed_up
+left join condensed on summed_up.consolidated_id = condensed.group_id
 {%- endmacro %}
 
 

@@ -51,59 +51,104 @@
 {%- endmacro %}
 
 
+{#- Whether a text is one sentence, which `sentences` gives as it is: true for most of those that are. -#}
+{% macro is_one_sentence(column) %}
+    {{- return(adapter.dispatch('is_one_sentence', 'mnemoduck')(column)) -}}
+{% endmacro %}
+
+{% macro duckdb__is_one_sentence(column) -%}
+    not ({{ can_have_sentences(column) }} or regexp_matches({{ column }}, '[\x1e\x1f]|^\p{Zs}|\p{Zs}$'))
+{%- endmacro %}
+
+
+{#- Whether a sentence asks something. -#}
+{% macro asks(column) -%}regexp_matches({{ column }}, '[?？؟][^\p{L}\p{N}]*$'){%- endmacro %}
+
+
+{#- A query: the sentences of the texts of a relation with group_id, recency and content, with their place. The first
+    20,000 characters of a text count. -#}
+{% macro sentences_of_texts(texts) -%}
+select
+    group_id,
+    recency,
+    unnest(sentences) as sentence,
+    generate_subscripts(sentences, 1) as place
+
+from (
+    select
+        group_id,
+        recency,
+        {{ sentences('left(content, 20000)') }} as sentences
+    from {{ texts }}
+) as split
+{%- endmacro %}
+
+
 {#- The gist of a group of texts: the most central of their sentences, by its similarity to their centroid
     (Radev, Jing, Stys & Tam 2004). It is extractive: a sentence that was said, never one that was made up.
 
-    A sentence is the set of its words of at least four letters (of all its words if it has none), and the
-    centroid of a group counts, for each word, the sentences that have it. The similarity is the cosine of the
-    two, sum(counts of the sentence's words) / sqrt(their number), but for a factor that all sentences of a
-    group share. A statement goes before a question. Of equally central sentences the one from the text that was said last is taken, within a text
-    the first: what was corrected does not come back as the gist. Counts are whole numbers, so the result does
-    not depend on any order, and the work is linear in the text.
+    A sentence is the set of its words, and the centroid of a group counts, for each word, the sentences that have it.
+    The similarity is the cosine of the two, sum(counts of the sentence's words) / sqrt(their number), but for a factor
+    that all sentences of a group share. A statement goes before a question. Of equally central sentences the one from
+    the text that was said last is taken, within a text the first: what was corrected does not come back as the gist.
+    Counts are whole numbers, so the result does not depend on any order, and the work is linear in the text.
 
-    `texts`: a relation with group_id, content and recency (1 is the text said last), of which the first `most`
-    of a group and the first 20,000 characters of each count. `terms`: another list of words than the above, as an
-    expression over the column sentence. One row per group in which there is a word: group_id, gist and the
-    recency of its text. -#}
-{% macro gists(texts, terms=none, most=20) -%}
+    `said_words`: a relation with group_id, recency (1 is the text said last), place (of the sentence in its text),
+    is_question and word, each once in a sentence. One row per group: group_id, recency and place of the sentence. -#}
+{% macro central_sentences(said_words) -%}
+select
+    group_id,
+    recency,
+    place
+
+from (
+    select
+        said.group_id,
+        said.recency,
+        said.place,
+        said.is_question,
+        cast(sum(centroids.sentence_count) as bigint) / sqrt(count(*)) as centrality
+
+    from {{ said_words }} as said
+    inner join (
+        select
+            group_id,
+            word,
+            count(*) as sentence_count
+
+        from {{ said_words }}
+        group by group_id, word
+    ) as centroids
+        on said.group_id = centroids.group_id and said.word = centroids.word
+    group by said.group_id, said.recency, said.place, said.is_question
+) as compared
+qualify row_number() over (partition by group_id order by is_question, centrality desc, recency, place) = 1
+{%- endmacro %}
+
+
+{#- The gists of groups of texts by their words of at least four letters; by all words of a sentence that has none.
+
+    `texts`: a relation with group_id, content and recency (1 is the text said last), of which the first 20 of a group
+    count. One row per group in which there is a word: group_id, gist and the recency of its text. -#}
+{% macro gists(texts) -%}
 with
 
-said_sentences as (
+said_sentences as materialized (
+
+    {{ sentences_of_texts('(select * from ' ~ texts ~ ' where recency <= 20) as last_texts') }}
+
+),
+
+worded as (
 
     select
         group_id,
         recency,
         place,
-        sentence,
-        {% if terms -%}
-        all_words as sentence_words
-        {%- else -%}
-        coalesce(nullif(list_filter(all_words, lambda word: len(word) >= 4), []), all_words) as sentence_words
-        {%- endif %}
+        {{ asks('sentence') }} as is_question,
+        list_distinct({{ words('sentence') }}) as all_words
 
-    from (
-        select
-            group_id,
-            recency,
-            place,
-            sentence,
-            {{ terms or 'list_distinct(' ~ words('sentence') ~ ')' }} as all_words
-        from (
-            select
-                group_id,
-                recency,
-                unnest(sentences) as sentence,
-                generate_subscripts(sentences, 1) as place
-            from (
-                select
-                    group_id,
-                    recency,
-                    {{ sentences('left(content, 20000)') }} as sentences
-                from {{ texts }}
-                where recency <= {{ most }}
-            ) as split
-        ) as unnested
-    ) as worded
+    from said_sentences
 
 ),
 
@@ -113,53 +158,32 @@ said_words as (
         group_id,
         recency,
         place,
-        sentence,
-        len(sentence_words) as word_count,
-        unnest(sentence_words) as word
+        is_question,
+        unnest(
+            coalesce(nullif(list_filter(all_words, lambda word: len(word) >= 4), []), all_words)
+        ) as word
 
-    from said_sentences
-
-),
-
-centroids as (
-
-    select
-        group_id,
-        word,
-        count(*) as sentence_count
-
-    from said_words
-    group by group_id, word
+    from worded
 
 ),
 
-compared as (
+central as (
 
-    select
-        said_words.group_id,
-        said_words.recency,
-        said_words.place,
-        any_value(said_words.sentence) as sentence,
-        cast(sum(centroids.sentence_count) as bigint) / sqrt(any_value(said_words.word_count)) as centrality
-
-    from said_words
-    inner join centroids
-        on said_words.group_id = centroids.group_id and said_words.word = centroids.word
-    group by said_words.group_id, said_words.recency, said_words.place
+    {{ central_sentences('said_words') }}
 
 )
 
 select
-    group_id,
-    sentence as gist,
-    recency
+    central.group_id,
+    said_sentences.sentence as gist,
+    central.recency
 
-from compared
-qualify
-    row_number() over (
-        partition by group_id
-        order by regexp_matches(sentence, '[?？؟][^\p{L}\p{N}]*$'), centrality desc, recency, place
-    ) = 1
+from central
+inner join said_sentences
+    on
+        central.group_id = said_sentences.group_id
+        and central.recency = said_sentences.recency
+        and central.place = said_sentences.place
 {%- endmacro %}
 
 

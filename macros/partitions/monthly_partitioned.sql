@@ -75,15 +75,21 @@
     {%- if config.get('contract').enforced -%}
         {%- do get_assert_columns_equivalent(sql) -%}
     {%- endif -%}
-    {%- call statement('stage_arrived_rows', auto_begin=true) -%}
-        create or replace temporary table {{ layout.arrived }} as
+    {%- set arrived -%}
         select
             {{ layout.columns | map(attribute='quoted') | join(', ') }},
             case when {{ is_kept() }} then cast(date_trunc('month', {{ layout.time }}) as date) end as partition_month
         from (
             {{ sql }}
         ) as model_query
+    {%- endset -%}
+    {%- call statement('stage_arrived_rows', auto_begin=true) -%}
+        create or replace temporary table {{ layout.arrived }} as
+        {{ arrived }}
     {%- endcall -%}
+    {%- if not is_incremental() -%}
+        {%- call statement('stage_other_parts') -%}{{ inserts_of_other_parts(layout.arrived, arrived) }}{%- endcall -%}
+    {%- endif -%}
 {% endmacro %}
 
 

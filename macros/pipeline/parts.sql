@@ -1,9 +1,10 @@
-{#- A model whose state cannot be spilled (lists and heaps while rows are grouped) is built in parts from nothing: the same
-    statement once for each range of a key, so that it holds no more than a part, however much there is. An
-    incremental run, which is in proportion to what changed, is one part.
+{#- A model whose state cannot be spilled (lists, heaps and windows) is built in parts from nothing: the same statement
+    once for each range of a key, so that it holds no more than a part, however much there is. An incremental run,
+    which is in proportion to what changed, is one part.
 
-    A model that does has pre_hook="{{ begin_parts(ref('…'), 'key') }}" and post_hook="{{ build_other_parts() }}", and
-    asks {{ in_part('key') }} of what it reads. A unit test, which runs no hook, reads all. -#}
+    A model that does has pre_hook="{{ begin_parts(ref('…'), 'key', bytes_a_row) }}" and asks {{ in_part('key') }} of what
+    it reads. The materialization monthly_partitioned builds the other parts itself; another one needs
+    post_hook="{{ build_other_parts() }}". A unit test, which runs no hook, reads all. -#}
 
 {#- Whether a row belongs to the part that is built. -#}
 {% macro in_part(key) %}{{ return(adapter.dispatch('in_part', 'mnemoduck')(key)) }}{% endmacro %}
@@ -15,13 +16,24 @@
 {%- endmacro %}
 
 
-{#- Begin with the first part. `source` is the relation that the model reads, `key` a clustered_key of it: no scope is
-    in two parts. A part has half a million rows, or as many as its last scope has. -#}
-{% macro begin_parts(source, key) %}
+{#- A number by which rows of one scope are in one part, made of a key that is a hash. -#}
+{% macro part_key(hash) %}{{ return(adapter.dispatch('part_key', 'mnemoduck')(hash)) }}{% endmacro %}
+
+{% macro duckdb__part_key(hash) -%}
+    (cast('0x' || left(cast({{ hash }} as varchar), 8) as bigint) << 31)
+{%- endmacro %}
+
+
+{#- Begin with the first part. `source` is the relation that the model reads, `key` a clustered_key or part_key of it: no
+    scope is in two parts. A part has as many rows as memory holds if each takes `bytes_a_row` (measured: with how little
+    memory the model could be built), at most `most_rows`, or as many as its last scope has. -#}
+{% macro begin_parts(source, key, bytes_a_row, most_rows=none) %}
     {%- if not execute -%}{{ return('') }}{%- endif -%}
     {%- if is_incremental() -%}
         {{ return(reset_parts()) }}
     {%- endif -%}
+    {%- set held_rows = "parse_formatted_bytes(current_setting('memory_limit')) // " ~ bytes_a_row -%}
+    {%- set part_rows = 'least(' ~ held_rows ~ ', ' ~ most_rows ~ ')' if most_rows else held_rows -%}
     {%- set parts -%}
         select coalesce(list(part_first order by part_first), []) from (
             select min(scope) << 43 as part_first
@@ -29,7 +41,7 @@
                 select scope, sum(row_count) over (order by scope) - row_count as rows_before
                 from (select {{ key }} >> 43 as scope, count(*) as row_count from {{ source }} group by all) as scopes
             ) as placed
-            group by rows_before // 500000
+            group by rows_before // greatest({{ part_rows }}, 1)
         ) as bounds
     {%- endset -%}
     {{ return(
@@ -41,6 +53,12 @@
 
 {% macro build_other_parts() %}
     {%- if not execute -%}{{ return('') }}{%- endif -%}
+    {{ return(inserts_of_other_parts(this, sql)) }}
+{% endmacro %}
+
+
+{#- Statements that write the parts after the first one, of a query, into a table. -#}
+{% macro inserts_of_other_parts(target, query) %}
     {%- set bounds = run_query(
         "select unnest(cast(coalesce(getvariable('part_bounds'), []) as bigint[])) as part_first order by all"
     ).columns[0].values() -%}
@@ -49,7 +67,7 @@
         {%- do statements.append(
             'set variable part_first = ' ~ part_first | int ~ '; set variable part_last = '
             ~ ((bounds[loop.index + 1] | int - 1) if loop.index + 1 < bounds | length else 'null')
-            ~ '; insert into ' ~ this ~ ' by name select * from (' ~ sql ~ ') as part;'
+            ~ '; insert into ' ~ target ~ ' by name select * from (' ~ query ~ ') as part;'
         ) -%}
     {%- endfor -%}
     {{ return(statements | join(' ') ~ ' ' ~ reset_parts()) }}

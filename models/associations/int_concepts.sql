@@ -3,7 +3,7 @@
         schema='staging',
         incremental_strategy='merge',
         unique_key='concept_id',
-        pre_hook="{{ begin_parts(ref('memory_concepts'), 'concept_id') }}",
+        pre_hook="{{ begin_parts(ref('memory_concepts'), 'concept_id', 1200, 500000) }}",
         post_hook="{{ build_other_parts() }}",
     )
 }}

@@ -1,3 +1,13 @@
+{#- Parts are ranges of concept_id, which begins with the scope: rows lie in one order all the same. -#}
+{{
+    config(
+        pre_hook="{{ begin_parts(
+            ref('stg_memories'), clustered_scope(['user_id', 'agent_id']) ~ '.bits', 2000
+        ) }}",
+        post_hook="{{ build_other_parts() }}",
+    )
+}}
+
 with
 
 memories as (
@@ -5,7 +15,15 @@ memories as (
     select * from {{ ref('stg_memories') }}
     {% if is_incremental() %}
         where batch_seq > (select coalesce(max(known.batch_seq), 0) from {{ this }} as known)
+    {% else %}
+        where {{ in_part(clustered_scope(['user_id', 'agent_id']) ~ '.bits') }}
     {% endif %}
+
+),
+
+conceived as (
+
+    {{ with_concepts('memories', 'content') }}
 
 ),
 
@@ -20,9 +38,9 @@ told as (
         occurred_at,
         batch_seq,
         {{ clustered_scope(['user_id', 'agent_id']) }} as scope,
-        {{ concept_mentions('content') }} as mentions
+        {{ concept_mentions('concept_forms', 'concept_keys') }} as mentions
 
-    from memories
+    from conceived
 
 ),
 

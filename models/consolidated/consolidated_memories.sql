@@ -108,10 +108,35 @@ stated as (
 
 ),
 
-members as (
+-- What belongs to what, while rows are narrow.
+belonging as materialized (
 
     select
+        said.memory_id,
         texts_in_play.consolidated_id,
+        texts_in_play.changed_batch_seq
+
+    from said
+    inner join texts_in_play on said.text_id = texts_in_play.text_id
+
+),
+
+-- Said more than once, or recalled.
+used_again as materialized (
+
+    select consolidated_id from belonging
+    group by consolidated_id
+    having count(*) > 1
+    union
+    select consolidated_id from belonging
+    where memory_id in (select recalls.memory_id from recalls)
+
+),
+
+placed as not materialized (
+
+    select
+        belonging.consolidated_id,
         said.memory_id,
         said.user_id,
         said.agent_id,
@@ -128,17 +153,31 @@ members as (
         said.forgotten_at,
         stated.memory_id is not null as states_facts,
         stated.superseded_at,
-        greatest(said.changed_batch_seq, texts_in_play.changed_batch_seq) as changed_batch_seq
+        greatest(said.changed_batch_seq, belonging.changed_batch_seq) as changed_batch_seq
 
-    from said
-    inner join texts_in_play on said.text_id = texts_in_play.text_id
+    from {{ 'said' if is_incremental() else 'memories as said' }}
+    inner join belonging on said.memory_id = belonging.memory_id
     left join stated on said.memory_id = stated.memory_id
+
+),
+
+members as (
+
+    select * from placed
+    where consolidated_id in (select used_again.consolidated_id from used_again)
+
+),
+
+members_once as not materialized (
+
+    select * from placed
+    where consolidated_id not in (select used_again.consolidated_id from used_again)
 
 ),
 
 summarised as (
 
-    {{ consolidation_summary('members', 'recalls') }}
+    {{ consolidation_summary('members', 'recalls', 'members_once') }}
 
 ),
 

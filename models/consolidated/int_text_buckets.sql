@@ -4,6 +4,8 @@
         schema='staging',
         incremental_strategy='merge',
         unique_key='text_id',
+        pre_hook="{{ begin_parts(ref('stg_memories'), part_key('content_hash'), 1500) }}",
+        post_hook="{{ build_other_parts() }}",
         merge_update_condition='DBT_INTERNAL_SOURCE.row_hash is distinct from DBT_INTERNAL_DEST.row_hash',
     )
 }}
@@ -19,6 +21,8 @@ memories as (
     from {{ ref('stg_memories') }}
     {% if is_incremental() %}
         where batch_seq > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
+    {% else %}
+        where {{ in_part(part_key('content_hash')) }}
     {% endif %}
 
 ),

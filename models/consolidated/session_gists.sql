@@ -16,6 +16,12 @@ memories as (
 
 ),
 
+memory_concepts as not materialized (
+
+    select * from {{ ref('memory_concepts') }}
+
+),
+
 {% if is_incremental() %}
     changed as (
 
@@ -29,7 +35,7 @@ memories as (
     ),
 {% endif %}
 
-members as (
+members as not materialized (
 
     select * from memories
     {% if is_incremental() %}
@@ -57,22 +63,77 @@ activities as (
 
 ),
 
--- Of equally central sentences the first counts: here a text is one of many, and none corrects another.
-texts as (
+-- Of equally central sentences the first counts: here a text is one of many, and none corrects another. The
+-- concepts of a text that is one sentence are known; for a few texts it is quicker to find them again.
+texts as not materialized (
 
     select
+        memory_id,
         activity_id as group_id,
         content,
-        activity_position as recency
+        activity_position as recency,
+        {{ 'false' if is_incremental() else is_one_sentence('content') }} as is_one_sentence
 
     from members
-    where forgotten_at is null
+    where forgotten_at is null and activity_position <= 500
+
+),
+
+said_sentences as (
+
+    {{ sentences_of_texts('(select * from texts where not is_one_sentence) as longer') }}
+
+),
+
+conceived as (
+
+    {{ with_concepts('said_sentences', 'sentence') }}
+
+),
+
+said_words as (
+
+    select
+        group_id,
+        recency,
+        place,
+        {{ asks('sentence') }} as is_question,
+        unnest({{ concept_terms('concept_keys') }}) as word
+
+    from conceived
+
+    union all
+
+    select
+        texts.group_id,
+        texts.recency,
+        1 as place,
+        {{ asks('left(texts.content, 20000)') }} as is_question,
+        memory_concepts.concept as word
+
+    from texts
+    inner join memory_concepts on texts.memory_id = memory_concepts.memory_id
+    where texts.is_one_sentence
 
 ),
 
 condensed as (
 
-    {{ gists('texts', concept_terms('sentence'), 500) }}
+    {{ central_sentences('said_words') }}
+
+),
+
+told as (
+
+    select
+        condensed.group_id,
+        members.memory_id,
+        members.role,
+        ({{ sentences('left(members.content, 20000)') }})[condensed.place] as gist
+
+    from condensed
+    inner join members
+        on condensed.group_id = members.activity_id and condensed.recency = members.activity_position
 
 ),
 
@@ -83,25 +144,23 @@ final as (
         activities.user_id,
         activities.agent_id,
         activities.session_id,
-        members.memory_id as gist_memory_id,
-        {{ cut_text('condensed.gist', 1000) }} as gist,
-        members.role as gist_role,
+        told.memory_id as gist_memory_id,
+        {{ cut_text('told.gist', 1000) }} as gist,
+        told.role as gist_role,
         activities.memory_count,
         activities.activity_started_at,
         activities.activity_ended_at,
         activities.ready_at,
         activities.changed_batch_seq,
         {{ hash_key([
-            'members.memory_id', 'condensed.gist', 'activities.memory_count', 'activities.activity_started_at',
+            'told.memory_id', 'told.gist', 'activities.memory_count', 'activities.activity_started_at',
             'activities.activity_ended_at', 'activities.ready_at',
         ]) }} as row_hash,
         cast('{{ invocation_id }}' as uuid) as run_id,
         false as is_deleted
 
     from activities
-    left join condensed on activities.activity_id = condensed.group_id
-    left join members
-        on condensed.group_id = members.activity_id and condensed.recency = members.activity_position
+    left join told on activities.activity_id = told.group_id
 
     {% if is_incremental() %}
         union all by name

@@ -5,6 +5,7 @@
         partition_by='occurred_at',
         compound_index=['scope_key', 'memory_type', 'occurred_at'],
         indexes=[{'columns': ['memory_id']}],
+        pre_hook="{{ begin_parts(ref('stg_memories'), part_key('scope_key'), 4000) }}",
         merge_update_columns=[
             'activity_id', 'goal_id', 'task_id', 'goal', 'task', 'hierarchy_level', 'hierarchy_method',
             'activity_position', 'task_number', 'action_number', 'recall_count', 'spaced_reinforcements',
@@ -126,6 +127,8 @@ in_play as (
     {% if is_incremental() %}
         left join known_stretches on memories.memory_id = known_stretches.memory_id
         where memories.memory_id in (select affected.memory_id from affected)
+    {% else %}
+        where {{ in_part(part_key('memories.scope_key')) }}
     {% endif %}
 
 ),

@@ -209,6 +209,25 @@ def test_the_order_and_batching_of_arrival_do_not_change_what_is_built(
     ]
 
 
+def test_what_is_built_in_parts_is_what_is_built_at_once(
+    sample: Workbench, project_copy: Callable[[], Path]
+) -> None:
+    at_once = checksums(sample.home / "warehouse.duckdb", with_bookkeeping=False)
+    project = project_copy()
+    parts = project / "macros/pipeline/parts.sql"
+    limit = "parse_formatted_bytes(current_setting('memory_limit'))"
+    assert limit in parts.read_text("utf-8")
+    of_few_rows = parts.read_text("utf-8").replace(limit, "100000")
+    parts.write_text(of_few_rows, "utf-8")
+
+    done = sample.dbt("run", "--full-refresh", project=project, DBT_LOG_LEVEL_FILE="debug")
+    assert done.code == 0, done.out
+    log = Path(f"{sample.home}-logs", "dbt.log").read_text("utf-8")
+    for table in ("int_text_buckets", "memory_concepts", "int_concepts", "short_term_memories"):
+        assert re.search(rf"insert into \S*{table}\S* by name", log), f"{table} has a second part"
+    assert checksums(sample.home / "warehouse.duckdb", with_bookkeeping=False) == at_once
+
+
 def test_the_steps_of_an_episode_come_back_exactly(bench: Workbench) -> None:
     """Awkward texts, of two users, and the development episodes where they are at hand."""
     texts = [

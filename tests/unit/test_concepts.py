@@ -1,4 +1,4 @@
-"""Concepts: what a text is about, by the macro `concept_terms` in DuckDB."""
+"""Concepts: what a text is about, by the macros of the project in DuckDB."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ PROJECT = Path(__file__).resolve().parents[2]
 def connection() -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as opened:
         load_extension(opened, "fts")
-        found = render(PROJECT, "concept_mentions", "content")
+        conceived = render(PROJECT, "with_concepts", "(select content) as told", "content")
+        found = render(PROJECT, "concept_mentions", "concept_forms", "concept_keys")
         opened.execute(
-            f"create macro mentions(content) as list_transform({found}, lambda one: [one.concept, one.form])"
+            "create macro mentions(content) as "
+            f"(select list_transform({found}, lambda one: [one.concept, one.form]) from ({conceived}))"
         )
         yield opened
 

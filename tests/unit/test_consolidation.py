@@ -339,6 +339,30 @@ def test_a_single_mention_of_default_importance_lasts_about_two_months() -> None
     assert timedelta(days=60) < row[0] < timedelta(days=70)
 
 
+@settings(max_examples=25, deadline=None)
+@given(stream=streams)
+@example(Stream([(0, "a", START, 0.5), (3, "a", START, 0.9), (5, "b", START, 1.0)], [], [(1, START)]))
+def test_what_was_said_once_is_summed_up_as_by_the_aggregates(
+    connection: duckdb.DuckDBPyConnection, stream: Stream
+) -> None:
+    build(connection, stream)
+    connection.execute(
+        "update members set session_id = null, tags = null where content_hash = $1", [UUID(int=15)]
+    )
+    once = (
+        "(select * exclude (said) "
+        "from (select *, count(*) over (partition by consolidated_id) as said from members) "
+        "where said = 1 and memory_id not in (select memory_id from recalls))"
+    )
+    again = f"(select * from members where memory_id not in (select memory_id from {once}))"
+    parted = render(PROJECT, "consolidation_summary", again, "recalls", once)
+    whole = render(PROJECT, "consolidation_summary", "members", "recalls")
+    found, expected = (
+        fetch(connection, f"select * from ({query}) order by consolidated_id") for query in (parted, whole)
+    )
+    assert [list(row.items()) for row in found] == [list(row.items()) for row in expected]
+
+
 # --- gists ---------------------------------------------------------------------------------------------
 
 
@@ -403,13 +427,25 @@ def test_a_text_is_split_into_its_sentences(
 
 
 @settings(max_examples=60, deadline=None)
-@given(text=st.text(alphabet=st.sampled_from("aB1. !?…\n\"')。Dr.é🎉\x00\x1e\x1f"), max_size=60))
+@given(text=st.text(alphabet=st.sampled_from("aB1. !?…\n\"')。Dr.é🎉\u00a0\x00\x1e\x1f"), max_size=60))
 def test_splitting_loses_nothing_but_white_space(connection: duckdb.DuckDBPyConnection, text: str) -> None:
     parts = sentences(connection, text)
     kept = re.sub(r"\s", "", text.replace("\x1e", " ").replace("\x1f", " "))
     assert re.sub(r"\s", "", "".join(parts)) == kept
     can = render(PROJECT, "can_have_sentences", "$text")
     assert len(parts) <= 1 or fetch(connection, f"select {can} as can", text=text) == [{"can": True}]
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=st.text(alphabet=st.sampled_from("aB1. !?…\n\"'。é🎉\u00a0\u2003\x00\x1e\x1f"), max_size=12))
+@example(text="A green bicycle.")
+def test_a_text_that_is_taken_for_one_sentence_is_one(
+    connection: duckdb.DuckDBPyConnection, text: str
+) -> None:
+    is_one = render(PROJECT, "is_one_sentence", "$text")
+    one = fetch(connection, f"select {is_one} as one", text=text)[0]["one"]
+    assert not one or sentences(connection, text) == ([text] if text else [])
+    assert one or text != "A green bicycle."
 
 
 @settings(max_examples=12, deadline=None)

@@ -225,10 +225,11 @@ def placed(
         "inner join all_memories using (memory_id)"
     )
     interfered = render(project, "interference_of", "placed", "mentions")
-    concepts = render(project, "concept_terms", "content")
+    conceived = render(project, "with_concepts", "placed", "content")
+    concepts = render(project, "concept_terms", "concept_keys")
     connection.execute(
         "create or replace table mentions as select memory_id, hash(concept) as concept_id "
-        f"from (select memory_id, unnest({concepts}) as concept from placed)"
+        f"from (select memory_id, unnest({concepts}) as concept from ({conceived}))"
     )
     return rows(
         connection,
