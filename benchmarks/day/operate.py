@@ -201,7 +201,6 @@ class Operation:
             HOME_VARIABLE: str(self._home.path),
             "MNEMODUCK_PROJECT": str(self._project),
             "OLLAMA_HOST": self._server.url,
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "TZ": "UTC",
             **changes,
         }

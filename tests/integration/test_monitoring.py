@@ -352,6 +352,7 @@ def test_what_the_doctor_names_mends_a_home_that_was_broken_in_many_ways(sample:
         run_id="r",
         command="run",
         outcome="published",
+        snapshot="20260101T000000000000Z-0123456789ab",
         started_at=datetime.now(UTC),
         ended_at=datetime.now(UTC),
     )

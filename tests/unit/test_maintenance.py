@@ -157,7 +157,7 @@ def test_what_a_slower_rhythm_owes_is_built_at_once_and_not_at_night(
     def dbt(arguments: list[str], *_: object, **__: object) -> Iterator[SimpleNamespace]:
         asked.append(arguments)
         info = {"name": "JinjaLogInfo", "msg": said[len(asked) - 1], "level": "info"}
-        yield SimpleNamespace(stdout=[json.dumps({"info": info, "data": {}})])
+        yield SimpleNamespace(stdout=[json.dumps({"info": info, "data": {}})], returncode=0)
 
     monkeypatch.setattr("mnemoduck.pipeline.run.check_database_file", lambda _: None)
     monkeypatch.setattr("mnemoduck.pipeline.run.start_dbt", dbt)
