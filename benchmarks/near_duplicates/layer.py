@@ -105,6 +105,8 @@ def _model_sql(model: str, is_incremental: bool, parameters: tuple[tuple[str, fl
         "ref": lambda name: name,
         "this": model,
         "is_incremental": lambda: is_incremental,
+        "part_key": lambda hashed: hashed,  # no hook begins a part here: all is one
+        "in_part": lambda _: "true",
     }
     return _environment().from_string(path.read_text("utf-8")).render(context)
 

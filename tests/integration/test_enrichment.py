@@ -106,6 +106,7 @@ def outcomes(bench: Workbench) -> dict[str, Counter[str]]:
     return found
 
 
+@pytest.mark.long
 def test_a_run_meets_every_fault_and_everything_else_is_done(bench: Workbench, server: OllamaDouble) -> None:
     helped = ["http-500:1", "http-429:1", "reset:1", "wrong-schema:1", "fence", "slow", "injection"]
     never_valid = ["wrong-schema", "truncated-json", "long", "empty-answer"]
@@ -139,6 +140,7 @@ def test_a_run_meets_every_fault_and_everything_else_is_done(bench: Workbench, s
     assert "10 wait" in again.out
 
 
+@pytest.mark.long
 def test_each_distinct_prompt_is_paid_for_once_ever(
     bench: Workbench, server: OllamaDouble, project_copy: Callable[[], Path]
 ) -> None:

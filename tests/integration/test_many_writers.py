@@ -49,6 +49,7 @@ def remember_from_many_processes(bench: Workbench, label: str) -> set[UUID]:
     return set(acknowledged)
 
 
+@pytest.mark.long
 def test_eight_processes_remember_during_a_run_and_after_it_and_every_memory_is_there_once(
     sample: Workbench,
 ) -> None:

@@ -175,6 +175,7 @@ def test_a_failing_test_leaves_readers_on_the_last_good_snapshot_and_says_so(
         assert [item.is_fresh for item in memory.recall("kiln degrees", user_id="maya")] == [False]
 
 
+@pytest.mark.long
 def test_the_order_and_batching_of_arrival_do_not_change_what_is_built(
     bench: Workbench, tmp_path: Path
 ) -> None:
@@ -209,6 +210,7 @@ def test_the_order_and_batching_of_arrival_do_not_change_what_is_built(
     ]
 
 
+@pytest.mark.long
 def test_what_is_built_in_parts_is_what_is_built_at_once(
     sample: Workbench, project_copy: Callable[[], Path]
 ) -> None:
@@ -546,6 +548,7 @@ def test_forgetting_takes_effect_at_once_and_a_recall_reinforces_with_the_next_r
         assert rows["is_forgotten"].tolist() == [True], "forgotten is a fate, not a deletion"
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not (SHARED_DATA / "locomo_dev.json").exists(), reason="../shared/data is not here")
 def test_locomo_goes_in_whole_and_a_second_build_changes_nothing(bench: Workbench) -> None:
     done = bench.mnemoduck("ingest", str(SHARED_DATA / "locomo_dev.json"))

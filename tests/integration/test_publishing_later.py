@@ -15,7 +15,7 @@ def test_a_load_by_itself_is_not_published_and_the_command_after_it_publishes_al
     # Each model is one that was built and tested, but only one has seen what was loaded: a snapshot of this
     # would say that it holds the new memory, and readers would no longer find it in the inbox.
     assert done.code == 0, done.out
-    assert "not published: a later command will" in done.out
+    assert "mnemoduck not published: " in done.out
     assert sample.snapshot() == before
     assert list((sample.home / "inbox" / "loaded").rglob("*.jsonl"))
 

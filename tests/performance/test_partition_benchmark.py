@@ -22,6 +22,7 @@ from tests.integration import forks
 PROJECT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.long
 def test_it_measures_every_layout_and_makes_its_page_and_plot(tmp_path: Path) -> None:
     """One test for all, since a run takes most of a minute, and workers share no fixture."""
     result = tmp_path / "result.json"
