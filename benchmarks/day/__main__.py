@@ -22,12 +22,12 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--memories", default=6_000, show_default=True, help="Of two months and the day.")
+@click.option("--memories", default=12_000, show_default=True, help="Of two months and the day.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=RESULT, show_default=True)
 @click.option("--work", type=click.Path(path_type=Path), default=WORK, show_default=True)
 def run(memories: int, seed: int, out: Path, work: Path) -> None:
-    """Live the day (half an hour) and write what was seen as JSON. Needs Debian's faketime."""
+    """Live the day (40 minutes) and write what was seen as JSON. Needs Debian's faketime."""
     if shutil.which("faketime") is None:
         raise click.ClickException("faketime was not found: install it (apt-get install faketime).")
     found = Operation(work.absolute(), click.echo).run(memories, seed)

@@ -29,7 +29,7 @@ def _page(result: dict[str, Any]) -> Iterator[str]:
         f"Made by `{COMMAND}` and `python -m benchmarks.day report`. The crontab that `mnemoduck schedule "
         f"install` writes, started line by line on a clock that libfaketime sets, on a Sunday: {len(runs)} "
         f"runs. {result['history']:,} events of two months before; {told:,} arrive during the day, "
-        f"{result['late']} of them more than an hour late. At ten somebody builds everything anew by hand. "
+        f"{result['late']} of them days or weeks late. At ten somebody builds everything anew by hand. "
         "From noon a test fails, because of a memory that it forbids, until that is forgotten at 12:40. From "
         "two to four the model server is down. One agent reads and writes all day long, across all of it."
     )
