@@ -17,6 +17,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 
 from mnemoduck.errors import UsageError
+from mnemoduck.forking import first_use
 
 PROJECT_VARIABLE = "MNEMODUCK_PROJECT"
 _RENDERED_FOLDERS = ("memory", "cross_db", "llm", "search")
@@ -61,7 +62,8 @@ def render(project: Path, macro: str, *arguments: Any) -> str:
 
     Variables have the values of dbt_project.yml. Raises UsageError where the macro would stop dbt.
     """
-    module = _macros(project)
+    with first_use:
+        module = _macros(project)
     function: Callable[..., Any] = getattr(module, macro)
     return str(function(*arguments)).strip()
 

@@ -21,6 +21,7 @@ import duckdb
 from mnemoduck.archive import archived_files
 from mnemoduck.errors import NothingPublishedError, SnapshotError, StorageError, UsageError
 from mnemoduck.extensions import load_extension
+from mnemoduck.forking import first_use
 from mnemoduck.home import Home
 from mnemoduck.partitions import MENDING, Partitions
 from mnemoduck.pipeline.publish import current_snapshot
@@ -232,9 +233,10 @@ class SnapshotReader:
                 path = current_snapshot(self._home)
                 if self._snapshot is None or self._snapshot.path != path:
                     try:
-                        self._snapshot = Snapshot(
-                            path, self._home, threads=self._threads, memory_limit=self._memory_limit
-                        )
+                        with first_use:
+                            self._snapshot = Snapshot(
+                                path, self._home, threads=self._threads, memory_limit=self._memory_limit
+                            )
                     except FileNotFoundError:
                         continue  # pruned after we had read CURRENT, which names a newer one by now
                 return self._snapshot
