@@ -15,9 +15,9 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError, computed_field
 
+from mnemoduck.appending import append_line
 from mnemoduck.errors import StorageError
-from mnemoduck.home import FILE_MODE, FOLDER_MODE, Home
-from mnemoduck.inbox import write_all
+from mnemoduck.home import FOLDER_MODE, Home
 
 KEPT_MONTHS = 12
 
@@ -114,22 +114,10 @@ def record_verdict(home: Home, verdict: Verdict) -> None:
         StorageError: the disk refuses it.
     """
     path = home.expectations / "results.jsonl"
-    line = verdict.model_dump_json().encode() + b"\n"
     try:
         home.expectations.mkdir(mode=FOLDER_MODE, exist_ok=True)
         _put_aside(path, f"{verdict.checked_at.astimezone(UTC):%Y-%m}")
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
-        try:
-            start = os.fstat(descriptor).st_size
-            if start and os.pread(descriptor, 1, start - 1) != b"\n":
-                line = b"\n" + line  # a crash tore the last line off
-            try:
-                write_all(descriptor, line)
-            except OSError:
-                os.ftruncate(descriptor, start)
-                raise
-        finally:
-            os.close(descriptor)
+        append_line(path, verdict.model_dump_json().encode())
     except OSError as error:
         raise StorageError(f"The results of expectations could not be written to {path}: {error}.") from error
 

@@ -10,16 +10,15 @@ last hours reads little, and what is older than `run_history_days` goes as whole
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from mnemoduck.appending import append_line
 from mnemoduck.errors import StorageError
-from mnemoduck.home import FILE_MODE, FOLDER_MODE, Home
-from mnemoduck.inbox import write_all
+from mnemoduck.home import FOLDER_MODE, Home
 
 PUBLISHED = "published"
 UNCHANGED = "unchanged"
@@ -107,21 +106,9 @@ def record_run(home: Home, record: RunRecord) -> None:
         StorageError: the disk refuses it.
     """
     path = home.runs / f"{record.ended_at:%Y-%m-%d}.jsonl"
-    line = record.model_dump_json(exclude_defaults=True).encode() + b"\n"
     try:
         home.runs.mkdir(mode=FOLDER_MODE, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
-        try:
-            start = os.fstat(descriptor).st_size
-            if start and os.pread(descriptor, 1, start - 1) != b"\n":
-                line = b"\n" + line  # what a crash tore off stays a line of its own, which is passed over
-            try:
-                write_all(descriptor, line)
-            except OSError:
-                os.ftruncate(descriptor, start)
-                raise
-        finally:
-            os.close(descriptor)
+        append_line(path, record.model_dump_json(exclude_defaults=True).encode())
     except OSError as error:
         raise StorageError(f"The run could not be recorded in {path}: {error}.") from error
 

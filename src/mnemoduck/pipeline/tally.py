@@ -8,7 +8,6 @@ tally that is kept reads what was appended since it looked last.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -17,9 +16,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from mnemoduck.appending import append_line
 from mnemoduck.errors import StorageError
-from mnemoduck.home import FILE_MODE, Home
-from mnemoduck.inbox import write_all
+from mnemoduck.home import Home
 from mnemoduck.pipeline.history import PUBLISHED, SKIPPED, UNCHANGED, RunRecord
 
 ALL_MODELS = "all"
@@ -129,13 +128,9 @@ def keep_counts(home: Home, path: Path) -> None:
         name: {"outcomes": runs.outcomes, "events_loaded": runs.events_loaded, "seconds": runs.seconds}
         for name, runs in file.rhythms.items()
     }
-    line = json.dumps({"file": path.name, "rhythms": rhythms}).encode() + b"\n"
+    line = json.dumps({"file": path.name, "rhythms": rhythms}).encode()
     try:
-        descriptor = os.open(_removed(home), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
-        try:
-            write_all(descriptor, line)
-        finally:
-            os.close(descriptor)
+        append_line(_removed(home), line)
     except OSError as error:
         raise StorageError(f"The counts of {path} could not be kept in {_removed(home)}: {error}.") from error
 

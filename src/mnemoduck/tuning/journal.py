@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from mnemoduck.appending import append_line
 from mnemoduck.errors import StorageError
-from mnemoduck.home import FILE_MODE, Home
-from mnemoduck.inbox import write_all
+from mnemoduck.home import Home
 from mnemoduck.recall.statistics import Counts
 
 
@@ -79,11 +78,6 @@ def write_change(home: Home, change: Change) -> None:
     """
     path = journal_file(home)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
-        try:
-            write_all(descriptor, change.model_dump_json().encode() + b"\n")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        append_line(path, change.model_dump_json().encode(), durable=True)
     except OSError as error:
         raise StorageError(f"The change could not be written to {path}: {error}.") from error
