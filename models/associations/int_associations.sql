@@ -1,8 +1,11 @@
+{#- Parts are ranges of concept_id, which begins with the scope: what is bound to each other lies in one part. -#}
 {{
     config(
         schema='staging',
         incremental_strategy='replace',
         unique_key=['source_id', 'target_id'],
+        pre_hook="{{ begin_parts(ref('memory_concepts'), 'concept_id', 400, 2000000) }}",
+        post_hook="{{ build_other_parts() }}",
     )
 }}
 
@@ -31,6 +34,9 @@ mentions as {{ 'not materialized' if is_incremental() else 'materialized' }} (
 
     from {{ ref('memory_concepts') }} as mentioned
     left join {{ ref('int_forgotten_memories') }} as forgotten on mentioned.memory_id = forgotten.memory_id
+    {% if not is_incremental() %}
+        where {{ in_part('mentioned.concept_id') }}
+    {% endif %}
 
 ),
 

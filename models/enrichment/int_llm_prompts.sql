@@ -1,7 +1,15 @@
 {#- A prompt is kept as its key; its text follows from the memory or the episode (macros/llm/prompts.sql).
     What is asked otherwise than before, because a template, the model or its options changed, gets other keys.
     A memory never changes, an episode does: then it is another question, and none once it is forgotten. -#}
-{{ config(materialized='incremental', incremental_strategy='merge', unique_key=['subject_id', 'template']) }}
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='merge',
+        unique_key=['subject_id', 'template'],
+        pre_hook="{{ begin_parts(ref('stg_memories'), part_key('content_hash'), 800) }}",
+        post_hook="{{ build_other_parts() }}",
+    )
+}}
 
 with
 
@@ -66,7 +74,9 @@ memories as (
     {% if is_incremental() %}
         where batch_seq > (select remembered.batch_seq from remembered)
     {% else %}
-        where (select bool_or(templates.template <> 'reflection') from templates)
+        where
+            (select bool_or(templates.template <> 'reflection') from templates)
+            and {{ in_part(part_key('content_hash')) }}
     {% endif %}
 
 ),
@@ -87,6 +97,7 @@ episodes as (
         where
             completed_at is not null
             and (select bool_or(templates.template = 'reflection') from templates)
+            and {{ in_part(part_key('episode_key')) }}
     {% endif %}
 
 ),

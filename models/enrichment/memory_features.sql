@@ -1,6 +1,8 @@
 {#- Lexical features follow from the text, which never changes: of a memory whose answers changed they are
     kept, and read from the text only where a model had told them and tells them no more. What a model tells is
-    not worked out lexically at all. -#}
+    not worked out lexically at all.
+
+    Parts are ranges of memory_id, which begins with its time: rows lie in one order all the same. -#}
 {{
     config(
         materialized='incremental',
@@ -8,6 +10,8 @@
         incremental_strategy='merge',
         unique_key='memory_id',
         merge_update_condition='DBT_INTERNAL_SOURCE.row_hash is distinct from DBT_INTERNAL_DEST.row_hash',
+        pre_hook="{{ begin_parts(ref('stg_memories'), part_key('memory_id'), 1500) }}",
+        post_hook="{{ build_other_parts() }}",
     )
 }}
 
@@ -82,6 +86,8 @@ new_memories as (
     from memories
     {% if is_incremental() %}
         where batch_seq > (select watermark.batch_seq from watermark)
+    {% else %}
+        where {{ in_part(part_key('memory_id')) }}
     {% endif %}
 
 ),
@@ -275,6 +281,8 @@ mentioned as (
 
         from memory_concepts
         inner join left_alone on memory_concepts.memory_id = left_alone.memory_id
+    {% else %}
+        where {{ in_part(part_key('memory_id')) }}
     {% endif %}
 
 ),
