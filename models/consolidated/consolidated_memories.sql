@@ -1,3 +1,4 @@
+{#- Parts are ranges of consolidated_id: what is merged lies in one part. -#}
 {{
     config(
         materialized='monthly_partitioned',
@@ -6,6 +7,7 @@
         compound_index=['user_id', 'memory_type', 'first_seen_at'],
         indexes=[{'columns': ['consolidated_id']}],
         deleted_column='is_deleted',
+        pre_hook="{{ begin_parts(ref('int_texts'), part_key('consolidated_id'), 4000, 500000) }}",
     )
 }}
 
@@ -84,6 +86,7 @@ facts as (
     texts_in_play as (
 
         select * from texts
+        where {{ in_part(part_key('consolidated_id')) }}
 
     ),
 {% endif %}
@@ -96,9 +99,7 @@ said as (
         {{ hash_key(['user_id', 'agent_id', 'role', 'content_hash']) }} as text_id
 
     from memories
-    {% if is_incremental() %}
-        where content_hash in (select texts_in_play.content_hash from texts_in_play)
-    {% endif %}
+    where content_hash in (select texts_in_play.content_hash from texts_in_play)
 
 ),
 

@@ -1,3 +1,4 @@
+{#- Parts are ranges of activity_id, which begins with the time of the first memory. -#}
 {{
     config(
         materialized='monthly_partitioned',
@@ -5,6 +6,7 @@
         partition_by='activity_started_at',
         compound_index=['user_id', 'activity_started_at'],
         deleted_column='is_deleted',
+        pre_hook="{{ begin_parts(ref('short_term_memories'), part_key('activity_id'), 3000, 500000) }}",
     )
 }}
 
@@ -40,6 +42,8 @@ members as not materialized (
     select * from memories
     {% if is_incremental() %}
         where activity_id in (select changed.activity_id from changed)
+    {% else %}
+        where {{ in_part(part_key('activity_id')) }}
     {% endif %}
 
 ),
