@@ -225,7 +225,17 @@ def test_what_is_built_in_parts_is_what_is_built_at_once(
     done = sample.dbt("run", "--full-refresh", project=project, DBT_LOG_LEVEL_FILE="debug")
     assert done.code == 0, done.out
     log = Path(f"{sample.home}-logs", "dbt.log").read_text("utf-8")
-    for table in ("int_text_buckets", "memory_concepts", "int_concepts", "short_term_memories"):
+    for table in (
+        "int_text_buckets",
+        "memory_concepts",
+        "int_associations",
+        "int_concepts",
+        "int_llm_prompts",
+        "memory_features",
+        "short_term_memories",
+        "consolidated_memories",
+        "session_gists",
+    ):
         assert re.search(rf"insert into \S*{table}\S* by name", log), f"{table} has a second part"
     assert checksums(sample.home / "warehouse.duckdb", with_bookkeeping=False) == at_once
 
