@@ -42,17 +42,12 @@ from mnemoduck.pipeline.history import (
 from mnemoduck.pipeline.load import count_loaded, newest_batch, note_answers
 from mnemoduck.pipeline.lock import RunLock, is_held_by_parent
 from mnemoduck.pipeline.publish import fingerprint_build, publish
-from mnemoduck.pipeline.run import COMMAND_VARIABLE, RHYTHM_VARIABLE
+from mnemoduck.pipeline.run import COMMAND_VARIABLE, PUBLISH_VARIABLE, RHYTHM_VARIABLE
 from mnemoduck.pipeline.tally import keep_counts
 from mnemoduck.query_samples import sample_files
 from mnemoduck.sentiment import register_sentiment
 from mnemoduck.settings import SETTINGS, Settings, load_settings
 from mnemoduck.warehouse import check_database_file
-
-PUBLISH_VARIABLE = "MNEMODUCK_PUBLISH"
-"""`later` where one build is made of several commands, as by a scheduler with a task for each model: none of
-them publishes, since after the load of new events, and before what is made from them, each model is one that
-was built and tested. The last command, without it, does."""
 
 
 class Plugin(BasePlugin):

@@ -188,7 +188,11 @@ class Warehouse:
         """
         process = subprocess.Popen(
             [str(self.programs / "mnemoduck"), "run", "--json", *arguments],
-            env={**os.environ, **self.environment},
+            # Cosmos leaves what it tells the tasks of models in the process that parsed them.
+            env={
+                **{name: text for name, text in os.environ.items() if name not in HELD_BACK},
+                **self.environment,
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -48,6 +48,11 @@ COMMAND_VARIABLE = "MNEMODUCK_RUN_COMMAND"
 RHYTHM_VARIABLE = "MNEMODUCK_RUN_RHYTHM"
 """Tells it the rhythm, which is empty where all is built."""
 
+PUBLISH_VARIABLE = "MNEMODUCK_PUBLISH"
+"""`later` where one build is made of several commands, as by a scheduler with a task for each model: none of
+them publishes, since after the load of new events, and before what is made from them, each model is one that
+was built and tested. The last command, without it, does. A run is one, whatever it inherits."""
+
 SAYS = "mnemoduck "
 """How a line of dbt's log begins that a macro of ours has for the user."""
 
@@ -170,6 +175,7 @@ def run_pipeline(
         **_environment(llm, embeddings),
         COMMAND_VARIABLE: command,
         RHYTHM_VARIABLE: rhythm or "",
+        PUBLISH_VARIABLE: "now",
     }
     summary = RunSummary()
 
@@ -200,7 +206,7 @@ def run_pipeline(
             summary.events_loaded, summary.memories_loaded = loaded.events, loaded.memories
             summary.lines_quarantined = loaded.lines_quarantined
             if not summary.is_ok and not summary.failures and not summary.errors:
-                summary.errors.append(_how_it_died(code, summary.remarks))
+                summary.errors.append(summary.lacks or _how_it_died(code, summary.remarks))
     return summary
 
 
