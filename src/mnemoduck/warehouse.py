@@ -101,9 +101,10 @@ class Snapshot:
                 "late_materialization_max_rows": 0,  # top k of a month in one scan of it, twice as fast
                 **({} if threads is None else {"threads": threads}),
                 **({} if memory_limit is None else {"memory_limit": f"{memory_limit}B"}),
-                **({} if spill_limit is None else {"max_temp_directory_size": f"{spill_limit}B"}),
             },
         )
+        if spill_limit is not None:  # as a part of the configuration it would be shown and not kept to
+            self._connection.execute(f"set max_temp_directory_size = '{spill_limit}B'")
         load_extension(self._connection, "fts")
         self.batch_seq = 0
         if path is not None:
