@@ -236,6 +236,9 @@ class Memory:
     ) -> UUID:
         """Forget memories by their ids, or everything of a scope (that happened before a moment).
 
+        Of ids and a user, the memories of this user among them are forgotten and no others: name the user
+        wherever the ids come from somebody who may speak for that user only.
+
         Takes effect in `recall` and `working_memory` at once. Forgetting is a fate, not a deletion:
         the memory stays in raw/ and can be remembered again. Episodes of the scope, and the patterns that
         only they tell, go with the next run (docs/episodes.md).
@@ -248,13 +251,16 @@ class Memory:
             InvalidEventError: an id is not a UUID, or a value breaks the rules.
         """
         ids = [str(memory_id) for memory_id in memory_ids]
-        is_whole_scope = any(part is not None for part in (user_id, agent_id, session_id, before))
+        is_narrowed = any(part is not None for part in (agent_id, session_id, before))
+        is_whole_scope = not ids and (is_narrowed or user_id is not None)
         if not ids and not is_whole_scope:
             raise UsageError(
                 "Nothing says what to forget: give memory ids, a user, an agent, a session or a date."
             )
-        if ids and is_whole_scope:
-            raise UsageError("Forget either by memory ids or by scope and date, not both in one order.")
+        if ids and is_narrowed:
+            raise UsageError(
+                "Forget either by memory ids (of a user) or by scope and date, not both in one order."
+            )
         event = new_event(
             "forget",
             {

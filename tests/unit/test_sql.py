@@ -496,7 +496,8 @@ def test_a_timeout_that_is_none_is_told(published: Memory, timeout: Any) -> None
 def test_what_is_spilled_is_bounded(home: Home) -> None:
     path = write_snapshot(home, 1)
     large = (
-        "with t as materialized (select hash(i)::varchar || hash(i + 1)::varchar as x from range(500000) r(i)) "
+        "with t as materialized "
+        "(select hash(i)::varchar || hash(i + 1)::varchar as x from range(500000) r(i)) "
         "select count(*) from t a join t b using (x)"
     )
     for limit in (1_000_000_000, 1_000_000):
