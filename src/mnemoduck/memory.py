@@ -635,14 +635,25 @@ class Memory:
     def _is_durable(self, durable: bool | None) -> bool:
         return self._settings.write.durable if durable is None else durable
 
-    def get(self, memory_id: UUID | str) -> StoredMemory | None:
+    def get(
+        self,
+        memory_id: UUID | str,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        session_id: str | None = None,
+    ) -> StoredMemory | None:
         """Return a memory by its id, also one that was remembered a moment ago.
 
-        None if there is no such memory, if it was forgotten, or if it is dated in the future: what recall
-        does not answer with now, this does not give either. Its cost does not depend on what is stored.
+        None if there is no such memory, if it was forgotten, if it is dated in the future, or of another
+        scope: what recall does not answer with now, this does not give either. Its cost does not depend on
+        what is stored.
+
+        Args:
+            user_id, agent_id, session_id: whose it has to be; a part that is not given means any.
 
         Raises:
-            UsageError: the id is no UUID.
+            UsageError: the id is no UUID, or a part of the scope is none.
         """
         try:
             key = UUID(str(memory_id))
@@ -650,7 +661,7 @@ class Memory:
             raise UsageError(
                 f"A memory id is a UUID, such as `remember` and `recall` give; got {str(memory_id)!r}."
             ) from error
-        return self._readers.memory.get(key)
+        return self._readers.memory.get(key, Scope(user_id, agent_id, session_id))
 
     def working_memory(
         self,

@@ -138,16 +138,9 @@ def _episodes(scope: Scope) -> Iterator[Event]:
         task = f"bake a hazelnut cake for {word}"
         yield _event(scope, "episode_started", place, {**episode, "task": task, "domain": "kitchen"})
         for step, tool in enumerate(("search", f"{word}_oven", "taste")):
-            failed = number == 1 and step == 1
-            yield _event(
-                scope,
-                "step",
-                place + 1 + step,
-                {
-                    **episode, "step": step, "tool": tool, "args": {"for": word}, "observation": f"{word} is hot",
-                    **({"is_error": True, "error": f"{word} burnt"} if failed else {}),
-                },
-            )  # fmt: skip
+            said = {"step": step, "tool": tool, "args": {"for": word}, "observation": f"{word} is hot"}
+            error = {"is_error": True, "error": f"{word} burnt"} if (number, step) == (1, 1) else {}
+            yield _event(scope, "step", place + 1 + step, {**episode, **said, **error})
         outcome = "failure" if number == 1 else "success"
         yield _event(scope, "episode_completed", place + 5, {**episode, "outcome": outcome})
 

@@ -1,4 +1,4 @@
-"""Nobody is answered with what is of another scope, whatever is asked, of what is built and of what is fresh."""
+"""Nobody is answered with what is of another scope, whatever is asked, of what is built and what is fresh."""
 
 from __future__ import annotations
 
@@ -54,8 +54,12 @@ def built(home_of_all: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     shutil.copytree(home_of_all, home)
     with Memory(home, record_recalls=False) as memory:
         for scope in scopes():
-            memory.remember(f"The fresh {mark(scope)} duck likes hazelnut cake.", **scope.as_dict())  # type: ignore[arg-type]
+            memory.remember(f"The fresh {mark(scope)} duck likes hazelnut cake.", **whole(scope))
         yield memory
+
+
+def whole(scope: Scope) -> dict[str, Any]:
+    return dict(scope.as_dict())
 
 
 def by_user(scope: Scope) -> dict[str, Any]:
@@ -78,25 +82,25 @@ def in_sql(query: str, *parts: str) -> Ask:
 
 
 QUESTIONS: dict[str, tuple[tuple[str, ...], Ask]] = {
-    "recall": (ALL, lambda m, s, w: m.recall(f"{w} duck cake", limit=200, **s.as_dict())),
-    "recall in full": (ALL, lambda m, s, w: m.recall(w, limit=50, explain=True, diversity=0.5, **s.as_dict())),
-    "recall then": (ALL, lambda m, s, w: m.recall(f"{w} harbour", limit=50, as_of=END, **s.as_dict())),
-    "recall of tags": (ALL, lambda m, s, w: m.recall("cake duck", tags=[w], **s.as_dict())),
-    "recall of a phrase": (ALL, lambda m, s, w: m.recall('"hazelnut cake"', limit=99, **s.as_dict())),
-    "recall of fates": (ALL, lambda m, s, w: m.recall(w, fates="retained", min_importance=0.1, **s.as_dict())),
-    "context": (ALL, lambda m, s, w: m.context(f"{w} harbour", budget=5000, **s.as_dict())),
-    "working memory": (ALL, lambda m, s, w: m.working_memory(**s.as_dict())),
-    "working memory then": (ALL, lambda m, s, w: m.working_memory(as_of=START, **s.as_dict())),
+    "recall": (ALL, lambda m, s, w: m.recall(f"{w} duck cake", limit=200, **whole(s))),
+    "recall in full": (ALL, lambda m, s, w: m.recall(w, explain=True, diversity=0.5, **whole(s))),
+    "recall then": (ALL, lambda m, s, w: m.recall(f"{w} harbour", limit=50, as_of=END, **whole(s))),
+    "recall of tags": (ALL, lambda m, s, w: m.recall("cake duck", tags=[w], **whole(s))),
+    "recall of a phrase": (ALL, lambda m, s, w: m.recall('"hazelnut cake"', limit=99, **whole(s))),
+    "recall of fates": (ALL, lambda m, s, w: m.recall(w, fates="retained", min_importance=0, **whole(s))),
+    "context": (ALL, lambda m, s, w: m.context(f"{w} harbour", budget=5000, **whole(s))),
+    "working memory": (ALL, lambda m, s, w: m.working_memory(**whole(s))),
+    "working memory then": (ALL, lambda m, s, w: m.working_memory(as_of=START, **whole(s))),
     # What is consolidated is a user's and agent's, across sessions: see docs/security.md.
-    "long term": (OWNER, lambda m, s, w: m.long_term(limit=500, **s.as_dict())),
-    "long term then": (OWNER, lambda m, s, w: m.long_term(limit=500, as_of=END, **s.as_dict())),
+    "long term": (OWNER, lambda m, s, w: m.long_term(limit=500, **whole(s))),
+    "long term then": (OWNER, lambda m, s, w: m.long_term(limit=500, as_of=END, **whole(s))),
     "facts": (OWNER, lambda m, s, w: m.facts(**by_owner(s))),
     "facts known then": (OWNER, lambda m, s, w: m.facts(known_at=END, history=True, **by_owner(s))),
     "associations": (OWNER, lambda m, s, w: m.associations([w, "duck", "cake"], limit=500, **by_owner(s))),
-    "associations then": (OWNER, lambda m, s, w: m.associations([w, "duck"], as_of=END, limit=99, **by_owner(s))),
+    "associations then": (OWNER, lambda m, s, w: m.associations([w, "duck"], as_of=END, **by_owner(s))),
     "paths": (OWNER, lambda m, s, w: m.association_paths("duck", w, **by_owner(s))),
     "paths then": (OWNER, lambda m, s, w: m.association_paths("cake", w, as_of=END, **by_owner(s))),
-    "episodes": (ALL, lambda m, s, w: m.episodes(limit=500, **s.as_dict())),
+    "episodes": (ALL, lambda m, s, w: m.episodes(limit=500, **whole(s))),
     "an episode": (USER, lambda m, s, w: m.get_episode("e1", **by_user(s))),
     "a reflection": (USER, lambda m, s, w: m.reflect("e1", **by_user(s))),
     "patterns": (USER, lambda m, s, w: m.patterns(limit=500, **by_user(s))),
@@ -119,7 +123,7 @@ QUESTIONS: dict[str, tuple[tuple[str, ...], Ask]] = {
     "sql associations": (
         OWNER,
         in_sql(
-            "from spread_activation([$word, 'duck'], for_user := $user_id, for_agent := $agent_id, most := 500)",
+            "from spread_activation([$word, 'duck'], for_user := $user_id, for_agent := $agent_id)",
             *OWNER,
         ),
     ),
@@ -132,12 +136,14 @@ QUESTIONS: dict[str, tuple[tuple[str, ...], Ask]] = {
         ),
     ),
     "sql paths": (
-        OWNER, in_sql("from association_paths('duck', $word, for_user := $user_id, for_agent := $agent_id)", *OWNER)
+        OWNER,
+        in_sql("from association_paths('duck', $word, for_user := $user_id, for_agent := $agent_id)", *OWNER),
     ),
     "sql memories of concepts": (
         OWNER,
         in_sql(
-            "from memories_of([$word, 'duck', 'cake'], for_user := $user_id, for_agent := $agent_id, most := 500)",
+            "from memories_of([$word, 'duck', 'cake'], for_user := $user_id, for_agent := $agent_id, "
+            "most := 500)",
             *OWNER,
         ),
     ),
@@ -222,7 +228,8 @@ def test_suggestions_are_made_of_the_users_own_episodes(built: Memory) -> None:
 
 def test_the_same_text_of_two_scopes_is_never_one_memory(built: Memory) -> None:
     rows = built.cursor_for(
-        "select user_id, agent_id, memory_ids::varchar[] from consolidated_memories where list_contains($1, content)",
+        "select user_id, agent_id, memory_ids::varchar[] from consolidated_memories "
+        "where list_contains($1, content)",
         [list(SAME_TEXTS)],
     ).fetchall()
     assert len(rows) == len({(one.user_id, one.agent_id) for one in scopes()})

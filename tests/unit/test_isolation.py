@@ -96,6 +96,18 @@ def test_an_id_that_nobody_has_is_answered_with_nothing(of_all: Memory, user: st
     assert of_all.context("duck cake", user_id=user) == ""
 
 
+def test_a_memory_is_given_by_its_id_to_whom_it_belongs(memory: Memory) -> None:
+    memory_id = memory.remember("duck", user_id="ana", agent_id="coach")
+    for scope in ({}, {"user_id": "ana"}, {"agent_id": "coach"}, {"user_id": "ana", "agent_id": "coach"}):
+        found = memory.get(memory_id, **scope)
+        assert found is not None
+        assert found.content == "duck"
+    for scope in ({"user_id": "Ana"}, {"user_id": "ana", "session_id": "s"}, {"agent_id": "ana"}):
+        assert memory.get(memory_id, **scope) is None
+    with pytest.raises(UsageError, match="user_id"):
+        memory.get(memory_id, user_id="")
+
+
 @pytest.mark.parametrize("part", ["user_id", "agent_id", "session_id"])
 @pytest.mark.parametrize("value", ["", 0, 1, False, b"ana", ["ana"], {"ana"}, "ana\ud800", UUID(int=1)])
 def test_an_id_that_is_none_never_widens_a_question(of_all: Memory, part: str, value: Any) -> None:
@@ -180,7 +192,7 @@ class OthersChangeNothing(RuleBasedStateMachine):
 
     def answers(self) -> list[Any]:
         memory = self.memory
-        scopes = [{"user_id": "ana"}, {"user_id": "ana", "session_id": "s"}]
+        scopes: list[dict[str, Any]] = [{"user_id": "ana"}, {"user_id": "ana", "session_id": "s"}]
         return [
             *(
                 [asdict(one) for one in memory.recall(query, as_of=MOMENT, **scope)]
