@@ -56,8 +56,8 @@ forgets as (
 forgotten as (
 
     {% for orders, candidates in pairings %}
-        -- A memory that is named is forgotten, whenever it was recorded. The order of a user concerns no other
-        -- user; its agent and session say where it was given, which is elsewhere as a rule.
+        -- A memory that is named is forgotten, whenever it was recorded. The order of a user concerns no
+        -- other one; its agent and session say where it was given, which is elsewhere as a rule.
         select
             candidates.memory_id,
             orders.recorded_at as forgotten_at,
