@@ -21,7 +21,7 @@ from mnemoduck.memory import Memory
 from mnemoduck.statements import REFUSED_FUNCTIONS, TABLE_FUNCTIONS
 from mnemoduck.warehouse import Snapshot
 
-from .conftest import write_snapshot
+from .conftest import StartPython, write_snapshot
 
 
 @pytest.fixture(scope="module")
@@ -491,6 +491,26 @@ def test_the_bound_is_a_setting_and_0_is_none(home: Home) -> None:
 def test_a_timeout_that_is_none_is_told(published: Memory, timeout: Any) -> None:
     with pytest.raises(UsageError, match="timeout is"):
         published.sql("select 1", timeout=timeout)
+
+
+INTERRUPTED = """
+import os, signal, sys, threading
+from mnemoduck import Memory
+
+with Memory(sys.argv[1]) as memory:
+    try:
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        memory.sql(sys.argv[2])
+    except KeyboardInterrupt:
+        print("interrupted")
+    print(memory.sql("select 42 as answer")["answer"][0])
+"""
+
+
+def test_ctrl_c_ends_a_query_as_it_ends_all_else(home: Home, start_python: StartPython) -> None:
+    write_snapshot(home, 1)
+    out, err = start_python(INTERRUPTED, home.path, ENDLESS[0]).communicate(timeout=120)
+    assert (out, err) == (b"interrupted\n42\n", b"")
 
 
 def test_what_is_spilled_is_bounded(home: Home) -> None:
