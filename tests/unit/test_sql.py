@@ -498,9 +498,10 @@ import os, signal, sys, threading
 from mnemoduck import Memory
 
 with Memory(sys.argv[1]) as memory:
+    memory.sql("select $1 as x", [1])  # what is imported at first use is imported
     try:
-        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-        memory.sql(sys.argv[2])
+        threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        memory.sql(sys.argv[2], timeout=60)
     except KeyboardInterrupt:
         print("interrupted")
     print(memory.sql("select 42 as answer")["answer"][0])
