@@ -147,6 +147,9 @@
     where
         one.memory_id <> other.memory_id
         and one.concept_id >> 43 = other.concept_id >> 43
+        -- The first 20 bits tell scopes apart only nearly.
+        and one.user_id is not distinct from other.user_id
+        and one.agent_id is not distinct from other.agent_id
         and not contains(' ' || one.concept || ' ', ' ' || other.concept || ' ')
         and not contains(' ' || other.concept || ' ', ' ' || one.concept || ' ')
         {% if since is not none -%}
@@ -250,8 +253,8 @@ group by source_id
 
 
 {#- Whether a row is in the scope that a table macro is asked for. -#}
-{% macro is_asked_for() -%}
-    (for_user is null or user_id = for_user) and (for_agent is null or agent_id = for_agent)
+{% macro is_asked_for(of='') -%}
+    (for_user is null or {{ of }}user_id = for_user) and (for_agent is null or {{ of }}agent_id = for_agent)
 {%- endmacro %}
 
 
@@ -329,7 +332,7 @@ group by source_id
 
     from {{ front }} as front
     inner join {{ concepts }} as source on front.concept_id = source.concept_id
-    where depth > {{ from_hop }}
+    where depth > {{ from_hop }} and {{ is_asked_for('source.') }}
 {%- endmacro %}
 
 
@@ -432,7 +435,7 @@ select
 
 from reached
 inner join {{ concepts }} as target on reached.concept_id = target.concept_id
-where reached.hop > 0
+where reached.hop > 0 and {{ is_asked_for('target.') }}
 order by reached.activation desc, reached.concept_id
 limit most
 {%- endmacro %}
@@ -500,7 +503,7 @@ hop_2 as (
 
     from hop_1 as front
     inner join {{ known }} as source on front.concept_id = source.concept_id
-    where most_hops > 2
+    where most_hops > 2 and {{ is_asked_for('source.') }}
 
 ),
 
@@ -590,4 +593,5 @@ select
 
 from found
 inner join {{ concepts }} as middle on found.concept_id = middle.concept_id
+where {{ is_asked_for('middle.') }}
 {%- endmacro %}

@@ -4,7 +4,9 @@
 {% macro recalled(documents, postings, forgotten, memories, now) %}
 {%- set moment = 'coalesce(at_time, ' ~ now ~ ')' -%}
 {%- set of_user = '(for_user is null or user_key = ' ~ search_user_key('for_user') ~ ')' -%}
-{%- set of_documents = '(select *, false as is_fresh from ' ~ documents ~ ' where ' ~ of_user ~ ')' -%}
+{#- The number of a user finds the rows; the id tells whose they are. -#}
+{%- set of_documents = '(select *, false as is_fresh from ' ~ documents ~ ' where ' ~ of_user
+    ~ ' and (for_user is null or user_id = for_user))' -%}
 {%- set of_postings = '(select * from ' ~ postings ~ ' where ' ~ of_user
     ~ ' and term_key in (select terms.term_key from terms))' -%}
 {%- set left_out = '(select memory_key from ' ~ of_documents ~ ' where occurred_at > ' ~ moment

@@ -26,6 +26,8 @@ mentions as {{ 'not materialized' if is_incremental() else 'materialized' }} (
     select
         mentioned.concept_id,
         mentioned.memory_id,
+        mentioned.user_id,
+        mentioned.agent_id,
         mentioned.concept,
         mentioned.rank_in_memory,
         mentioned.occurred_at,

@@ -29,6 +29,7 @@ from {{ ref('memory_concepts') }} as mentioned
 inner join {{ ref('concepts') }} as concept on mentioned.concept_id = concept.concept_id
 where
     mentioned.concept_id in (select meant.concept_id from meant)
+    and {{ is_asked_for('mentioned.') }}
     and mentioned.memory_id not in (
         select forgotten.memory_id from {{ ref('int_forgotten_memories') }} as forgotten
     )

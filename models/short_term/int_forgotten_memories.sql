@@ -56,7 +56,8 @@ forgets as (
 forgotten as (
 
     {% for orders, candidates in pairings %}
-        -- A memory that is named is forgotten, whenever it was recorded.
+        -- A memory that is named is forgotten, whenever it was recorded. The order of a user concerns no
+        -- other one; its agent and session say where it was given, which is elsewhere as a rule.
         select
             candidates.memory_id,
             orders.recorded_at as forgotten_at,
@@ -64,7 +65,10 @@ forgotten as (
             greatest(candidates.batch_seq, orders.batch_seq) as changed_batch_seq
 
         from {{ orders }} as orders
-        inner join {{ candidates }} as candidates on orders.memory_id = candidates.memory_id
+        inner join {{ candidates }} as candidates
+            on
+                orders.memory_id = candidates.memory_id
+                and (orders.user_id is null or orders.user_id = candidates.user_id)
 
         union all
 

@@ -227,15 +227,23 @@ def _forgotten_since(fresh: FreshTables, as_of: datetime | None) -> tuple[str, d
     for number, (event, payload) in enumerate(fresh.forgets):
         if as_of is not None and event.recorded_at.replace(tzinfo=None) > as_of:
             continue
-        named.extend(str(memory_id) for memory_id in payload.memory_ids)
+        name = f"forget_{number}"
+        scope = {"user_id": event.user_id, "agent_id": event.agent_id, "session_id": event.session_id}
+        said = {part: value for part, value in scope.items() if value is not None}
+        values.update({f"{name}_{part}": value for part, value in said.items()})
+        ids = [str(memory_id) for memory_id in payload.memory_ids]
+        if ids and event.user_id is not None:
+            conditions.append(
+                f"(memory_id in (select cast(unnest(${name}_ids) as uuid))"
+                f" and user_id is not distinct from ${name}_user_id)"
+            )
+            values[f"{name}_ids"] = ids
+        else:
+            named.extend(ids)
         if payload.is_whole_scope:
-            name = f"forget_{number}"
             parts = [f"recorded_at <= ${name}_recorded_at"]
             values[f"{name}_recorded_at"] = event.recorded_at.replace(tzinfo=None)
-            for part in ("user_id", "agent_id", "session_id"):
-                if getattr(event, part) is not None:
-                    parts.append(f"{part} is not distinct from ${name}_{part}")
-                    values[f"{name}_{part}"] = getattr(event, part)
+            parts.extend(f"{part} is not distinct from ${name}_{part}" for part in said)
             if payload.occurred_before is not None:
                 parts.append(f"occurred_at < ${name}_before")
                 values[f"{name}_before"] = payload.occurred_before.replace(tzinfo=None)

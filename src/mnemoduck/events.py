@@ -137,8 +137,9 @@ class MemoryPayload(BaseModel):
 class ForgetPayload(BaseModel):
     """What a `forget` event carries: the memories, or a bound that picks them (any of the two).
 
-    `memory_ids` names them. `is_whole_scope` forgets everything in the event's scope, where a null
-    part of the scope means any; `occurred_before` limits that to what happened earlier.
+    `memory_ids` names them; if the event has a user, those of others are left alone. `is_whole_scope` forgets
+    everything in the event's scope, where a null part of the scope means any; `occurred_before` limits that
+    to what happened earlier.
     """
 
     model_config = ConfigDict(extra="allow")

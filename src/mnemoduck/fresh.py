@@ -45,7 +45,7 @@ class Changes:
     """When something changed last, for whom, in ticks of an own clock. Written by one thread at a time.
 
     A new memory changes what its user is answered, and what is asked of any user: statistics of words are
-    those of a user. An order to forget by ids is for everyone, since nobody looks up whose they are.
+    those of a user. An order to forget that names no user is for everyone.
     """
 
     def __init__(self) -> None:
@@ -58,8 +58,7 @@ class Changes:
         self.now += 1
 
     def note(self, event: Event) -> None:
-        is_of_one_user = event.user_id is not None and not event.payload.get("memory_ids")
-        if event.event_type == "forget" and not is_of_one_user:
+        if event.event_type == "forget" and event.user_id is None:
             self.note_everyone()
         elif event.user_id is None:  # of nobody: only questions about any user see it
             self.now += 1

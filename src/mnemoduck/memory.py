@@ -10,7 +10,6 @@ with Memory("~/.my-agent") as memory:
 from __future__ import annotations
 
 import os
-import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -57,9 +56,10 @@ from mnemoduck.recall.query import check_query
 from mnemoduck.recall.recording import Recorder
 from mnemoduck.recall.signals import check_weights
 from mnemoduck.recall.statistics import StatisticsFile
-from mnemoduck.scope import Scope, check_unicode
+from mnemoduck.scope import Scope
 from mnemoduck.settings import Settings, load_settings
-from mnemoduck.warehouse import ConnectionStatistics, SnapshotReader
+from mnemoduck.statements import check_statement, interrupted_after
+from mnemoduck.warehouse import ConnectionStatistics, Snapshot, SnapshotReader
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -236,6 +236,9 @@ class Memory:
     ) -> UUID:
         """Forget memories by their ids, or everything of a scope (that happened before a moment).
 
+        Of ids and a user, the memories of this user among them are forgotten and no others: name the user
+        wherever the ids come from somebody who may speak for that user only.
+
         Takes effect in `recall` and `working_memory` at once. Forgetting is a fate, not a deletion:
         the memory stays in raw/ and can be remembered again. Episodes of the scope, and the patterns that
         only they tell, go with the next run (docs/episodes.md).
@@ -248,13 +251,16 @@ class Memory:
             InvalidEventError: an id is not a UUID, or a value breaks the rules.
         """
         ids = [str(memory_id) for memory_id in memory_ids]
-        is_whole_scope = any(part is not None for part in (user_id, agent_id, session_id, before))
+        is_narrowed = any(part is not None for part in (agent_id, session_id, before))
+        is_whole_scope = not ids and (is_narrowed or user_id is not None)
         if not ids and not is_whole_scope:
             raise UsageError(
                 "Nothing says what to forget: give memory ids, a user, an agent, a session or a date."
             )
-        if ids and is_whole_scope:
-            raise UsageError("Forget either by memory ids or by scope and date, not both in one order.")
+        if ids and is_narrowed:
+            raise UsageError(
+                "Forget either by memory ids (of a user) or by scope and date, not both in one order."
+            )
         event = new_event(
             "forget",
             {
@@ -629,14 +635,25 @@ class Memory:
     def _is_durable(self, durable: bool | None) -> bool:
         return self._settings.write.durable if durable is None else durable
 
-    def get(self, memory_id: UUID | str) -> StoredMemory | None:
+    def get(
+        self,
+        memory_id: UUID | str,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        session_id: str | None = None,
+    ) -> StoredMemory | None:
         """Return a memory by its id, also one that was remembered a moment ago.
 
-        None if there is no such memory, if it was forgotten, or if it is dated in the future: what recall
-        does not answer with now, this does not give either. Its cost does not depend on what is stored.
+        None if there is no such memory, if it was forgotten, if it is dated in the future, or of another
+        scope: what recall does not answer with now, this does not give either. Its cost does not depend on
+        what is stored.
+
+        Args:
+            user_id, agent_id, session_id: whose it has to be; a part that is not given means any.
 
         Raises:
-            UsageError: the id is no UUID.
+            UsageError: the id is no UUID, or a part of the scope is none.
         """
         try:
             key = UUID(str(memory_id))
@@ -644,7 +661,7 @@ class Memory:
             raise UsageError(
                 f"A memory id is a UUID, such as `remember` and `recall` give; got {str(memory_id)!r}."
             ) from error
-        return self._readers.memory.get(key)
+        return self._readers.memory.get(key, Scope(user_id, agent_id, session_id))
 
     def working_memory(
         self,
@@ -772,7 +789,7 @@ class Memory:
             as_of: a moment of the past, answered exactly as it was; slower than the state of the last build.
         """
         return spread_activation(
-            self.cursor_for,
+            self._ask_published,
             concepts,
             Scope(user_id, agent_id),
             depth=depth,
@@ -792,7 +809,12 @@ class Memory:
     ) -> list[AssociationPath]:
         """Return the shortest path of associations between two concepts, for each user and agent."""
         return association_paths(
-            self.cursor_for, start, goal, Scope(user_id, agent_id), max_hops=max_hops, as_of=_as_utc(as_of)
+            self._ask_published,
+            start,
+            goal,
+            Scope(user_id, agent_id),
+            max_hops=max_hops,
+            as_of=_as_utc(as_of),
         )
 
     def suggest(
@@ -865,36 +887,81 @@ class Memory:
             limit=limit,
         )
 
-    def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> pd.DataFrame:
+    def sql(
+        self,
+        query: str,
+        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> pd.DataFrame:
         """Return the result of a SELECT on the published snapshot as a DataFrame.
 
-        The connection cannot write, reach files, load extensions or change settings.
+        The connection cannot write, reach files, load extensions or change settings. It sees the memories
+        of everyone; the result is held in memory.
+
+        Args:
+            parameters: values for `?`, `$1` or `$name` in the query, by place or by name.
+            timeout: seconds after which the query is interrupted, 0 for none; default: the setting
+                sql.timeout_seconds.
 
         Raises:
             NothingPublishedError: the pipeline has not published anything yet.
-            QueryError: the statement is not a single SELECT, or it failed; says why.
+            QueryError: the statement is not a single SELECT, took too long, or failed; says why.
+            UsageError: the timeout is none.
         """
-        relation = self.cursor_for(query, parameters)
+        relation = self.cursor_for(query, parameters, timeout=timeout)
         try:
             return relation.df()
         except (duckdb.Error, ValueError, TypeError) as error:
             raise QueryError(f"The result does not fit into a DataFrame: {error}") from error
 
     def cursor_for(
-        self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None
+        self,
+        query: str,
+        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
     ) -> duckdb.DuckDBPyRelation:
         """Execute a SELECT on the published snapshot and return its whole result; see `sql`."""
+        seconds = _check_timeout(self._settings.sql.timeout_seconds if timeout is None else timeout)
         snapshot = self._readers.sql_snapshots.get_published()
         cursor = snapshot.cursor()
-        _check_is_select(cursor, query)
-        try:
-            # Unlike `execute`, which may stream and fail while rows are fetched, this has all rows.
-            relation = cursor.sql(query, params=parameters)
-            relation.execute()
-        except (duckdb.Error, ValueError, TypeError, RuntimeError) as error:
-            is_about_files = isinstance(error, duckdb.IOException | duckdb.PermissionException)
-            fault = snapshot.find_archive_fault() if is_about_files else ""
-            raise QueryError(" ".join([f"The query failed: {error}", fault]).strip()) from error
+        statement = check_statement(cursor, query, snapshot.table_macros())
+        return self._execute(snapshot, cursor, statement, parameters, seconds)
+
+    def _ask_published(self, statement: str, parameters: Mapping[str, Any]) -> duckdb.DuckDBPyRelation:
+        """Execute a statement of our own as `cursor_for` does; nothing in it has to be looked up."""
+        snapshot = self._readers.sql_snapshots.get_published()
+        seconds = self._settings.sql.timeout_seconds
+        return self._execute(snapshot, snapshot.cursor(), statement, parameters, seconds)
+
+    @staticmethod
+    def _execute(
+        snapshot: Snapshot,
+        cursor: duckdb.DuckDBPyConnection,
+        statement: str,
+        parameters: Sequence[Any] | Mapping[str, Any] | None,
+        seconds: float,
+    ) -> duckdb.DuckDBPyRelation:
+        with interrupted_after(cursor, seconds) as has_passed:
+            try:
+                # Unlike `execute`, which may stream and fail while rows are fetched, this has all rows.
+                relation = cursor.sql(statement, params=parameters)
+                relation.execute()
+            except duckdb.InterruptException as error:
+                if has_passed.is_set():
+                    raise QueryError(
+                        f"The query took longer than {seconds:g} s and was interrupted. Ask for less of it, "
+                        "or give it more time: --timeout (timeout of Memory.sql), or the setting "
+                        "sql.timeout_seconds."
+                    ) from error
+                raise QueryError(f"The query failed: {error}") from error
+            except (duckdb.Error, ValueError, TypeError, RuntimeError) as error:
+                if str(error) == "Query interrupted":  # what DuckDB makes of Ctrl-C
+                    raise KeyboardInterrupt from error
+                is_about_files = isinstance(error, duckdb.IOException | duckdb.PermissionException)
+                fault = snapshot.find_archive_fault() if is_about_files else ""
+                raise QueryError(" ".join([f"The query failed: {error}", fault]).strip()) from error
         return relation
 
     def cache_statistics(self) -> dict[str, LevelStatistics]:
@@ -971,7 +1038,9 @@ class _Readers:
         recall = settings.recall
         self.snapshots = SnapshotReader(home, threads=recall.duckdb_threads, memory_limit=recall.memory_limit)
         # An instance of its own: what a user's SQL does to it cannot disturb recall.
-        self.sql_snapshots = SnapshotReader(home, memory_limit=recall.memory_limit)
+        self.sql_snapshots = SnapshotReader(
+            home, memory_limit=recall.memory_limit, spill_limit=settings.sql.spill_limit
+        )
         self._home = home
         self._mutex = threading.RLock()
         self._fresh: FreshReader | None = None
@@ -1104,30 +1173,11 @@ def _known_request(
     )
 
 
-_EXPLAIN = re.compile(
-    r"(\s|--[^\n]*\n|/\*.*?\*/)*explain\b\s*(\([^)]*\)|analyze\b)?", re.IGNORECASE | re.DOTALL
-)
-
-
-def _check_is_select(cursor: duckdb.DuckDBPyConnection, query: str) -> None:
-    """Raise QueryError unless the query is one SELECT, or explains one: EXPLAIN ANALYZE executes.
-
-    The statements are told apart by the locked-down connection: some are read with files at hand.
-    """
-    try:
-        check_unicode("The query", query)
-        statements = cursor.extract_statements(query)
-        kinds = [statement.type for statement in statements]
-        if kinds == [duckdb.StatementType.EXPLAIN] and (explain := _EXPLAIN.match(query)):
-            kinds = [statement.type for statement in cursor.extract_statements(query[explain.end() :])]
-    except (duckdb.Error, UsageError) as error:
-        raise QueryError(f"The query cannot be read: {error}") from error
-    if kinds != [duckdb.StatementType.SELECT]:
-        names = ", ".join(kind.name for kind in kinds) or "nothing"
-        raise QueryError(
-            f"The query must be one SELECT (or EXPLAIN, SHOW, DESCRIBE, SUMMARIZE); got {names}. The "
-            "snapshot is read-only: memories are added with remember() and taken back with forget()."
-        )
+def _check_timeout(seconds: float) -> float:
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not 0 <= seconds <= threading.TIMEOUT_MAX:
+        raise UsageError(f"timeout is {seconds!r}; it is a number of seconds, 0 for no bound.")
+    return float(seconds)
 
 
 def _as_utc(moment: datetime | None) -> datetime | None:

@@ -177,9 +177,9 @@ class MemoryReader:
         self._asker = asker
         self._project = asker.project
 
-    def get(self, memory_id: UUID) -> StoredMemory | None:
-        """Return a memory that recall could answer with now: None if there is none of this id, if it was
-        forgotten, or if it is dated in the future.
+    def get(self, memory_id: UUID, scope: Scope) -> StoredMemory | None:
+        """Return a memory that recall could answer with now: None if there is none of this id in the scope,
+        if it was forgotten, or if it is dated in the future.
 
         Costs three small queries, whatever is stored.
         """
@@ -192,9 +192,10 @@ class MemoryReader:
 
         rows = self._asker.ask(
             # Materialized, so that the condition does not keep DuckDB from using the index of the key.
-            "with found as materialized ({memories}) select * from found where {remembered}",
+            "with found as materialized ({memories}) select * from found where {remembered}"
+            f" and {SCOPE_CONDITION}",
             {},
-            Scope(),
+            scope,
             None,
             find,
         )

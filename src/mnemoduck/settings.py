@@ -179,6 +179,19 @@ class RecallSettings(_Section):
     )  # fmt: skip
 
 
+class SqlSettings(_Section):
+    """What a question in SQL may take."""
+
+    timeout_seconds: float = _setting(
+        300.0, "how long a question in SQL may take; 0 for any time", "a number of seconds of at least 0",
+        ge=0, allow_inf_nan=False,
+    )  # fmt: skip
+    spill_limit: Size = _setting(
+        10 * 10**9, "how much of it may be spilled to the home where memory does not hold it",
+        "a size such as 10GB, up to 1000TB", is_size=True, ge=0, le=10**15,
+    )  # fmt: skip
+
+
 class ExpectationSettings(_Section):
     """What expectations may do in a run."""
 
@@ -323,6 +336,7 @@ class Settings(BaseSettings):
     run: RunSettings = RunSettings()
     write: WriteSettings = WriteSettings()
     recall: RecallSettings = RecallSettings()
+    sql: SqlSettings = SqlSettings()
     llm: LlmSettings = LlmSettings()
     expectations: ExpectationSettings = ExpectationSettings()
 

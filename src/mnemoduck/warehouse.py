@@ -73,7 +73,13 @@ class Snapshot:
     """One published snapshot, attached in memory. `batch_seq` is the newest batch that it holds."""
 
     def __init__(
-        self, path: Path | None, home: Home, *, threads: int | None = None, memory_limit: int | None = None
+        self,
+        path: Path | None,
+        home: Home,
+        *,
+        threads: int | None = None,
+        memory_limit: int | None = None,
+        spill_limit: int | None = None,
     ) -> None:
         self.path = path
         self._home = home
@@ -84,17 +90,21 @@ class Snapshot:
         self._counting = threading.Lock()
         self._in_use = self._most_in_use = self._made = 0
         self._partitions: dict[str, Partitions | None] = {}
+        self._table_macros: frozenset[str] | None = None
         self._connection = duckdb.connect(
             ":memory:",
             config={
                 "python_enable_replacements": False,
                 "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
                 "temp_directory": str(home.path / "tmp"),  # DuckDB's own choice is .tmp in the working folder
                 "late_materialization_max_rows": 0,  # top k of a month in one scan of it, twice as fast
                 **({} if threads is None else {"threads": threads}),
                 **({} if memory_limit is None else {"memory_limit": f"{memory_limit}B"}),
             },
         )
+        if spill_limit is not None:  # as a part of the configuration it would be shown and not kept to
+            self._connection.execute(f"set max_temp_directory_size = '{spill_limit}B'")
         load_extension(self._connection, "fts")
         self.batch_seq = 0
         if path is not None:
@@ -158,6 +168,17 @@ class Snapshot:
                     self._partitions[model] = None
             return self._partitions[model]
 
+    def table_macros(self) -> frozenset[str]:
+        """Return the names of the snapshot's own table functions, in small letters, read once."""
+        with self._mutex:
+            if self._table_macros is None:
+                rows = self._connection.cursor().execute(
+                    "select lower(function_name) from duckdb_functions() "
+                    "where database_name = 'snapshot' and function_type = 'table_macro'"
+                )
+                self._table_macros = frozenset(row[0] for row in rows.fetchall())
+            return self._table_macros
+
     def find_archive_fault(self) -> str:
         """Return why a view over archived months cannot be read, with what to do; empty if it can.
 
@@ -218,12 +239,21 @@ class SnapshotReader:
     Args:
         threads: that DuckDB answers one question with; None for one for each processor.
         memory_limit: bytes that DuckDB may hold; None for its own limit.
+        spill_limit: bytes that it may write to disk of what does not fit; None for its own limit.
     """
 
-    def __init__(self, home: Home, *, threads: int | None = None, memory_limit: int | None = None) -> None:
+    def __init__(
+        self,
+        home: Home,
+        *,
+        threads: int | None = None,
+        memory_limit: int | None = None,
+        spill_limit: int | None = None,
+    ) -> None:
         self._home = home
         self._threads = threads
         self._memory_limit = memory_limit
+        self._spill_limit = spill_limit
         self._mutex = threading.Lock()
         self._snapshot: Snapshot | None = None
 
@@ -235,7 +265,11 @@ class SnapshotReader:
                     try:
                         with first_use:
                             self._snapshot = Snapshot(
-                                path, self._home, threads=self._threads, memory_limit=self._memory_limit
+                                path,
+                                self._home,
+                                threads=self._threads,
+                                memory_limit=self._memory_limit,
+                                spill_limit=self._spill_limit,
                             )
                     except FileNotFoundError:
                         continue  # pruned after we had read CURRENT, which names a newer one by now

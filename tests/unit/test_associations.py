@@ -21,6 +21,9 @@ DECAY = float(variables(PROJECT)["association_decay"])
 SPREAD = float(variables(PROJECT)["spreading_decay"])
 DAY_0 = datetime(2026, 1, 1, 6)
 
+OF_ANOTHER = 9
+"""A concept of another user; the one before it is of another agent."""
+
 Coactivation = tuple[int, int, int]
 """Two concepts (0 to 5) that were active together, and the hour since DAY_0."""
 
@@ -53,7 +56,8 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
         opened.execute(f"""
             create view concepts as
             select
-                source_id as concept_id, 'u' as user_id, cast(null as varchar) as agent_id,
+                source_id as concept_id, if(source_id = {OF_ANOTHER}, 'v', 'u') as user_id,
+                if(source_id = {OF_ANOTHER} - 1, 'a', null) as agent_id,
                 ['c' || source_id] as forms, '00020c' || source_id as shortest,
                 log_norm, neighbour_ids, neighbour_log_potentials
             from ({render(PROJECT, "outgoing_associations", "edges")})
@@ -122,6 +126,34 @@ def spread(
 def weights_in_sql(connection: duckdb.DuckDBPyConnection, at: datetime) -> dict[tuple[int, int], float]:
     rows = connection.execute("from weights_at($at)", {"at": at}).fetchall()
     return {(source, target): weight for source, target, weight in rows}
+
+
+@pytest.mark.parametrize("kind", ["at", "now"])
+def test_what_is_asked_of_a_user_never_leads_over_a_concept_of_another_one(
+    connection: duckdb.DuckDBPyConnection, kind: str
+) -> None:
+    """Numbers of concepts tell scopes apart only nearly: an edge can lead astray."""
+    live(connection, [(0, OF_ANOTHER, 1), (OF_ANOTHER, 1, 1), (1, 2, 1), (2, OF_ANOTHER - 1, 1)])
+
+    def asked(call: str) -> list[tuple[object, ...]]:
+        end = "timestamp '2026-03-01'"
+        return connection.execute(f"from {call.replace('(', f'_{kind}(', 1)}, at_time := {end})").fetchall()
+
+    def concepts(scope: str, *begin: str) -> set[object]:
+        names = ", ".join(f"'{one}'" for one in begin)
+        return {value for row in asked(f"spread([{names}]{scope}") for value in (row[0], row[3])}
+
+    stray = f"c{OF_ANOTHER}"
+    assert concepts("", "c0") == {"c0", "c1", "c2", stray}
+    assert concepts(", for_user := 'u'", "c0") == set()
+    assert concepts(", for_user := 'v'", "c0") == set()
+    assert concepts(", for_user := 'v'", stray) == set()
+    assert concepts(", for_user := 'u'", "c1", "c0") == {"c1", "c2", f"c{OF_ANOTHER - 1}"}
+    assert concepts(", for_user := 'u', for_agent := 'a'", f"c{OF_ANOTHER - 1}") == set()
+    assert [row[0] for row in asked("paths('c0', 'c2'")] == [["c0", stray, "c1", "c2"]]
+    assert asked("paths('c0', 'c2', for_user := 'u'") == []
+    assert [row[0] for row in asked("paths('c1', 'c2', for_user := 'u'")] == [["c1", "c2"]]
+    assert asked("paths('c1', 'c2', for_agent := 'a'") == []
 
 
 @settings(max_examples=20, deadline=None)

@@ -203,7 +203,9 @@ def test_a_change_concerns_its_user_and_who_asks_about_any(monkeypatch: pytest.M
     assert concerned(new_event("forget", {"is_whole_scope": True}, user_id="b")) == {"b", None}
     everyone = {"a", "b", None}
     assert concerned(new_event("forget", {"is_whole_scope": True}, session_id="s")) == everyone
-    assert concerned(new_event("forget", {"memory_ids": [str(UUID(int=1))]}, user_id="a")) == everyone
+    named = {"memory_ids": [str(UUID(int=1))]}
+    assert concerned(new_event("forget", named, user_id="a")) == {"a", None}
+    assert concerned(new_event("forget", named, agent_id="x", session_id="s")) == everyone
     assert concerned(new_event("memory", text, user_id="a")) == {"a", None}
     assert concerned(new_event("memory", text, user_id="c")) == everyone, "of so many none is told apart"
 

@@ -225,7 +225,10 @@ def test_before_an_order_was_given_nothing_was_forgotten(memory: Memory) -> None
     [
         ({}, UsageError, "Nothing says what to forget"),
         ({"memory_ids": []}, UsageError, "Nothing says what to forget"),
-        ({"memory_ids": [uuid4()], "user_id": "u"}, UsageError, "not both in one order"),
+        ({"memory_ids": [uuid4()], "agent_id": "a"}, UsageError, "not both in one order"),
+        ({"memory_ids": [uuid4()], "user_id": "u", "session_id": "s"}, UsageError, "not both in one order"),
+        ({"memory_ids": [uuid4()], "before": datetime(2026, 1, 1)}, UsageError, "not both in one order"),
+        ({"memory_ids": [uuid4()], "user_id": ""}, InvalidEventError, "user_id"),
         ({"memory_ids": ["not an id"]}, InvalidEventError, "memory_ids.0: Input should be a valid UUID"),
         ({"user_id": ""}, InvalidEventError, "user_id"),
         ({"before": datetime(1900, 1, 1, tzinfo=UTC)}, InvalidEventError, "out of range"),
@@ -238,6 +241,25 @@ def test_an_order_that_says_nothing_or_nonsense_is_refused(
     with pytest.raises(error, match=sentence):
         memory.forget(**order)  # type: ignore[arg-type]
     assert FreshEvents(Home(memory.home)).read(0)[0] == []
+
+
+def test_an_order_of_a_user_forgets_of_the_ids_it_names_only_those_of_this_user(memory: Memory) -> None:
+    users = ["maya", "Maya", " maya", "may", None]
+    ids = {user: memory.remember("duck", user_id=user, agent_id="coach") for user in users}
+    memory.forget(ids.values(), user_id="maya")
+    assert memory.get(ids["maya"]) is None
+    assert {one.user_id for one in memory.recall("duck")} == set(users) - {"maya"}
+    memory.forget([ids["may"]])
+    assert memory.recall("duck", user_id="may") == []
+
+
+def test_where_an_order_by_ids_was_given_does_not_confine_it(memory: Memory) -> None:
+    memory_id = memory.remember("duck", user_id="maya", agent_id="coach", session_id="s1")
+    order = new_event(
+        "forget", {"memory_ids": [str(memory_id)]}, user_id="maya", agent_id="another", session_id="s2"
+    )
+    memory.remember_many([order])
+    assert memory.recall("duck") == []
 
 
 def test_many_orders_at_once_are_all_carried_out(memory: Memory) -> None:

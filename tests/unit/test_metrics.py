@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -397,6 +398,30 @@ def test_each_scrape_over_http_is_fresh(home: Home, server: MetricsServer) -> No
     with Memory(home.path) as memory:
         memory.remember("hello")
         assert arrived() == 1
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/home.json", "/../home.json", "/%2e%2e/home.json", "//etc/passwd", "/metrics?f=home.json"],
+)
+def test_no_path_reads_a_file_and_no_answer_names_a_user(
+    home: Home, server: MetricsServer, path: str
+) -> None:
+    with Memory(home.path) as memory:
+        memory.remember("a hidden duck", user_id="hidden user", session_id="hidden session")
+    connection = http.client.HTTPConnection(server.url.split("/")[2], timeout=60)
+    connection.request("GET", path, headers={"Host": "rebound.example", "Origin": "http://rebound.example"})
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    assert text.startswith("# HELP mnemoduck_")
+    assert "layout_version" not in text
+    assert "hidden" not in text
+    assert "Access-Control-Allow-Origin" not in answer.headers
+    for method in ("POST", "PUT", "DELETE"):
+        connection.request(method, path)
+        assert connection.getresponse().status in (405, 501)
+        connection.close()
 
 
 def test_an_address_that_is_taken_is_told(home: Home, server: MetricsServer) -> None:

@@ -172,15 +172,21 @@ def long_term_command(
 @click.command("sql")
 @click.argument("query")
 @home_option
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Interrupt it after so long, 0 for never. Default: the setting sql.timeout_seconds, 300.",
+)
 @json_option
-def sql_command(query: str, home: Path | None, as_json: bool) -> None:
+def sql_command(query: str, home: Path | None, timeout: float | None, as_json: bool) -> None:
     """Run one SELECT on the published snapshot, read-only.
 
-    Tables to begin with: working_memory, short_term, consolidated. `show tables` lists the rest of them,
-    `describe consolidated` the columns of one.
+    It sees what all users remember. Tables to begin with: working_memory, short_term, consolidated. `show
+    tables` lists the rest of them, `describe consolidated` the columns of one.
     """
     with existing(home) as memory:
-        cursor = memory.cursor_for(query)
+        cursor = memory.cursor_for(query, timeout=timeout)
         names = [column[0] for column in cursor.description or ()]
         rows = cursor.fetchall()
     if as_json:

@@ -116,7 +116,10 @@ def forget_command(
     reason: str | None,
     yes: bool,
 ) -> None:
-    """Forget memories by id, or everything of a scope. Takes effect at once; nothing is deleted."""
+    """Forget memories by id, or everything of a scope. Takes effect at once; nothing is deleted.
+
+    Of ids and --user, the memories of this user among them are forgotten and no others.
+    """
     if not memory_ids and not yes and any((user_id, agent_id, session_id, before)):
         if not sys.stdin.isatty():
             raise UsageError("Forgetting a whole scope asks first; add --yes where nobody can answer.")

@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mnemoduck.asking import Asker, View
-from mnemoduck.recall.index import EQUALS, of_known_user, span
+from mnemoduck.recall.index import EQUALS, of_documents, of_known_user, span
 from mnemoduck.recall.levels import Level, size_of
 
 Integers: TypeAlias = NDArray[np.int64]
@@ -115,14 +115,14 @@ class DocumentStore:
         counts = (published.document_count, published.term_count)
         if not view.fresh.memory_count:
             return counts
-        fresh = _count(view, view.fresh.documents, f"{of_known_user(self._asker, view)} and {_known(view)}")
+        fresh = _count(view, view.fresh.documents, f"{self._of_user(view)} and {_known(view)}")
         return counts[0] + fresh[0], counts[1] + fresh[1]
 
     def of_sessions(self, view: View, keys: Integers) -> Documents:
         """Return the user's documents of some sessions, whose keys are given in their order."""
         # `measure` has counted this question's look-up.
         corpus = self._level.peek((view.snapshot.path, view.scope.user_id)) or self._corpus(view)
-        condition = f"{of_known_user(self._asker, view)} and session_key in ({', '.join(map(str, keys))})"
+        condition = f"{self._of_user(view)} and session_key in ({', '.join(map(str, keys))})"
         if corpus.documents is not None:
             parts = [corpus.documents.of_sessions(keys)]
         else:
@@ -130,6 +130,9 @@ class DocumentStore:
         if view.fresh.memory_count:
             parts.append(_read(view, view.fresh.documents, f"{condition} and {_known(view)}"))
         return _merge(parts)
+
+    def _of_user(self, view: View) -> str:
+        return of_documents(of_known_user(self._asker, view), view.scope)
 
     def _corpus(self, view: View) -> Corpus:
         path = view.snapshot.path
@@ -149,7 +152,7 @@ class DocumentStore:
         return known
 
     def _load(self, view: View) -> Corpus:
-        condition = of_known_user(self._asker, view)
+        condition = self._of_user(view)
         most_bytes = self._level.budget_bytes * LARGEST_RESIDENT_SHARE
         if span(view.snapshot).document_count * _ROW_BYTES > most_bytes:
             count, terms = _count(view, "retrieval.search_documents", condition)

@@ -61,6 +61,15 @@ def of_known_user(asker: Asker, view: View) -> str:
     return f"user_key = {known}"
 
 
+def of_documents(of_user: str, scope: Scope) -> str:
+    """Return the condition for documents of the user of a scope, from that for all rows of the index.
+
+    The number of a user finds the rows, 63 bits of a hash; the id, which documents have too, tells whose they
+    are. So another user with the same number, who may have been made up, is never read.
+    """
+    return of_user if scope.user_id is None else f"{of_user} and user_id = $user_id"
+
+
 _mutex = threading.Lock()
 _user_keys: LRUCache[tuple[Path, str], int] = LRUCache(_KNOWN_USERS)
 
@@ -137,7 +146,8 @@ def findable(
     Args:
         condition: on columns of search_documents, that of the filters; "" for none.
     """
-    documents = with_fresh("documents", DOCUMENT_COLUMNS, snapshot, fresh, of_user(asker.project, scope))
+    condition_of_user = of_documents(of_user(asker.project, scope), scope)
+    documents = with_fresh("documents", DOCUMENT_COLUMNS, snapshot, fresh, condition_of_user)
     keys = left_out(snapshot, fresh, documents, scope, condition, is_about_now=is_about_now)
     branches = [f"select memory_key from {keys}"] if keys else []
     if len(span(snapshot).forgotten_keys):

@@ -18,6 +18,7 @@ from mnemoduck.recall.index import (
     DOCUMENT_COLUMNS,
     POSTING_COLUMNS,
     left_out,
+    of_documents,
     of_known_user,
     of_user,
     span,
@@ -134,7 +135,7 @@ class Ranking:
         return is_named
 
     def _match(self, view: View) -> _Found:
-        user = of_known_user(self._asker, view)
+        user = of_documents(of_known_user(self._asker, view), view.scope)
         condition, values = self._filters.in_index()
         documents = with_fresh("documents", DOCUMENT_COLUMNS, view.snapshot, view.fresh, user)
         hidden = left_out(
@@ -217,7 +218,8 @@ def _phrase_candidates(
 
     def fill_in(snapshot: Snapshot, fresh: FreshTables, _: datetime) -> str:
         condition = of_user(asker.project, scope)
-        documents = with_fresh("documents", DOCUMENT_COLUMNS, snapshot, fresh, condition)
+        of_user_only = of_documents(condition, scope)
+        documents = with_fresh("documents", DOCUMENT_COLUMNS, snapshot, fresh, of_user_only)
         in_terms = f"{condition} and term_key in ({', '.join(map(str, keys))})"
         postings = with_fresh("postings", POSTING_COLUMNS, snapshot, fresh, in_terms)
         return f"""

@@ -17,6 +17,7 @@ from cachetools import LRUCache
 from mnemoduck.asking import Asker, View
 from mnemoduck.fresh import FreshTables
 from mnemoduck.project import render
+from mnemoduck.recall.index import of_documents, of_user
 from mnemoduck.scope import Scope
 from mnemoduck.warehouse import Snapshot
 
@@ -92,15 +93,11 @@ class Speakers:
 
     def _read(self, scope: Scope, *, is_fresh: bool) -> frozenset[str]:
         project = self._asker.project
-        of_user = (
-            "true"
-            if scope.user_id is None
-            else f"user_key = {render(project, 'search_user_key', '$user_id')}"
-        )
+        condition = of_documents(of_user(project, scope), scope)
 
         def fill_in(snapshot: Snapshot, fresh: FreshTables, _: object) -> str:
             published = "retrieval.search_documents" if snapshot.path is not None else fresh.documents
-            return f"(select role from {fresh.documents if is_fresh else published} where {of_user})"
+            return f"(select role from {fresh.documents if is_fresh else published} where {condition})"
 
         statement = f"""
             select distinct unnest({render(project, "search_words", "role")}) as word
