@@ -24,6 +24,9 @@ HOME_VARIABLE = "MNEMODUCK_HOME"
 DEFAULT_HOME = ".mnemoduck"
 LAYOUT_VERSION = 1
 
+RESTORING = "restoring.json"
+"""The marker of a folder that a backup is being restored to; in the end it becomes `home.json`."""
+
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
 
@@ -213,6 +216,11 @@ def _refuse_strangers(home: Home) -> None:
     # folders that it made after its marker, are no sign of a stranger's folder.
     strangers = [entry.name for entry in os.scandir(home.path) if not entry.name.startswith("home.json")]
     if strangers and not home.marker.exists():
+        if RESTORING in strangers:
+            raise HomeError(
+                f"{home.path} is no home yet: a backup is being restored to it, or that was interrupted. "
+                f"`mnemoduck restore TARGET --home {home.path}` goes on with it."
+            )
         raise HomeError(
             f"{home.path} is not a mnemoduck home: it holds other files (such as "
             f"{sorted(strangers)[0]!r}) and no home.json. Name an empty or new folder with --home "
