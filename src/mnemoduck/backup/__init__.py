@@ -18,7 +18,7 @@ from typing import Any
 import duckdb
 
 from mnemoduck import __version__
-from mnemoduck.backup.capture import capture
+from mnemoduck.backup.capture import read_home
 from mnemoduck.backup.generation import Generation, StoredFile
 from mnemoduck.backup.restoration import Restored, restore_generation
 from mnemoduck.backup.store import BackupStore, create_store, open_store
@@ -214,7 +214,7 @@ def _back_up(
     with _told(store, target), store.changing() as was_unfinished:
         number, before = _before(store)
         began_at = datetime.now(UTC)
-        captured = capture(
+        captured = read_home(
             home,
             store,
             before,

@@ -75,7 +75,7 @@ class Captured:
         return total
 
 
-def capture(
+def read_home(
     home: Home,
     store: BackupStore,
     before: tuple[StoredFile, ...] = (),
