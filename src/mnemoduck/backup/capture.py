@@ -13,6 +13,7 @@ Nobody is kept waiting and no run lock is taken. What makes it consistent is the
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -244,7 +245,13 @@ class _Capture:
         file = self._store_file(self._home.path / path, path)
         if file.events is not None:
             return file
-        return file.model_copy(update={"events": sum_events([self._home.path / path])})
+        source = self._home.path / path
+        try:
+            return file.model_copy(update={"events": sum_events([source])})
+        except StorageError as error:
+            if not source.exists():  # merged into another one since it was stored
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source)) from error
+            raise
 
     def _read_others(self) -> None:
         """Take whatever else is in the home: what a later release keeps there is not forgotten here."""

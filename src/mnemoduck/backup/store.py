@@ -235,6 +235,8 @@ class BackupStore:
             was_unfinished = self.unfinished.exists()
             self._finish_removal()
             shutil.rmtree(self.temporary, ignore_errors=True)
+            for path in self.path.glob("*.tmp"):
+                path.unlink(missing_ok=True)
             self.temporary.mkdir(mode=FOLDER_MODE, exist_ok=True)
             if not was_unfinished:
                 write_atomically(self.unfinished, "{}\n")
