@@ -272,8 +272,11 @@ def _before(store: BackupStore) -> tuple[int, tuple[StoredFile, ...]]:
 
 
 def _read_marker(home: Home) -> dict[str, Any]:
-    check_marker(home)
+    """Return what the marker of a home says, of this or an earlier layout; of none that is in between."""
+    check_marker(home, is_upgrade=True)
     marker: dict[str, Any] = json.loads(home.marker.read_text("utf-8"))
+    if "upgrading" in marker:
+        check_marker(home)
     made_at = marker.get("created_at")
     return {**marker, "created_at": None if made_at is None else str(made_at)}
 

@@ -1,4 +1,4 @@
-"""Commands that back a home up and restore it."""
+"""Commands that back a home up, restore it, and bring it to this release."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from mnemoduck import home as homes
 from mnemoduck.backup import (
     RUN_WAIT_SECONDS,
     BackedUp,
@@ -30,6 +31,8 @@ from mnemoduck.cli.output import (
 )
 from mnemoduck.errors import StorageError, UsageError
 from mnemoduck.home import Home, open_home, resolve_home
+from mnemoduck.migrations import upgrade_home
+from mnemoduck.migrations.warehouse import find_outdated
 from mnemoduck.settings import load_settings
 
 
@@ -86,7 +89,9 @@ def backup_command(
     elif is_verify:
         _verify(place, generation, as_json)
     else:
-        opened = open_home(home, create=False)
+        opened = Home(resolve_home(home))  # of an earlier layout too: it is backed up before it is upgraded
+        if not opened.marker.exists():
+            open_home(home, create=False)  # says what is there instead
         with progress_bar(is_shown=not as_json) as bar:
             task = bar.add_task("backup", total=None)
             done = back_up(
@@ -126,6 +131,42 @@ def restore_command(target: Path, generation: str | None, home: Path | None, as_
         click.echo("Nothing is built in it yet. `mnemoduck run` builds it from raw/.")
     else:
         click.echo("`mnemoduck run` loads what waits, and makes its archived months found where it is now.")
+
+
+@click.command("upgrade")
+@click.option(
+    "--wait",
+    "wait_minutes",
+    type=click.FloatRange(min=0),
+    default=0,
+    metavar="MINUTES",
+    help="Wait so long for a run that is at work. Default: not at all.",
+)
+@home_option
+@json_option
+def upgrade_command(wait_minutes: float, home: Path | None, as_json: bool) -> None:
+    """Bring a home of an earlier release to this one. Earlier releases cannot open it afterwards.
+
+    End the agents that have it open, and back it up before. An upgrade that failed or was interrupted is
+    undone; running it again makes it.
+    """
+    place = Home(resolve_home(home))
+    if not place.marker.exists():
+        open_home(home, create=False)  # says what is there instead
+    made = upgrade_home(
+        place,
+        wait_seconds=wait_minutes * 60,
+        on_step=lambda step: None if as_json else click.echo(f"Layout {step.version}: {step.name}."),
+    )
+    outdated = find_outdated(open_home(home, create=False))
+    if as_json:
+        steps = [{"version": step.version, "name": step.name} for step in made]
+        print_json({"steps": steps, "layout_version": homes.LAYOUT_VERSION, "outdated": outdated})
+        return
+    if not made:
+        click.echo(f"The home has layout {homes.LAYOUT_VERSION} already, which is the newest.")
+    if outdated:
+        click.echo(f"{outdated} The next run does it.")
 
 
 def _target(target: Path | None, home: Path | None) -> Path:
