@@ -195,6 +195,7 @@ class BackupStore:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
         self._new_pieces.clear()
+        shutil.rmtree(self.temporary, ignore_errors=True)
 
     def remove_generations(self, ids: list[str]) -> None:
         """Remove generations; their pieces stay until `remove_unnamed`."""
