@@ -898,3 +898,16 @@ def test_an_unknown_backup_is_told_with_those_there_are(diary: Diary, target: Pa
     done = back_up(diary.home, target)
     with pytest.raises(UsageError, match=f"has no backup '../x'.*{done.generation_id}"):
         restore_backup(target, target.with_name("restored"), "../x")
+
+
+def test_half_a_line_that_is_being_appended_is_left_out_and_a_last_line_without_an_end_is_not(
+    diary: Diary, target: Path
+) -> None:
+    old, new = diary.home.path / "old.jsonl", diary.home.path / "new.jsonl"
+    for path in (old, new):
+        path.write_bytes(b'{"whole":1}\n{"half"')
+    os.utime(old, (1, 1))
+    back_up(diary.home, target)
+    home = restored(target)
+    assert (home.path / "old.jsonl").read_bytes() == b'{"whole":1}\n{"half"'
+    assert (home.path / "new.jsonl").read_bytes() == b'{"whole":1}\n'

@@ -280,10 +280,9 @@ class _Capture:
                 if known is not None and known.stamp == stamp and self._store.has_all(known):
                     return known
                 self._on_file(path)
-                size = stamp.size
-                if source.suffix == ".jsonl":  # appended to, line by line
-                    size, _lines = _whole_lines(file, size)
-                read_at = time.time_ns()
+                size, read_at = stamp.size, time.time_ns()
+                if source.suffix == ".jsonl" and stamp.mtime_ns > read_at - RACY_NS:
+                    size, _lines = _whole_lines(file, size)  # somebody may be in the middle of a line
                 try:
                     written = self._store.write(file, size)
                 except ShrunkError:
