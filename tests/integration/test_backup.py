@@ -15,7 +15,7 @@ import pytest
 from mnemoduck.migrations.warehouse import SCHEMA_VERSION
 from tests.fixtures.make_home import unpack
 from tests.fixtures.warehouse_schema import PAGE, read_schema
-from tests.integration.workbench import PROJECT, SAMPLE_END, SAMPLE_STREAM, TABLES, Workbench, checksums
+from tests.integration.workbench import PROJECT, SAMPLE_STREAM, TABLES, Workbench, checksums
 
 RELEASES = sorted((PROJECT / "tests" / "fixtures" / "homes").glob("*.tar.xz"))
 
@@ -71,8 +71,12 @@ def answers_of(bench: Workbench) -> dict[str, tuple[int, str]]:
     return found
 
 
-def answers_to(bench: Workbench, question: str) -> list[tuple[Any, ...]]:
-    done = bench.mnemoduck_here("recall", question, "--user", "maya", "--as-of", SAMPLE_END, "--json")
+LATER = "2027-01-01T00:00:00Z"
+"""After the fixtures were made, whatever the clock of this machine says."""
+
+
+def answers_to(bench: Workbench, question: str, as_of: str = LATER) -> list[tuple[Any, ...]]:
+    done = bench.mnemoduck_here("recall", question, "--user", "maya", "--as-of", as_of, "--json")
     assert done.code == 0, done.out + done.err
     return [(one["memory_id"], one["content"]) for one in json.loads(done.out)]
 
