@@ -83,6 +83,7 @@
         );
         {%- if flags.FULL_REFRESH and not published_models() | reject('in', built) | list %}
         {{ insert_build_parameters() }}
+        {{ insert_schema_version() }}
         {%- endif %}
     {%- endcall -%}
     {%- do adapter.commit() -%}
@@ -222,6 +223,7 @@
 {#- Rows that are stored were built with certain values of some variables. A run with other values would
     mix the two, so it stops and says so, unless it builds every row anew. -#}
 {% macro check_stored_parameters() %}
+    {%- do check_schema_version() -%}
     {%- if execute and flags.WHICH in ['build', 'run', 'retry'] -%}
         {%- call statement('make_build_parameters', auto_begin=true) -%}
             create schema if not exists meta;

@@ -20,6 +20,7 @@ from dbt.flags import get_flags
 from dbt_common.exceptions import DbtRuntimeError
 from duckdb import DuckDBPyConnection
 
+from mnemoduck import __version__
 from mnemoduck.archive import archived_files, begin_archive, find_archive_fault, seal_archive
 from mnemoduck.errors import ExpectationError, MnemoduckError
 from mnemoduck.expectations.checkpoint import check_published
@@ -28,6 +29,7 @@ from mnemoduck.home import FILE_MODE, FOLDER_MODE, HOME_VARIABLE, Home, open_hom
 from mnemoduck.llm.cache import ALIAS as CACHE_ALIAS
 from mnemoduck.llm.cache import LlmCache, attach_cache
 from mnemoduck.llm.selection import Selection, probe_server, read_digests, select_models
+from mnemoduck.migrations.warehouse import SCHEMA_VERSION
 from mnemoduck.pipeline.dbt_log import say
 from mnemoduck.pipeline.history import (
     NOT_PUBLISHED,
@@ -106,6 +108,8 @@ class Plugin(BasePlugin):
         conn.create_function("mnemoduck_newest_batch", self._newest_batch, side_effects=True)
         conn.create_function("mnemoduck_publish", self._publish, side_effects=True)
         conn.create_function("mnemoduck_note_run", self._note_run, side_effects=True)
+        conn.create_function("mnemoduck_schema_version", self._schema_version, side_effects=True)
+        conn.create_function("mnemoduck_release", self._release, side_effects=True)
         conn.create_function("mnemoduck_record_run", self._record_run, side_effects=True)
         conn.create_function("mnemoduck_run_files", self._run_files, side_effects=True)
         conn.create_function("mnemoduck_sample_files", self._sample_files, side_effects=True)
@@ -177,6 +181,12 @@ class Plugin(BasePlugin):
             say(str(error))
             return False
         return True
+
+    def _schema_version(self) -> int:
+        return SCHEMA_VERSION
+
+    def _release(self) -> str:
+        return __version__
 
     def _run_files(self, newest_run_ended_at: str) -> list[str]:
         """Return the files of the history in which runs can be that ended after the newest that is known."""

@@ -23,6 +23,10 @@ from mnemoduck.errors import HomeError
 HOME_VARIABLE = "MNEMODUCK_HOME"
 DEFAULT_HOME = ".mnemoduck"
 LAYOUT_VERSION = 1
+"""What this release writes. A home of an earlier one is brought here by `mnemoduck.migrations`."""
+
+RESTORING = "restoring.json"
+"""The marker of a folder that a backup is being restored to; in the end it becomes `home.json`."""
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
@@ -213,6 +217,11 @@ def _refuse_strangers(home: Home) -> None:
     # folders that it made after its marker, are no sign of a stranger's folder.
     strangers = [entry.name for entry in os.scandir(home.path) if not entry.name.startswith("home.json")]
     if strangers and not home.marker.exists():
+        if RESTORING in strangers:
+            raise HomeError(
+                f"{home.path} is no home yet: a backup is being restored to it, or that was interrupted. "
+                f"`mnemoduck restore TARGET --home {home.path}` goes on with it."
+            )
         raise HomeError(
             f"{home.path} is not a mnemoduck home: it holds other files (such as "
             f"{sorted(strangers)[0]!r}) and no home.json. Name an empty or new folder with --home "
@@ -220,16 +229,37 @@ def _refuse_strangers(home: Home) -> None:
         )
 
 
-def check_marker(home: Home) -> None:
-    """Raise HomeError unless the marker of a home can be read and is of this layout."""
+def check_marker(home: Home, *, is_upgrade: bool = False) -> None:
+    """Raise HomeError unless the marker of a home can be read and is of this layout.
+
+    Args:
+        is_upgrade: an earlier layout will do as well, and one whose upgrade was interrupted.
+    """
     try:
-        version = json.loads(home.marker.read_text("utf-8"))["layout_version"]
+        marker = json.loads(home.marker.read_text("utf-8"))
+        version = marker["layout_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise HomeError(
             f"{home.marker} cannot be read as a home's marker ({error}). If this folder is a home, "
             f'restore the file with the content {{"layout_version": {LAYOUT_VERSION}}}.'
         ) from error
-    if version != LAYOUT_VERSION:
+    is_number = isinstance(version, int) and not isinstance(version, bool)
+    is_earlier = is_number and 1 <= version < LAYOUT_VERSION
+    is_interrupted = is_number and 1 <= version <= LAYOUT_VERSION and "upgrading" in marker
+    if (is_earlier or is_interrupted) and is_upgrade:
+        return
+    if is_interrupted:
+        raise HomeError(
+            f"The upgrade of the home {home.path} is at work, or was interrupted. `mnemoduck upgrade --home "
+            f"{home.path}` undoes what it had begun and makes it."
+        )
+    if is_earlier:
+        raise HomeError(
+            f"The home {home.path} has layout version {version}, of an earlier release; this mnemoduck knows "
+            f"version {LAYOUT_VERSION}. Back it up and run `mnemoduck upgrade --home {home.path}`; earlier "
+            "releases cannot open it afterwards."
+        )
+    if version != LAYOUT_VERSION or isinstance(version, bool):
         raise HomeError(
             f"The home {home.path} has layout version {version}; this mnemoduck knows version "
             f"{LAYOUT_VERSION}. Use the mnemoduck release that wrote it, or name another home."

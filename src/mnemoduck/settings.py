@@ -255,6 +255,15 @@ class LlmSettings(_Section):
     )  # fmt: skip
 
 
+class BackupSettings(_Section):
+    """Where the home is backed up to."""
+
+    target: str | None = _setting(
+        None, "the folder that `mnemoduck backup` writes to where none is named, and doctor looks at",
+        "an absolute path", pattern="^/", min_length=2,
+    )  # fmt: skip
+
+
 ProfileName = Literal["balanced", "high-throughput", "low-latency", "memory-constrained"]
 PROFILE_NAMES: tuple[str, ...] = get_args(ProfileName)
 
@@ -339,6 +348,7 @@ class Settings(BaseSettings):
     sql: SqlSettings = SqlSettings()
     llm: LlmSettings = LlmSettings()
     expectations: ExpectationSettings = ExpectationSettings()
+    backup: BackupSettings = BackupSettings()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 

@@ -23,6 +23,7 @@ from mnemoduck.errors import NothingPublishedError, SnapshotError, StorageError,
 from mnemoduck.extensions import load_extension
 from mnemoduck.forking import first_use
 from mnemoduck.home import Home
+from mnemoduck.migrations.warehouse import SCHEMA_VERSION, describe_later, stored_version
 from mnemoduck.partitions import MENDING, Partitions
 from mnemoduck.pipeline.publish import current_snapshot
 
@@ -213,6 +214,7 @@ class Snapshot:
             row = self._connection.execute(
                 "select coalesce(max(batch_seq), 0) from snapshot.staging.raw_batches"
             ).fetchone()
+            version = stored_version(self._connection, "snapshot")
         except duckdb.Error as error:
             self._connection.close()
             if not path.exists():
@@ -222,6 +224,14 @@ class Snapshot:
                 f"The published snapshot {path} cannot be opened ({first_line}). Delete that file and "
                 "run `mnemoduck run`: it is made again from the warehouse."
             ) from error
+        if version != SCHEMA_VERSION:
+            self._connection.close()
+            if version > SCHEMA_VERSION:
+                raise SnapshotError(describe_later(path, version))
+            raise SnapshotError(
+                f"The published snapshot {path} was built by an earlier release (schema version {version}; "
+                f"this one reads {SCHEMA_VERSION}). `mnemoduck run` builds everything anew from raw/."
+            )
         return int(row[0]) if row else 0
 
 

@@ -21,6 +21,7 @@ import pytest
 from click.testing import CliRunner
 from tests.unit.llm_cache_rows import make_embedding, make_response
 
+from mnemoduck.backup import back_up
 from mnemoduck.cli.doctor import doctor_command
 from mnemoduck.doctor import CHECKS, Patient, Verdict, builds, examine, installation, intake
 from mnemoduck.home import Home, open_home
@@ -32,6 +33,7 @@ from mnemoduck.pipeline.history import NodeRun, RunRecord, record_run
 from mnemoduck.pipeline.load import load_inbox
 from mnemoduck.pipeline.lock import RunLock
 from mnemoduck.quarantine import Rejection, quarantine
+from mnemoduck.settings_file import write_settings
 
 NOBODY = {"OLLAMA_HOST": "http://127.0.0.1:9"}
 
@@ -69,7 +71,7 @@ def test_nothing_is_wrong_with_a_new_home_but_that_nothing_was_built(home: Home)
     assert [verdict.name for verdict in verdicts] == list(CHECKS)
     found = {verdict.name: verdict.status for verdict in verdicts}
     assert found.pop("snapshot") == "warn"
-    assert found.pop("archive") == found.pop("last run") == "skipped"
+    assert found.pop("archive") == found.pop("last run") == found.pop("backup") == "skipped"
     found.pop("versions")  # of the environment that the tests run in
     assert set(found.values()) == {"ok"}
 
@@ -536,3 +538,24 @@ def test_the_page_on_monitoring_has_every_check() -> None:
     page = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text("utf-8")
     rows = re.findall(r"^\| ([a-z ]+) \| .* \| .* \|$", page.partition("## Doctor")[2], re.MULTILINE)
     assert rows[1:] == list(CHECKS), "in their order, below the heads of the columns"
+
+
+def test_a_home_that_backups_are_set_for_is_told_when_there_are_none_or_only_old_ones(
+    home: Home, tmp_path: Path
+) -> None:
+    target = tmp_path / "target"
+    write_settings(home, {"backup.target": str(target)})
+    assert check(home, "backup").status == "fail"
+    back_up(home, target)
+    assert check(home, "backup").status == "ok"
+    later = Patient(home, now=datetime.now(UTC) + timedelta(days=8), environment=NOBODY)
+    told = {verdict.name: verdict for verdict in examine(later)}["backup"]
+    assert told.status == "warn"
+    assert "was made 8 days ago" in told.says
+
+
+def test_a_folder_that_is_being_restored_to_is_no_home_that_has_lost_its_marker(tmp_path: Path) -> None:
+    (tmp_path / "restoring.json").write_text("{}")
+    told = check(Home(tmp_path), "home")
+    assert told.status == "fail"
+    assert told.mend == f"mnemoduck restore TARGET --home {tmp_path}"

@@ -53,6 +53,7 @@ OTHERS: Mapping[str, tuple[Any, Any, Any]] = {
     "recall.record": (False, True, False),
     "expectations.incoming": ("warn", "fail", "off"),
     "expectations.published": ("warn", "fail", "off"),
+    "backup.target": ("/mnt/one", "/mnt/two", "/mnt/three"),
     "recall.query_sample_rate": (0.1, 0.2, 0.3),
 }
 """Three values of a setting, where those of `_three` are none that it can have."""

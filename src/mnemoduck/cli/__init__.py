@@ -10,6 +10,7 @@ import click
 
 from mnemoduck import __version__
 from mnemoduck.cli.associations import associations_command
+from mnemoduck.cli.backup import backup_command, restore_command, upgrade_command
 from mnemoduck.cli.bench import bench_command
 from mnemoduck.cli.build import init_command, run_command
 from mnemoduck.cli.doctor import doctor_command
@@ -88,6 +89,9 @@ for _command in (
     partitions_group,
     cache_group,
     schedule_group,
+    backup_command,
+    restore_command,
+    upgrade_command,
     eval_group,
     bench_command,
     settings_group,

@@ -36,6 +36,7 @@ _OF_OUR_LAYOUT: dict[str, Check] = {
     "archive": builds.check_archive,
     "llm cache": builds.check_cache,
     "last run": builds.check_last_run,
+    "backup": folder.check_backup,
     "clock": intake.check_clock,
     "leftovers": folder.check_leftovers,
 }

@@ -8,13 +8,18 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from mnemoduck.doctor.verdict import Patient, Verdict
-from mnemoduck.errors import HomeError
-from mnemoduck.home import LAYOUT_VERSION, check_marker
+from mnemoduck.backup import newest_backup
+from mnemoduck.doctor.verdict import Patient, Verdict, describe_age
+from mnemoduck.errors import HomeError, StorageError, UsageError
+from mnemoduck.home import LAYOUT_VERSION, RESTORING, check_marker
+from mnemoduck.settings import load_settings
 from mnemoduck.sizes import format_bytes
 
 LEFTOVER_SECONDS = 3600
 """A temporary file that nobody has written to for so long is left over: the longest copy takes minutes."""
+
+OLD_BACKUP_SECONDS = 7 * 86_400
+"""Nobody makes backups, if the newest is older."""
 
 ROOM = 3
 """So many copies of the warehouse are room enough: the next snapshot, and what the warehouse grows by."""
@@ -28,6 +33,13 @@ def check_home(patient: Patient) -> Verdict:
             return Verdict("home", "fail", f"There is no home at {home.path}.", patient.command("init"))
         if home.path.is_dir() and not any(home.path.iterdir()):
             return Verdict("home", "fail", f"{home.path} is empty.", patient.command("init"))
+        if (home.path / RESTORING).exists():
+            return Verdict(
+                "home",
+                "fail",
+                f"A backup is being restored to {home.path}, or that was interrupted: it is no home yet.",
+                patient.command("restore TARGET"),
+            )
         return Verdict(
             "home",
             "fail",
@@ -37,6 +49,8 @@ def check_home(patient: Patient) -> Verdict:
     try:
         check_marker(home)
     except HomeError as error:
+        if "`mnemoduck upgrade" in str(error):
+            return Verdict("home", "fail", str(error), patient.command("upgrade"))
         is_other_version = "layout version" in str(error) and "knows version" in str(error)
         return Verdict("home", "fail", str(error), None if is_other_version else _restore_marker(patient))
     folders = (home.inbox, home.loaded, home.raw, home.quarantine, home.published, home.logs)
@@ -91,6 +105,22 @@ def check_disk(patient: Patient) -> Verdict:
         f"Make room on this disk: du -sh {patient.quoted}/* says what takes it in the home, "
         f"{patient.command('cache evict --older-than 90d')} and archived months give some back.",
     )
+
+
+def check_backup(patient: Patient) -> Verdict:
+    """Whether there is a backup of late, where `backup.target` says where backups go."""
+    target = load_settings(patient.home).backup.target
+    if target is None:
+        return Verdict("backup", "skipped", "Where backups go is not known: backup.target is not set.")
+    try:
+        generation_id, generation = newest_backup(Path(target))
+    except (UsageError, StorageError) as error:
+        return Verdict("backup", "fail", str(error), patient.command("backup"))
+    age = (patient.now - generation.began_at).total_seconds()
+    says = f"The newest, {generation_id} in {target}, was made {describe_age(age)} ago."
+    if age > OLD_BACKUP_SECONDS:
+        return Verdict("backup", "warn", f"{says} Does something start it?", patient.command("backup"))
+    return Verdict("backup", "ok", says)
 
 
 def check_leftovers(patient: Patient) -> Verdict:

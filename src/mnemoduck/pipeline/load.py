@@ -224,12 +224,17 @@ def read_manifest(home: Home) -> list[Batch]:
         data = home.manifest.read_bytes()
     except FileNotFoundError:
         return []
+    return parse_manifest(data, home.manifest)
+
+
+def parse_manifest(data: bytes, path: Path) -> list[Batch]:
+    """Return the batches of a manifest that was read from `path`, as `read_manifest` does."""
     whole = data.rfind(b"\n") + 1
     try:
         return [Batch.from_line(line.decode()) for line in data[:whole].splitlines()]
     except (ValueError, TypeError, KeyError) as error:
         raise StorageError(
-            f"The manifest {home.manifest} is damaged ({error}). Restore it from a backup: without "
+            f"The manifest {path} is damaged ({error}). Restore it from a backup: without "
             "it, nobody knows which raw files are whole."
         ) from error
 

@@ -26,6 +26,7 @@ from mnemoduck.errors import LockedError, PipelineError, StorageError, UsageErro
 from mnemoduck.expectations.checkpoint import check_incoming
 from mnemoduck.home import FOLDER_MODE, HOME_VARIABLE, Home
 from mnemoduck.llm.settings import EMBEDDINGS_VARIABLE, MODE_VARIABLE
+from mnemoduck.migrations.warehouse import find_outdated
 from mnemoduck.pipeline.history import (
     NOT_PUBLISHED,
     PUBLISHED,
@@ -146,6 +147,8 @@ def run_pipeline(
 ) -> RunSummary:
     """Load, build, test and publish once; return what happened, also if something failed.
 
+    What a release built whose schema incremental models cannot follow is built anew, and a notice says so.
+
     Every run is recorded in the history, once: by the dbt of it when it ends, else here, if dbt was not
     started or did not come so far.
 
@@ -165,7 +168,6 @@ def run_pipeline(
     """
     if rhythm is not None and full_refresh:
         raise UsageError("A full refresh builds everything; leave out --rhythm, or --full-refresh.")
-    options = [*(["--full-refresh"] if full_refresh else []), *_variables(as_of)]
     asked = ["run", *(["--full-refresh"] if full_refresh else [])]
     asked += [f"--rhythm {rhythm}"] if rhythm else []
     asked += [f"--as-of {as_of.isoformat()}"] if as_of else []
@@ -181,6 +183,7 @@ def run_pipeline(
 
     def build(selected: str | None, lock: RunLock) -> int | None:
         selection = ["--selector", selected] if selected else []
+        options = [*(["--full-refresh"] if full_refresh or outdated else []), *_variables(as_of)]
         with start_dbt(
             ["build", *options, *selection], home, project, lock, threads=threads, environment=chosen
         ) as process:
@@ -188,12 +191,16 @@ def run_pipeline(
                 _read_log_line(line, summary, on_progress)
         return process.returncode
 
+    outdated: str | None = None
     with _recording(summary, home, command, rhythm, as_of):
         check_database_file(home.warehouse)
         with RunLock(home, wait_seconds) as lock:
             before = newest_batch(home)
             if not _may_load(home, project, as_of, summary):
                 return summary
+            if outdated := find_outdated(home):
+                rhythm = None
+                summary.notices.append(outdated)
             selected, reason = choose_rhythm(home, rhythm) if rhythm else (None, None)
             if reason:
                 summary.notices.append(reason)
