@@ -96,6 +96,11 @@ class Home:
         return self.logs / "recall_cache.json"
 
     @property
+    def redactions(self) -> Path:
+        """How many secrets were found in what was written so far; see `mnemoduck.redaction`."""
+        return self.logs / "redactions.json"
+
+    @property
     def runs(self) -> Path:
         """The history of runs, a file for each day; see `mnemoduck.pipeline.history`."""
         return self.path / "runs"

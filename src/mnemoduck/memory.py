@@ -57,6 +57,7 @@ from mnemoduck.recall.query import check_query
 from mnemoduck.recall.recording import Recorder
 from mnemoduck.recall.signals import check_weights
 from mnemoduck.recall.statistics import StatisticsFile
+from mnemoduck.redaction import redactor_of
 from mnemoduck.scope import Scope, check_unicode
 from mnemoduck.settings import Settings, load_settings
 from mnemoduck.warehouse import ConnectionStatistics, SnapshotReader
@@ -113,7 +114,8 @@ class Memory:
             },
         )
         self._news = News(self._home)
-        self._writer = InboxWriter(self._home, news=self._news)
+        redactor = redactor_of(self._home, self._settings)
+        self._writer = InboxWriter(self._home, news=self._news, redactor=redactor)
         write = self._settings.write
         self._episodes = EpisodeWriter(
             self._writer, buffer_steps=write.episode_buffer_steps, buffer_ms=write.episode_buffer_ms

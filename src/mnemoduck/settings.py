@@ -146,6 +146,21 @@ class WriteSettings(_Section):
     )  # fmt: skip
 
 
+class IngestSettings(_Section):
+    """What happens to what enters before it is written."""
+
+    redaction: Literal["off", "report", "redact"] = _setting(
+        "off",
+        "what happens to secrets in what is remembered: nothing, they are counted, or replaced by marks",
+        "off, report or redact",
+    )  # fmt: skip
+    redaction_kinds: str = _setting(
+        "token,email,card,iban", "which secrets are looked for",
+        "some of token, email, card and iban, with commas",
+        pattern=r"^ *(token|email|card|iban)( *, *(token|email|card|iban))* *$",
+    )  # fmt: skip
+
+
 class RecallSettings(_Section):
     """How a process that recalls holds what it needs."""
 
@@ -322,6 +337,7 @@ class Settings(BaseSettings):
     )  # fmt: skip
     run: RunSettings = RunSettings()
     write: WriteSettings = WriteSettings()
+    ingest: IngestSettings = IngestSettings()
     recall: RecallSettings = RecallSettings()
     llm: LlmSettings = LlmSettings()
     expectations: ExpectationSettings = ExpectationSettings()

@@ -19,6 +19,7 @@ from mnemoduck.event_ids import KnownEventIds
 from mnemoduck.home import open_home
 from mnemoduck.importers import FORMATS, IngestSummary, NothingIngestedError, Progress, ingest
 from mnemoduck.memory import Memory
+from mnemoduck.redaction import describe_counts
 from mnemoduck.scope import Scope
 
 _durable_option = click.option(
@@ -217,6 +218,9 @@ def _print_ingest_summary(summary: IngestSummary) -> None:
             f"In all: {summary.accepted:,} accepted, {summary.duplicated:,} duplicated, "
             f"{summary.quarantined:,} quarantined in {summary.seconds:.1f} s"
         )
+    if summary.redactions:
+        done = "Redacted" if summary.redaction == "redact" else "Found, and left as it is"
+        click.echo(f"{done}: {describe_counts(summary.redactions)}.")
     if summary.accepted:
         click.echo(_say_what_comes(summary))
 
@@ -236,6 +240,8 @@ def _print_ingest_json(summary: IngestSummary) -> None:
             "duplicated": summary.duplicated,
             "quarantined": summary.quarantined,
             "reasons": dict(summary.reasons),
+            "redaction": summary.redaction,
+            "redactions": dict(summary.redactions),
             "seconds": summary.seconds,
             "files": [{**vars(file), "reasons": dict(file.reasons)} for file in summary.files],
         }
