@@ -139,13 +139,13 @@ def test_the_time_grows_no_faster_than_the_text(sign: str) -> None:
 
     def seconds(length: int) -> float:
         text = (sign * length)[:length]
-        began = time.perf_counter()
+        began = time.thread_time()
         find_secrets(text)
-        return time.perf_counter() - began
+        return time.thread_time() - began
 
-    seconds(1000)
+    seconds(1000)  # imports
     short = min(seconds(16_384) for _ in range(3))
-    assert seconds(131_072) < 8 * max(short, 0.005) * 5  # squared, it is 64 times
+    assert min(seconds(131_072) for _ in range(2)) < 8 * max(short, 0.005) * 5  # squared, it is 64 times
 
 
 def test_nothing_is_changed_or_counted_where_it_is_not_asked_for(home: Home) -> None:
