@@ -19,6 +19,7 @@ import uuid_utils
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -64,6 +65,12 @@ def _without_control_characters(value: str) -> str:
     return value
 
 
+def _no_truth_value(value: object) -> object:
+    if isinstance(value, bool):  # pydantic would take True for 1
+        raise ValueError("must be a number, not true or false")
+    return value
+
+
 def _says_something(value: str) -> str:
     """A predicate is compared without these characters (macro predicate_key), so it needs others."""
     if not value.replace("_", " ").replace("-", " ").strip():
@@ -79,6 +86,8 @@ def _within_content_limit(value: str) -> str:
         raise ValueError(f"is {size:,} bytes long; the limit is {MAX_CONTENT_BYTES:,}")
     return value
 
+
+Measure = Annotated[float, BeforeValidator(_no_truth_value), Field(allow_inf_nan=False)]
 
 UtcDatetime = Annotated[datetime, AfterValidator(_to_utc)]
 ScopeId = Annotated[
@@ -129,7 +138,7 @@ class MemoryPayload(BaseModel):
     role: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
     memory_type: MemoryType = "episodic"
     tags: list[Tag] = Field(default_factory=list, max_length=1000)
-    importance: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    importance: Annotated[Measure, Field(ge=0, le=1)] | None = None
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
     facts: list[Fact] = Field(default_factory=list, max_length=1000)
 
@@ -195,14 +204,14 @@ class StepPayload(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     episode_id: ScopeId
-    step: Annotated[int, Field(ge=0, le=1_000_000)]
+    step: Annotated[int, BeforeValidator(_no_truth_value), Field(ge=0, le=1_000_000)]
     step_type: Literal["tool", "message"] = "tool"
     tool: ScopeId | None = None
     args: dict[str, JsonValue] = Field(default_factory=dict)
     observation: str | None = None
     is_error: bool = False
     error: str | None = None
-    latency_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    latency_ms: Annotated[Measure, Field(ge=0)] | None = None
     requestor: ScopeId | None = None
     role: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
     text: str | None = None
@@ -225,7 +234,7 @@ class EpisodeCompletedPayload(BaseModel):
 
     episode_id: ScopeId
     outcome: Literal["success", "failure", "abandoned"]
-    reward: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    reward: Measure | None = None
 
 
 class FeedbackPayload(BaseModel):

@@ -867,6 +867,18 @@ class Memory:
             limit=limit,
         )
 
+    def has_pattern(self, pattern_id: UUID | str, *, user_id: str | None = None) -> bool:
+        """Return whether the last build has such a pattern of exactly this user, whose feedback counts.
+
+        Raises:
+            UsageError: the id is no UUID.
+        """
+        try:
+            identity = UUID(str(pattern_id))
+        except ValueError as error:
+            raise UsageError(f"The id of the pattern is {str(pattern_id)!r:.60}; it is a UUID.") from error
+        return self._readers.patterns.has(self._readers.snapshots.get(), identity, Scope(user_id).user_id)
+
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Return the result of a SELECT on the published snapshot as a DataFrame.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import NoReturn
@@ -114,7 +115,9 @@ def main() -> NoReturn:
     except click.Abort:
         _fail("Interrupted.", 130)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)  # it repeats what was said
+        click.echo(escape_controls(shown.getvalue()), nl=False, err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader of our output (head, say) has seen enough.

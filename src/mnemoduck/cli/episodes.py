@@ -26,6 +26,7 @@ from mnemoduck.cli.output import (
     format_time,
     one_line,
     print_json,
+    shorten,
 )
 from mnemoduck.episodes.stored import OPEN, OUTCOMES, StoredEpisode, StoredStep
 from mnemoduck.errors import UsageError
@@ -313,7 +314,16 @@ def feedback_command(
             durable=True,
             **whose,
         )
+        is_known = kind != "pattern" or memory.has_pattern(id_, user_id=whose["user_id"])
     click.echo(str(event_id))
+    if not is_known:
+        click.echo(
+            f"Warning: the last build has no pattern {shorten(id_, 60)} of "
+            + (f"the user {shorten(whose['user_id'], 60)}" if whose["user_id"] else "no user")
+            + ". What was said is kept, and counts if there is one: `mnemoduck patterns --json` has the ids, "
+            "and --user says whose it is.",
+            err=True,
+        )
 
 
 def _text(value: str) -> str:
