@@ -24,6 +24,9 @@ HOME_VARIABLE = "MNEMODUCK_HOME"
 DEFAULT_HOME = ".mnemoduck"
 LAYOUT_VERSION = 1
 
+_MAX_MARKER_BYTES = 64 * 1024
+"""More of a marker is not read: it is a line."""
+
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
 
@@ -228,8 +231,9 @@ def _refuse_strangers(home: Home) -> None:
 def check_marker(home: Home) -> None:
     """Raise HomeError unless the marker of a home can be read and is of this layout."""
     try:
-        version = json.loads(home.marker.read_text("utf-8"))["layout_version"]
-    except (ValueError, KeyError, TypeError) as error:
+        with home.marker.open("rb") as file:
+            version = json.loads(file.read(_MAX_MARKER_BYTES).decode("utf-8"))["layout_version"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise HomeError(
             f"{home.marker} cannot be read as a home's marker ({error}). If this folder is a home, "
             f'restore the file with the content {{"layout_version": {LAYOUT_VERSION}}}.'

@@ -485,6 +485,6 @@ def _read(home: Home) -> dict[str, Any]:
         totals = [stored.get(mode, {}) for mode in ("redact", "report")]
         if all(isinstance(count, int) for total in totals for count in total.values()):
             return dict(stored)
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         pass
     return {}

@@ -29,6 +29,7 @@ from mnemoduck.home import Home
 from mnemoduck.llm.settings import EMBEDDINGS_VARIABLE, MODE_VARIABLE
 
 FILE_NAME = "mnemoduck.toml"
+MAX_FILE_BYTES = 1024 * 1024
 THREADS_VARIABLE = "MNEMODUCK_THREADS"
 MEMORY_VARIABLE = "MNEMODUCK_MEMORY_LIMIT"
 PROFILE_VARIABLE = "MNEMODUCK_PROFILE"
@@ -475,12 +476,16 @@ def read_file(path: Path) -> Values:
         UsageError: see `load_settings`.
     """
     try:
-        document = tomllib.loads(path.read_text("utf-8"))
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise UsageError(f"{path} is larger than {MAX_FILE_BYTES:,} bytes, so it is no file of settings.")
+        document = tomllib.loads(data.decode("utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}.") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is no TOML: {error}.") from error
     values: Values = {}
     for name, value in document.items():

@@ -125,6 +125,15 @@ def main() -> NoReturn:
         sys.exit(0)
     except MnemoduckError as error:
         _fail(str(error), error.exit_code)
+    except OSError as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        where = f"{error.filename} " if error.filename else "A file "
+        _fail(
+            f"{where}cannot be used ({error.strerror or error}). If it is of the home, `mnemoduck doctor` "
+            "says what is wrong there; else look whether it is what it should be, and who may use it.",
+            1,
+        )
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise

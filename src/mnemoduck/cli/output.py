@@ -19,8 +19,9 @@ from rich.text import Text
 
 from mnemoduck.sizes import format_bytes as format_bytes
 
-# C0 and C1 control characters, the marks that reorder text (Trojan Source, CVE-2021-42574), separators of lines
-# that are not newlines, and what has no width. The joiners U+200C and U+200D stay: scripts and emoji need them.
+# C0 and C1 control characters, the marks that reorder text (Trojan Source, CVE-2021-42574), separators of
+# lines that are not newlines, and what has no width. The joiners U+200C and U+200D stay: scripts and emoji
+# need them.
 _CONTROLS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\U000e0000-\U000e007f\ud800-\udfff]"

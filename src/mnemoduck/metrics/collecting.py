@@ -242,7 +242,7 @@ class HomeCollector(Collector):
             try:
                 result = json.loads(line)
                 last[str(result["suite"])] = result
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, RecursionError):
                 continue  # torn by a crash
         for suite, result in sorted(last.items()):
             yield sample("expectations_passed", 1 if result["success"] else 0, suite)
