@@ -79,8 +79,10 @@ def _says_something(value: str) -> str:
 
 
 def _within_content_limit(value: str) -> str:
-    if not value.strip():
+    if not value or value.isspace():
         raise ValueError("must not be empty")
+    if len(value) > MAX_CONTENT_BYTES:  # a text of gigabytes is refused without another copy of it
+        raise ValueError(f"is {len(value):,} characters long; the limit is {MAX_CONTENT_BYTES:,} bytes")
     size = len(value.encode("utf-8"))
     if size > MAX_CONTENT_BYTES:
         raise ValueError(f"is {size:,} bytes long; the limit is {MAX_CONTENT_BYTES:,}")

@@ -1074,6 +1074,10 @@ class _Readers:
 _NO_CONDITIONS: tuple[Any, ...] = (None, (), None, None, None, None, None, None)
 
 
+_LONGEST_KNOWN_QUERY = 1_000
+"""Requests with longer ones are made anew: the thousands that are kept take some megabytes, whatever is asked."""
+
+
 def _make_request(
     query: str,
     user_id: str | None,
@@ -1083,6 +1087,8 @@ def _make_request(
     as_of: datetime | None,
     *rest: Any,
 ) -> RecallRequest:
+    if isinstance(query, str) and len(query) > _LONGEST_KNOWN_QUERY:
+        return _known_request.__wrapped__(query, user_id, agent_id, session_id, limit, as_of, *rest)
     try:
         return _known_request(query, user_id, agent_id, session_id, limit, as_of, *rest)
     except TypeError:  # something in it has no hash, so it is none of its kind

@@ -12,7 +12,15 @@ import click
 from rich.progress import Progress as ProgressBar
 from rich.progress import TaskID
 
-from mnemoduck.cli.options import Moment, Whose, home_option, json_option, scope_options, whose_options
+from mnemoduck.cli.options import (
+    Moment,
+    Whose,
+    home_option,
+    json_option,
+    read_text,
+    scope_options,
+    whose_options,
+)
 from mnemoduck.cli.output import escape_controls, one_line, print_json, progress_bar
 from mnemoduck.errors import UsageError
 from mnemoduck.event_ids import KnownEventIds
@@ -58,7 +66,7 @@ def remember_command(
     durable: bool | None,
 ) -> None:
     """Remember CONTENT and print its memory id; `-` reads it from standard input."""
-    text = sys.stdin.buffer.read().decode("utf-8", errors="surrogateescape") if content == "-" else content
+    text = read_text(content)
     with Memory(home) as memory:
         memory_id = memory.remember(
             text,
