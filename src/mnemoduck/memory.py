@@ -1075,7 +1075,7 @@ _NO_CONDITIONS: tuple[Any, ...] = (None, (), None, None, None, None, None, None)
 
 
 _LONGEST_KNOWN_QUERY = 1_000
-"""Requests with longer ones are made anew: the thousands that are kept take some megabytes, whatever is asked."""
+"""Requests with longer ones are made anew: the thousands that are kept take some megabytes at most."""
 
 
 def _make_request(

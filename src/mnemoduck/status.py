@@ -10,11 +10,11 @@ from typing import Any
 
 from mnemoduck.expectations.verdicts import last_verdicts
 from mnemoduck.home import Home
-from mnemoduck.inbox import FreshEvents
 from mnemoduck.pipeline.lock import find_holder
 from mnemoduck.quarantine import count_quarantined
 from mnemoduck.recall.statistics import read_statistics
 from mnemoduck.redaction import read_redactions
+from mnemoduck.waiting import WaitingEvents
 from mnemoduck.warehouse import Snapshot, SnapshotReader
 
 _COUNTS = """
@@ -56,11 +56,11 @@ class Status:
 
 
 def read_status(home: Home) -> Status:
-    """Return the state of the home; costs a look at each waiting event and each quarantined line."""
+    """Return the state of the home; costs a look at each waiting event and each quarantined line, and holds none."""
     reader = SnapshotReader(home)
     try:
         snapshot = reader.get()
-        waiting, _ = FreshEvents(home).read(snapshot.batch_seq)
+        waiting = WaitingEvents(home).look(snapshot.batch_seq)
         memories = consolidated_memories = forgotten_memories = working_memory_slots = 0
         published_at = None
         if snapshot.path is not None:
@@ -80,7 +80,7 @@ def read_status(home: Home) -> Status:
         consolidated_memories=consolidated_memories,
         forgotten_memories=forgotten_memories,
         working_memory_slots=working_memory_slots,
-        waiting_events=len(waiting),
+        waiting_events=waiting.total,
         quarantined_lines=count_quarantined(home),
         running=find_holder(home),
         recall_cache=read_statistics(home),
