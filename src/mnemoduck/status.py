@@ -56,7 +56,7 @@ class Status:
 
 
 def read_status(home: Home) -> Status:
-    """Return the state of the home; costs a look at each waiting event and each quarantined line, and holds none."""
+    """Return the state of the home; costs a look at each event that waits and each line in quarantine."""
     reader = SnapshotReader(home)
     try:
         snapshot = reader.get()

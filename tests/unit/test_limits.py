@@ -1,4 +1,4 @@
-"""What is too large is refused with a sentence, before it is copied; the rest is handled in bounded memory."""
+"""What is too large is refused with a sentence, before it is copied; the rest takes bounded memory."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def _check_growth(source: Source, unpacked: int) -> None:
         raise source.unusable(
             "the Parquet data grows suspiciously",
             f"{source.size:,} packed bytes gave {unpacked:,}, more than {MAX_EXPANSION} times as many. What "
-            "was read before is kept. If you trust the file, write it anew, uncompressed, without dictionaries.",
+            "was read before is kept. If you trust the file, write it anew without compression.",
         )
 
 
