@@ -140,7 +140,7 @@ class MemoryPayload(BaseModel):
     role: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
     memory_type: MemoryType = "episodic"
     tags: list[Tag] = Field(default_factory=list, max_length=1000)
-    importance: Annotated[Measure, Field(ge=0, le=1)] | None = None
+    importance: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
     facts: list[Fact] = Field(default_factory=list, max_length=1000)
 
