@@ -19,6 +19,7 @@ import uuid_utils
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -64,6 +65,12 @@ def _without_control_characters(value: str) -> str:
     return value
 
 
+def _no_truth_value(value: object) -> object:
+    if isinstance(value, bool):  # pydantic would take True for 1
+        raise ValueError("must be a number, not true or false")
+    return value
+
+
 def _says_something(value: str) -> str:
     """A predicate is compared without these characters (macro predicate_key), so it needs others."""
     if not value.replace("_", " ").replace("-", " ").strip():
@@ -72,13 +79,17 @@ def _says_something(value: str) -> str:
 
 
 def _within_content_limit(value: str) -> str:
-    if not value.strip():
+    if not value or value.isspace():
         raise ValueError("must not be empty")
+    if len(value) > MAX_CONTENT_BYTES:  # a text of gigabytes is refused without another copy of it
+        raise ValueError(f"is {len(value):,} characters long; the limit is {MAX_CONTENT_BYTES:,} bytes")
     size = len(value.encode("utf-8"))
     if size > MAX_CONTENT_BYTES:
         raise ValueError(f"is {size:,} bytes long; the limit is {MAX_CONTENT_BYTES:,}")
     return value
 
+
+Measure = Annotated[float, BeforeValidator(_no_truth_value), Field(allow_inf_nan=False)]
 
 UtcDatetime = Annotated[datetime, AfterValidator(_to_utc)]
 ScopeId = Annotated[
@@ -196,14 +207,14 @@ class StepPayload(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     episode_id: ScopeId
-    step: Annotated[int, Field(ge=0, le=1_000_000)]
+    step: Annotated[int, BeforeValidator(_no_truth_value), Field(ge=0, le=1_000_000)]
     step_type: Literal["tool", "message"] = "tool"
     tool: ScopeId | None = None
     args: dict[str, JsonValue] = Field(default_factory=dict)
     observation: str | None = None
     is_error: bool = False
     error: str | None = None
-    latency_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    latency_ms: Annotated[Measure, Field(ge=0)] | None = None
     requestor: ScopeId | None = None
     role: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
     text: str | None = None
@@ -226,7 +237,7 @@ class EpisodeCompletedPayload(BaseModel):
 
     episode_id: ScopeId
     outcome: Literal["success", "failure", "abandoned"]
-    reward: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    reward: Measure | None = None
 
 
 class FeedbackPayload(BaseModel):

@@ -28,6 +28,9 @@ LAYOUT_VERSION = 1
 RESTORING = "restoring.json"
 """The marker of a folder that a backup is being restored to; in the end it becomes `home.json`."""
 
+_MAX_MARKER_BYTES = 64 * 1024
+"""More of a marker is not read: it is a line."""
+
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
 
@@ -98,6 +101,11 @@ class Home:
     def recall_statistics(self) -> Path:
         """How often recall was answered from the caches of all processes so far."""
         return self.logs / "recall_cache.json"
+
+    @property
+    def redactions(self) -> Path:
+        """How many secrets were found in what was written so far; see `mnemoduck.redaction`."""
+        return self.logs / "redactions.json"
 
     @property
     def runs(self) -> Path:
@@ -236,9 +244,10 @@ def check_marker(home: Home, *, is_upgrade: bool = False) -> None:
         is_upgrade: an earlier layout will do as well, and one whose upgrade was interrupted.
     """
     try:
-        marker = json.loads(home.marker.read_text("utf-8"))
+        with home.marker.open("rb") as file:
+            marker = json.loads(file.read(_MAX_MARKER_BYTES).decode("utf-8"))
         version = marker["layout_version"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise HomeError(
             f"{home.marker} cannot be read as a home's marker ({error}). If this folder is a home, "
             f'restore the file with the content {{"layout_version": {LAYOUT_VERSION}}}.'

@@ -28,16 +28,20 @@ import secrets
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mnemoduck.errors import InvalidEventError, StorageError
 from mnemoduck.events import MAX_LINE_BYTES, Event, parse_event
 from mnemoduck.home import FILE_MODE, FOLDER_MODE, Home, sync_folder
 from mnemoduck.news import News
 from mnemoduck.quarantine import Rejection, quarantine
+
+if TYPE_CHECKING:
+    from mnemoduck.redaction import Redactor
 
 OPEN_SUFFIX = ".open"
 SEALED_SUFFIX = ".jsonl"
@@ -56,12 +60,22 @@ LOCK_PATIENCE = 0.5
 
 
 class InboxWriter:
-    """Appends lines to a segment of its own. Safe to share between threads and across fork."""
+    """Appends lines to a segment of its own. Safe to share between threads and across fork.
+
+    Args:
+        redactor: looks through all that is written; None where nobody asked for it.
+    """
 
     def __init__(
-        self, home: Home, *, max_segment_bytes: int = MAX_SEGMENT_BYTES, news: News | None = None
+        self,
+        home: Home,
+        *,
+        max_segment_bytes: int = MAX_SEGMENT_BYTES,
+        news: News | None = None,
+        redactor: Redactor | None = None,
     ) -> None:
         self._home = home
+        self._redactor = redactor
         self._news = news or News(home)
         self._max_segment_bytes = max_segment_bytes
         self._mutex = threading.Lock()
@@ -98,6 +112,9 @@ class InboxWriter:
         """
         if not any(blocks):
             return
+        found: Mapping[str, int] = {}
+        if self._redactor is not None:
+            blocks, found = self._redactor.blocks(blocks)
         with self._mutex:
             try:
                 size = self._append(blocks, durable=durable, is_news=is_news)
@@ -111,6 +128,8 @@ class InboxWriter:
                 ) from error
             if size >= self._max_segment_bytes:
                 self._seal_own()
+        if self._redactor is not None:
+            self._redactor.add(found)
 
     def close(self) -> None:
         """Seal the segment, so that nothing of this writer is left for recovery."""
@@ -118,6 +137,8 @@ class InboxWriter:
             if self._descriptor is not None and self._pid == os.getpid():
                 self._seal_own()
             self._abandon()
+        if self._redactor is not None:
+            self._redactor.close()
 
     def _append(self, blocks: Sequence[bytes], *, durable: bool, is_news: bool) -> int:
         descriptor = self._lock_own_segment()

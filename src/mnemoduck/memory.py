@@ -56,7 +56,8 @@ from mnemoduck.recall.query import check_query
 from mnemoduck.recall.recording import Recorder
 from mnemoduck.recall.signals import check_weights
 from mnemoduck.recall.statistics import StatisticsFile
-from mnemoduck.scope import Scope
+from mnemoduck.redaction import redactor_of
+from mnemoduck.scope import Scope, check_unicode
 from mnemoduck.settings import Settings, load_settings
 from mnemoduck.statements import check_statement, interrupted_after
 from mnemoduck.warehouse import ConnectionStatistics, Snapshot, SnapshotReader
@@ -113,7 +114,8 @@ class Memory:
             },
         )
         self._news = News(self._home)
-        self._writer = InboxWriter(self._home, news=self._news)
+        redactor = redactor_of(self._home, self._settings)
+        self._writer = InboxWriter(self._home, news=self._news, redactor=redactor)
         write = self._settings.write
         self._episodes = EpisodeWriter(
             self._writer, buffer_steps=write.episode_buffer_steps, buffer_ms=write.episode_buffer_ms
@@ -887,6 +889,18 @@ class Memory:
             limit=limit,
         )
 
+    def has_pattern(self, pattern_id: UUID | str, *, user_id: str | None = None) -> bool:
+        """Return whether the last build has such a pattern of exactly this user, whose feedback counts.
+
+        Raises:
+            UsageError: the id is no UUID.
+        """
+        try:
+            identity = UUID(str(pattern_id))
+        except ValueError as error:
+            raise UsageError(f"The id of the pattern is {str(pattern_id)!r:.60}; it is a UUID.") from error
+        return self._readers.patterns.has(self._readers.snapshots.get(), identity, Scope(user_id).user_id)
+
     def sql(
         self,
         query: str,
@@ -1129,6 +1143,10 @@ class _Readers:
 _NO_CONDITIONS: tuple[Any, ...] = (None, (), None, None, None, None, None, None)
 
 
+_LONGEST_KNOWN_QUERY = 1_000
+"""Requests with longer ones are made anew: the thousands that are kept take some megabytes at most."""
+
+
 def _make_request(
     query: str,
     user_id: str | None,
@@ -1138,6 +1156,8 @@ def _make_request(
     as_of: datetime | None,
     *rest: Any,
 ) -> RecallRequest:
+    if isinstance(query, str) and len(query) > _LONGEST_KNOWN_QUERY:
+        return _known_request.__wrapped__(query, user_id, agent_id, session_id, limit, as_of, *rest)
     try:
         return _known_request(query, user_id, agent_id, session_id, limit, as_of, *rest)
     except TypeError:  # something in it has no hash, so it is none of its kind

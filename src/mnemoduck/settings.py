@@ -29,6 +29,7 @@ from mnemoduck.home import Home
 from mnemoduck.llm.settings import EMBEDDINGS_VARIABLE, MODE_VARIABLE
 
 FILE_NAME = "mnemoduck.toml"
+MAX_FILE_BYTES = 1024 * 1024
 THREADS_VARIABLE = "MNEMODUCK_THREADS"
 MEMORY_VARIABLE = "MNEMODUCK_MEMORY_LIMIT"
 PROFILE_VARIABLE = "MNEMODUCK_PROFILE"
@@ -143,6 +144,21 @@ class WriteSettings(_Section):
     episode_buffer_ms: int | None = _setting(
         None, "no step is kept longer than so many milliseconds",
         "a whole number of milliseconds from 1 to 60,000", variable="episode_buffer_ms", ge=1, le=60_000,
+    )  # fmt: skip
+
+
+class IngestSettings(_Section):
+    """What happens to what enters before it is written."""
+
+    redaction: Literal["off", "report", "redact"] = _setting(
+        "off",
+        "what happens to secrets in what is remembered: nothing, they are counted, or replaced by marks",
+        "off, report or redact",
+    )  # fmt: skip
+    redaction_kinds: str = _setting(
+        "token,email,card,iban", "which secrets are looked for",
+        "some of token, email, card and iban, with commas",
+        pattern=r"^ *(token|email|card|iban)( *, *(token|email|card|iban))* *$",
     )  # fmt: skip
 
 
@@ -344,6 +360,7 @@ class Settings(BaseSettings):
     )  # fmt: skip
     run: RunSettings = RunSettings()
     write: WriteSettings = WriteSettings()
+    ingest: IngestSettings = IngestSettings()
     recall: RecallSettings = RecallSettings()
     sql: SqlSettings = SqlSettings()
     llm: LlmSettings = LlmSettings()
@@ -483,12 +500,16 @@ def read_file(path: Path) -> Values:
         UsageError: see `load_settings`.
     """
     try:
-        document = tomllib.loads(path.read_text("utf-8"))
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise UsageError(f"{path} is larger than {MAX_FILE_BYTES:,} bytes, so it is no file of settings.")
+        document = tomllib.loads(data.decode("utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}.") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is no TOML: {error}.") from error
     values: Values = {}
     for name, value in document.items():

@@ -10,10 +10,11 @@ from typing import Any
 
 from mnemoduck.expectations.verdicts import last_verdicts
 from mnemoduck.home import Home
-from mnemoduck.inbox import FreshEvents
 from mnemoduck.pipeline.lock import find_holder
 from mnemoduck.quarantine import count_quarantined
 from mnemoduck.recall.statistics import read_statistics
+from mnemoduck.redaction import read_redactions
+from mnemoduck.waiting import WaitingEvents
 from mnemoduck.warehouse import Snapshot, SnapshotReader
 
 _COUNTS = """
@@ -29,6 +30,8 @@ class Status:
     """Counts are of the published snapshot but `waiting_events`, which it does not contain yet.
 
     `recall_cache` has the hits, misses, evictions and hit_rate of each level, of all processes so far.
+    `redactions` has how many secrets were found in what was written so far, by mode (redact, report) and
+    kind.
     `expectations` has the newest verdict of each suite that was checked; `data_docs` is their page.
     """
 
@@ -46,17 +49,18 @@ class Status:
     bytes: dict[str, int]
     expectations: dict[str, dict[str, Any]]
     data_docs: str | None
+    redactions: dict[str, dict[str, int]]
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def read_status(home: Home) -> Status:
-    """Return the state of the home; costs a look at each waiting event and each quarantined line."""
+    """Return the state of the home; costs a look at each event that waits and each line in quarantine."""
     reader = SnapshotReader(home)
     try:
         snapshot = reader.get()
-        waiting, _ = FreshEvents(home).read(snapshot.batch_seq)
+        waiting = WaitingEvents(home).look(snapshot.batch_seq)
         memories = consolidated_memories = forgotten_memories = working_memory_slots = 0
         published_at = None
         if snapshot.path is not None:
@@ -76,7 +80,7 @@ def read_status(home: Home) -> Status:
         consolidated_memories=consolidated_memories,
         forgotten_memories=forgotten_memories,
         working_memory_slots=working_memory_slots,
-        waiting_events=len(waiting),
+        waiting_events=waiting.total,
         quarantined_lines=count_quarantined(home),
         running=find_holder(home),
         recall_cache=read_statistics(home),
@@ -94,6 +98,7 @@ def read_status(home: Home) -> Status:
             suite: verdict.model_dump(mode="json") for suite, verdict in sorted(last_verdicts(home).items())
         },
         data_docs=str(index) if (index := home.data_docs / "index.html").exists() else None,
+        redactions=read_redactions(home),
     )
 
 

@@ -122,6 +122,17 @@ def test_files_that_others_may_read_are_told(home: Home) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_home_that_is_named_by_a_link_is_looked_at_as_well(home: Home, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(home.path)
+    home.path.chmod(0o777)
+    (home.inbox / "x.jsonl").touch(0o600)
+    (home.inbox / "x.jsonl").chmod(0o666)
+    broken = check(Home(link), "permissions")
+    assert broken.status == "fail"
+    assert "Others may use 2 of its files" in broken.says
+
+
 def test_a_disk_without_room_for_the_next_snapshot_is_told(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:

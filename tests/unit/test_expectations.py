@@ -557,3 +557,16 @@ def test_the_process_that_checks_speaks_to_no_other_machine() -> None:
             worker._refuse_network(event, arguments)
     worker._refuse_network("socket.connect", (None, "/run/a.socket"))
     worker._refuse_network("open", ("file", "r", 0))
+
+
+def test_a_name_of_a_user_is_a_text_in_pages_and_itself_in_sentences() -> None:
+    """Great Expectations puts values into its pages as they are: a script in a user's id would run."""
+    from mnemoduck.expectations.worker import _escape_texts, _observed
+
+    name = "<script>PWNED()</script>\"'&"
+    rows = pd.DataFrame({"user_id": [name, None], "kept_share": [0.1, 0.9]})
+    escaped = _escape_texts(rows)
+    assert not set(escaped["user_id"][0]) & set("<>\"'")
+    assert escaped["kept_share"].tolist() == [0.1, 0.9]
+    found = {"unexpected_index_list": [{"user_id": escaped["user_id"][0], "kept_share": 0.1}]}
+    assert _observed(found, "kept_share", "user_id") == f"kept_share is 0.1 of {name}."

@@ -996,3 +996,15 @@ class TestDetection:
             detect_format(tmp_path / "a.txt")
         assert "--format" in str(caught.value)
         assert all(name in str(caught.value) for name in FORMATS)
+
+
+def test_a_small_parquet_file_that_stands_for_gigabytes_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "bomb.parquet"
+    text = pa.array(["x" * MAX_CONTENT_BYTES])
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 20_000, pa.int32()), text)
+    pq.write_table(pa.table({"content": texts}), file, compression="zstd")
+    assert file.stat().st_size < 2_000
+    home = open_home(tmp_path / "home")
+    with pytest.raises(NothingIngestedError, match="grows suspiciously"):
+        ingest(home, [file], known_event_ids=lambda ids: set())
+    assert sum(path.stat().st_size for path in home.inbox.rglob("*")) < 1_000_000

@@ -41,14 +41,21 @@ json_values = st.recursive(
 )
 
 
+HIDDEN = {chr(code) for code in (0xAD, 0x200B, *range(0x2060, 0x2070), 0xFEFF, *range(0xFFF9, 0xFFFC))}
+HIDDEN |= set(map(chr, range(0xE0000, 0xE0080)))
+"""What has no width but the joiners, which scripts and emoji need."""
+
+
 def steers(text: str) -> list[str]:
-    """Return what in a text a terminal would obey, line ends and tabs apart."""
+    """Return what in a text a terminal would obey or hide, line ends and tabs apart."""
     return [
         character
         for character in text
         if (unicodedata.category(character) == "Cc" and character not in "\n\t")
         or unicodedata.bidirectional(character) in BIDIRECTIONAL
         or character in "\u061c\u200e\u200f"
+        or unicodedata.category(character) in ("Zl", "Zp", "Cs")
+        or (unicodedata.category(character) == "Cf" and character in HIDDEN)
     ]
 
 

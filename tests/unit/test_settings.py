@@ -51,6 +51,8 @@ OTHERS: Mapping[str, tuple[Any, Any, Any]] = {
     "llm.embedding_model": ("one", "two", "three"),
     "write.durable": (True, False, True),
     "recall.record": (False, True, False),
+    "ingest.redaction": ("report", "redact", "off"),
+    "ingest.redaction_kinds": ("token", "email, card", "iban"),
     "expectations.incoming": ("warn", "fail", "off"),
     "expectations.published": ("warn", "fail", "off"),
     "backup.target": ("/mnt/one", "/mnt/two", "/mnt/three"),
@@ -207,7 +209,7 @@ def test_each_setting_is_read_by_something(key: str) -> None:
         "run.embeddings": "environment, EMBEDDINGS_VARIABLE",
     }
     by_attribute = re.search(
-        rf"\b(settings|run|write|recall|expectations|llm)\.{key.rpartition('.')[2]}\b", text
+        rf"\b(settings|run|write|ingest|recall|expectations|llm)\.{key.rpartition('.')[2]}\b", text
     )
     assert by_attribute or f'"{SETTINGS[key].environment}"' in text or names.get(key, "?!") in text
 

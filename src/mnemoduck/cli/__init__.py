@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import NoReturn
@@ -118,7 +119,9 @@ def main() -> NoReturn:
     except click.Abort:
         _fail("Interrupted.", 130)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)  # it repeats what was said
+        click.echo(escape_controls(shown.getvalue()), nl=False, err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader of our output (head, say) has seen enough.
@@ -126,6 +129,15 @@ def main() -> NoReturn:
         sys.exit(0)
     except MnemoduckError as error:
         _fail(str(error), error.exit_code)
+    except OSError as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        where = f"{error.filename} " if error.filename else "A file "
+        _fail(
+            f"{where}cannot be used ({error.strerror or error}). If it is of the home, `mnemoduck doctor` "
+            "says what is wrong there; else look whether it is what it should be, and who may use it.",
+            1,
+        )
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise

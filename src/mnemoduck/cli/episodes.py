@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from mnemoduck.cli.options import (
     home_option,
     json_option,
     limit_option,
+    read_text,
     scope_options,
     whose_options,
 )
@@ -26,6 +26,7 @@ from mnemoduck.cli.output import (
     format_time,
     one_line,
     print_json,
+    shorten,
 )
 from mnemoduck.episodes.stored import OPEN, OUTCOMES, StoredEpisode, StoredStep
 from mnemoduck.errors import UsageError
@@ -95,7 +96,7 @@ def start_command(
     """Begin an episode, an attempt at TASK, and print its id; `-` reads the task from standard input."""
     with Memory(home) as memory:
         started = memory.start_episode(
-            _text(task),
+            read_text(task),
             domain=domain,
             task_id=task_id,
             context=context,
@@ -140,7 +141,7 @@ def step_command(
             episode_id,
             tool,
             arguments,
-            None if observation is None else _text(observation),
+            None if observation is None else read_text(observation),
             error=failed if error is None else error,
             latency_ms=latency_ms,
             requestor=requestor,
@@ -174,7 +175,7 @@ def message_command(
         event_id = memory.log_message(
             episode_id,
             role,
-            _text(text),
+            read_text(text),
             step=step,
             occurred_at=occurred_at,
             durable=True,
@@ -313,12 +314,16 @@ def feedback_command(
             durable=True,
             **whose,
         )
+        is_known = kind != "pattern" or memory.has_pattern(id_, user_id=whose["user_id"])
     click.echo(str(event_id))
-
-
-def _text(value: str) -> str:
-    """Return the text of an argument; `-` stands for standard input."""
-    return sys.stdin.buffer.read().decode("utf-8", errors="surrogateescape") if value == "-" else value
+    if not is_known:
+        click.echo(
+            f"Warning: the last build has no pattern {shorten(id_, 60)} of "
+            + (f"the user {shorten(whose['user_id'], 60)}" if whose["user_id"] else "no user")
+            + ". What was said is kept, and counts if there is one: `mnemoduck patterns --json` has the ids, "
+            "and --user says whose it is.",
+            err=True,
+        )
 
 
 def _without_steps(episode: StoredEpisode) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import wraps
@@ -10,6 +11,8 @@ from typing import Any, TypedDict, TypeVar
 
 import click
 
+from mnemoduck.errors import UsageError
+from mnemoduck.events import MAX_CONTENT_BYTES, MAX_LINE_BYTES
 from mnemoduck.home import open_home
 from mnemoduck.memory import Memory
 from mnemoduck.project import PROJECT_VARIABLE
@@ -102,6 +105,23 @@ def limit_option(command: Command) -> Command:
 
 def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")(command)
+
+
+def read_text(value: str) -> str:
+    """Return the text of an argument; `-` stands for standard input, of which no more is read than is taken.
+
+    Raises:
+        UsageError: standard input holds more than any event does.
+    """
+    if value != "-":
+        return value
+    data = sys.stdin.buffer.read(MAX_LINE_BYTES + 1)
+    if len(data) > MAX_LINE_BYTES:
+        raise UsageError(
+            f"Standard input holds more than {MAX_LINE_BYTES:,} bytes, and a memory takes "
+            f"{MAX_CONTENT_BYTES:,}. Split it, or keep the file elsewhere and remember where it is."
+        )
+    return data.decode("utf-8", errors="surrogateescape")
 
 
 def existing(home: Path | None) -> Memory:

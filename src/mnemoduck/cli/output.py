@@ -19,8 +19,13 @@ from rich.text import Text
 
 from mnemoduck.sizes import format_bytes as format_bytes
 
-# C0 and C1 control characters, and the marks that reorder or hide text (Trojan Source, CVE-2021-42574).
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# C0 and C1 control characters, the marks that reorder text (Trojan Source, CVE-2021-42574), separators of
+# lines that are not newlines, and what has no width. The joiners U+200C and U+200D stay: scripts and emoji
+# need them.
+_CONTROLS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e007f\ud800-\udfff]"
+)
 
 
 def console() -> Console:
@@ -31,6 +36,12 @@ def console() -> Console:
 def escape_controls(text: str) -> str:
     """Return the text with control characters spelled out, so that a terminal only shows them."""
     return _CONTROLS.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
+
+
+def shorten(text: str, length: int = 200) -> str:
+    """Return the beginning of a text, of so many characters at most, on one line and without controls."""
+    line = one_line(text[: 8 * length])  # what is left out need not be looked through
+    return line if len(line) <= length and len(text) <= 8 * length else f"{line[: length - 1]}…"
 
 
 def one_line(text: str) -> str:
@@ -66,7 +77,7 @@ def progress_bar(*, is_shown: bool = True) -> Progress:
 def print_json(value: object) -> None:
     """Print a value as JSON; characters that could steer a terminal are escaped."""
     text = json.dumps(value, ensure_ascii=False, indent=2, default=_to_json)
-    click.echo(_CONTROLS.sub(lambda match: f"\\u{ord(match.group()):04x}", text))
+    click.echo(_CONTROLS.sub(lambda match: json.dumps(match.group())[1:-1], text))
 
 
 def print_table(

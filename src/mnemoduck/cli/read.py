@@ -30,6 +30,7 @@ from mnemoduck.cli.output import (
 )
 from mnemoduck.errors import UsageError
 from mnemoduck.home import open_home
+from mnemoduck.redaction import describe_counts
 from mnemoduck.status import read_status
 
 
@@ -215,6 +216,7 @@ def status_command(home: Path | None, as_json: bool) -> None:
         "in mind": f"{status.working_memory_slots:,} slots over all scopes",
         "waiting": f"{status.waiting_events:,} events for the next run",
         "quarantine": f"{status.quarantined_lines:,} lines",
+        "redacted": _describe_redactions(status.redactions),
         "run": status.running or "none at work",
         "recall cache": _describe_cache(status.recall_cache),
         "expectations": _describe_verdicts(status.expectations, status.data_docs),
@@ -222,6 +224,15 @@ def status_command(home: Path | None, as_json: bool) -> None:
     }
     for name, text in lines.items():
         click.echo(f"{name:>12}  {one_line(text)}")
+
+
+def _describe_redactions(redactions: dict[str, dict[str, int]]) -> str:
+    """Return how many secrets were replaced, and how many were only counted."""
+    said = [
+        *([describe_counts(counts)] if (counts := redactions.get("redact")) else []),
+        *([f"{describe_counts(counts)} only reported"] if (counts := redactions.get("report")) else []),
+    ]
+    return "; ".join(said) or "nothing"
 
 
 def _describe_verdicts(verdicts: dict[str, dict[str, Any]], docs: str | None) -> str:

@@ -28,6 +28,7 @@ from mnemoduck.cli.output import (
     one_line,
     print_json,
     print_table,
+    shorten,
     with_role,
 )
 from mnemoduck.recall import Recollection
@@ -178,7 +179,7 @@ def recall_command(
         _print_explained(query, found)
     else:
         print_table(
-            f'Recall: "{one_line(query)}"',
+            f'Recall: "{shorten(query)}"',
             [("score", "right"), ("when", "left"), ("whose", "left"), ("seen", "right"), ("memory", "left")],
             [
                 (
@@ -194,7 +195,7 @@ def recall_command(
 
 
 def _print_explained(query: str, found: Sequence[Recollection]) -> None:
-    click.secho(f'Recall: "{one_line(query)}"', bold=True)
+    click.secho(f'Recall: "{shorten(query)}"', bold=True)
     first = found[0].explanation
     if first is not None:
         for line in (*(f"time {text}" for text in first.times), *first.notes):

@@ -12,13 +12,22 @@ import click
 from rich.progress import Progress as ProgressBar
 from rich.progress import TaskID
 
-from mnemoduck.cli.options import Moment, Whose, home_option, json_option, scope_options, whose_options
+from mnemoduck.cli.options import (
+    Moment,
+    Whose,
+    home_option,
+    json_option,
+    read_text,
+    scope_options,
+    whose_options,
+)
 from mnemoduck.cli.output import escape_controls, one_line, print_json, progress_bar
 from mnemoduck.errors import UsageError
 from mnemoduck.event_ids import KnownEventIds
 from mnemoduck.home import open_home
 from mnemoduck.importers import FORMATS, IngestSummary, NothingIngestedError, Progress, ingest
 from mnemoduck.memory import Memory
+from mnemoduck.redaction import describe_counts
 from mnemoduck.scope import Scope
 
 _durable_option = click.option(
@@ -57,7 +66,7 @@ def remember_command(
     durable: bool | None,
 ) -> None:
     """Remember CONTENT and print its memory id; `-` reads it from standard input."""
-    text = sys.stdin.buffer.read().decode("utf-8", errors="surrogateescape") if content == "-" else content
+    text = read_text(content)
     with Memory(home) as memory:
         memory_id = memory.remember(
             text,
@@ -220,6 +229,9 @@ def _print_ingest_summary(summary: IngestSummary) -> None:
             f"In all: {summary.accepted:,} accepted, {summary.duplicated:,} duplicated, "
             f"{summary.quarantined:,} quarantined in {summary.seconds:.1f} s"
         )
+    if summary.redactions:
+        done = "Redacted" if summary.redaction == "redact" else "Found, and left as it is"
+        click.echo(f"{done}: {describe_counts(summary.redactions)}.")
     if summary.accepted:
         click.echo(_say_what_comes(summary))
 
@@ -239,6 +251,8 @@ def _print_ingest_json(summary: IngestSummary) -> None:
             "duplicated": summary.duplicated,
             "quarantined": summary.quarantined,
             "reasons": dict(summary.reasons),
+            "redaction": summary.redaction,
+            "redactions": dict(summary.redactions),
             "seconds": summary.seconds,
             "files": [{**vars(file), "reasons": dict(file.reasons)} for file in summary.files],
         }

@@ -152,7 +152,8 @@ def _walk(folder: Path) -> Iterator[tuple[Path, int]]:
     while waiting:
         path = waiting.pop()
         try:
-            mode = path.lstat().st_mode
+            # The home itself may be named by a link; what is in it are files of its own.
+            mode = path.stat().st_mode if path == folder else path.lstat().st_mode
             if stat.S_ISLNK(mode):
                 continue
             yield path, mode

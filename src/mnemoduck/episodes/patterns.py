@@ -8,6 +8,7 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import duckdb
 from cachetools import TTLCache
@@ -74,6 +75,24 @@ class PatternReader:
             raise SnapshotError(
                 f"The published snapshot {snapshot.path} has no patterns. Build them with `mnemoduck run`."
             ) from error
+
+    def has(self, snapshot: Snapshot, pattern_id: UUID, user_id: str | None) -> bool:
+        """Return whether a snapshot has a pattern of exactly this user; one without patterns has none."""
+        if snapshot.path is None:
+            return False
+        try:
+            row = (
+                snapshot.cursor()
+                .execute(
+                    "select true from main.patterns "
+                    "where pattern_id = cast($id as uuid) and user_id is not distinct from $user_id limit 1",
+                    {"id": str(pattern_id), "user_id": user_id},
+                )
+                .fetchone()
+            )
+        except duckdb.CatalogException:
+            return False
+        return row is not None
 
     def actionable(
         self, snapshot: Snapshot, user_id: str | None, domain: str | None, as_of: datetime | None = None

@@ -7,6 +7,7 @@ and without a verdict, which `mnemoduck.expectations.checkpoint` takes for an er
 from __future__ import annotations
 
 import fcntl
+import html
 import os
 import shutil
 import sys
@@ -151,6 +152,11 @@ def _has_nothing(rows: pd.DataFrame, expected: Expected, suite: str) -> bool:
     return bool(rows[expected.column].isna().all())
 
 
+def _escape_texts(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows whose texts are those of HTML: Great Expectations puts them into its pages as they are."""
+    return rows.map(lambda value: html.escape(value) if isinstance(value, str) else value)
+
+
 def _validate(request: Request, home: Home, suite: Suite, tables: dict[str, pd.DataFrame]) -> list[Unmet]:
     """Run a checkpoint with a validation for each table, and return what was not met."""
     import great_expectations as gx
@@ -169,7 +175,7 @@ def _validate(request: Request, home: Home, suite: Suite, tables: dict[str, pd.D
         except Exception as error:  # of many kinds: what is wrong in the user's file
             raise UsageError(f"Great Expectations does not take {suite.name}.json: {error}") from error
         batch = source.add_dataframe_asset(table).add_batch_definition_whole_dataframe(table)
-        frames[table] = tables[table]
+        frames[table] = _escape_texts(tables[table])
         definitions.append(
             context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=gx_suite))
         )
@@ -227,13 +233,13 @@ def _observed(found: dict[str, Any], what: str, key: str) -> str:
     if "observed_value" in found:
         return f"{what} is {_number(found['observed_value'])}."
     rows = found.get("unexpected_index_list") or []
-    shown = ", ".join(f"{_number(row.get(what))} of {row.get(key)}" for row in rows[:3])
+    shown = ", ".join(f"{_number(row.get(what))} of {_number(row.get(key))}" for row in rows[:3])
     more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
     return f"{what} is {shown}{more}."
 
 
 def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else html.unescape(str(value))
 
 
 def _exceptions(info: Any) -> list[str]:

@@ -24,7 +24,9 @@ from mnemoduck.importers.summary import FileSummary, IngestSummary, Progress
 from mnemoduck.importers.tally import Tally
 from mnemoduck.inbox import VISIBLE_EVENT_TYPES, InboxWriter
 from mnemoduck.quarantine import QuarantineFile, Rejection
+from mnemoduck.redaction import Redactor, redactor_of
 from mnemoduck.scope import Scope
+from mnemoduck.settings import load_settings
 
 EVENTS_PER_QUESTION = 10_000
 BYTES_PER_QUESTION = 16 * 1024 * 1024
@@ -80,11 +82,14 @@ def ingest(
     if not paths:
         raise UsageError("No file was named. Name one or more files, or a folder of Markdown notes.")
     started_at = time.monotonic()
+    redactor = redactor_of(home, load_settings(home))
     plans = [_plan(Path(path), format) for path in paths]
-    summary = IngestSummary()
-    with _Intake(home, known_event_ids) as intake:
+    summary = IngestSummary(redaction=redactor.mode if redactor else "off")
+    with _Intake(home, known_event_ids, redactor) as intake:
         for plan in plans:
             summary.files.append(_ingest_path(home, plan, intake, defaults, on_progress))
+    if redactor:
+        summary.redactions.update(redactor.counts)
     summary.seconds = time.monotonic() - started_at
     if not any(file.accepted or file.duplicated for file in summary.files):
         raise NothingIngestedError(" ".join(map(_say_nothing_came, summary.files)), summary)
@@ -168,7 +173,7 @@ def _ingest_path(
     summary = FileSummary(plan.path, plan.format)
     reporter = _Reporter(plan, on_progress)
     for source in plan.sources:
-        with _QuarantineShelf(home, source, summary) as shelf:
+        with _QuarantineShelf(home, source, summary, intake.redactor) as shelf:
             try:
                 if plan.trouble:
                     raise plan.trouble
@@ -204,8 +209,11 @@ def _guard_reading(source: Source, records: Iterator[Record]) -> Iterator[Record
 class _Intake:
     """Appends events to the inbox, each once; on leaving, what it holds is written durably."""
 
-    def __init__(self, home: Home, known_event_ids: Callable[[Sequence[UUID]], set[UUID]]) -> None:
-        self._writer = InboxWriter(home)
+    def __init__(
+        self, home: Home, known_event_ids: Callable[[Sequence[UUID]], set[UUID]], redactor: Redactor | None
+    ) -> None:
+        self.redactor = redactor
+        self._writer = InboxWriter(home, redactor=redactor)
         self._known_event_ids = known_event_ids
         self._seen = Tally()
         self._asking: list[tuple[Event | Line, bytes, FileSummary]] = []
@@ -276,7 +284,10 @@ class _Intake:
 class _QuarantineShelf:
     """The quarantine of one source. Its file is replaced on leaving, also when reading broke off."""
 
-    def __init__(self, home: Home, source: Source, summary: FileSummary) -> None:
+    def __init__(
+        self, home: Home, source: Source, summary: FileSummary, redactor: Redactor | None = None
+    ) -> None:
+        self._redactor = redactor
         self._file = QuarantineFile(home, os.fspath(source.path), keep_whole=False)
         self._summary = summary
 
@@ -284,9 +295,11 @@ class _QuarantineShelf:
         return self
 
     def put(self, rejection: Rejection) -> None:
-        reason = printable(rejection.reason)
+        reason, raw = printable(rejection.reason), rejection.raw
+        if self._redactor:
+            reason, raw = self._redactor.text(reason.encode()).decode(), self._redactor.text(raw)
         try:
-            self._file.add(Rejection(rejection.line, reason, rejection.raw))
+            self._file.add(Rejection(rejection.line, reason, raw))
         except OSError as error:
             raise self._refused_by_disk(error) from error
         self._summary.count_rejection(kind_of(reason))

@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 
 from mnemoduck.importers.plain import FIELDS, MemoryBuilder, arrange_columns
 from mnemoduck.importers.records import Record, RefusedError, printable
-from mnemoduck.importers.source import Source
+from mnemoduck.importers.source import FREE_EXPANSION_BYTES, MAX_EXPANSION, Source
 from mnemoduck.quarantine import Rejection
 from mnemoduck.scope import Scope
 
-ROWS_IN_MEMORY = 1024
+ROWS_IN_MEMORY = 128
+"""Each of them may hold a text of the largest size, however small the file is that says it so often."""
 
 _ARROW_ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError, KeyError, TypeError)
 """What pyarrow raises for damaged files and for values that Python cannot hold."""
@@ -32,6 +33,8 @@ def read_parquet(source: Source, defaults: Scope) -> Iterator[Record]:
         raise _damaged(source, error) from error
     builder = MemoryBuilder(defaults)
     with file:
+        groups = range(file.metadata.num_row_groups)
+        _check_growth(source, sum(file.metadata.row_group(group).total_byte_size for group in groups))
         columns = arrange_columns(source, file.schema_arrow.names)
         for row in _rows(source, file, columns):
             source.line += 1
@@ -50,13 +53,26 @@ def read_parquet(source: Source, defaults: Scope) -> Iterator[Record]:
 def _rows(
     source: Source, file: pq.ParquetFile, columns: list[str]
 ) -> Iterator[dict[str, Any] | RefusedError]:
+    unpacked = 0
     try:
         batches = file.iter_batches(batch_size=ROWS_IN_MEMORY, use_threads=False)
         while (batch := next(batches, None)) is not None:
-            batch = pa.RecordBatch.from_arrays([_to_microseconds(column) for column in batch], names=columns)
+            batch = pa.RecordBatch.from_arrays([_plain(column) for column in batch], names=columns)
+            unpacked += batch.nbytes
+            _check_growth(source, unpacked)
             yield from _to_python(batch)
     except _ARROW_ERRORS as error:
         raise _damaged(source, error) from error
+
+
+def _check_growth(source: Source, unpacked: int) -> None:
+    """Raise UnusableSourceError for a file of which a few bytes stand for many, as Source does for gzip."""
+    if unpacked > FREE_EXPANSION_BYTES + MAX_EXPANSION * source.size:
+        raise source.unusable(
+            "the Parquet data grows suspiciously",
+            f"{source.size:,} packed bytes gave {unpacked:,}, more than {MAX_EXPANSION} times as many. What "
+            "was read before is kept. If you trust the file, write it anew without compression.",
+        )
 
 
 def _to_python(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | RefusedError]:
@@ -70,7 +86,10 @@ def _to_python(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | RefusedError]
             yield from _to_python(batch.slice(number, 1))
 
 
-def _to_microseconds(column: pa.Array) -> pa.Array:
+def _plain(column: pa.Array) -> pa.Array:
+    """Return a column as its values are given out, and so counted: without a dictionary, in microseconds."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
     kind = column.type
     if pa.types.is_timestamp(kind) and kind.unit == "ns":
         return column.cast(pa.timestamp("us", kind.tz), safe=False)

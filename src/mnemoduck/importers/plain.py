@@ -194,7 +194,9 @@ def _content(value: object) -> str:
     if not value or value.isspace():
         raise RefusedError("content is empty")
     if len(value) * 4 > MAX_CONTENT_BYTES:
-        size = len(value.encode("utf-8", errors="surrogatepass"))
+        # Of what is too long by its characters alone, no copy is made.
+        is_long = len(value) > MAX_CONTENT_BYTES
+        size = len(value) if is_long else len(value.encode("utf-8", errors="surrogatepass"))
         if size > MAX_CONTENT_BYTES:
             raise RefusedError(f"content is too long ({size:,} bytes; the limit is {MAX_CONTENT_BYTES:,})")
     return value

@@ -53,9 +53,15 @@ class FileSummary:
 
 @dataclass
 class IngestSummary:
-    """What became of all the files of one import, in the order in which they were given."""
+    """What became of all the files of one import, in the order in which they were given.
+
+    `redactions` are the secrets found in what was accepted, by kind; `redaction` says what was done with
+    them.
+    """
 
     files: list[FileSummary] = field(default_factory=list)
+    redaction: str = "off"
+    redactions: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
 
     @property

@@ -81,7 +81,7 @@ class Limits:
         try:
             given = json.loads(text)
             return cls(**{name: value for name, value in given.items() if value is not None})
-        except (ValueError, AttributeError, TypeError) as error:
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
             names = ", ".join(limit.name for limit in fields(cls))
             raise UsageError(f"Limits of model calls are a JSON object of {names}: {error}.") from None
 

@@ -37,6 +37,7 @@ from mnemoduck.pipeline.publish import current_snapshot, published_at
 from mnemoduck.pipeline.tally import RunTally
 from mnemoduck.quarantine import count_lines
 from mnemoduck.recall.statistics import read_statistics
+from mnemoduck.redaction import read_redactions
 from mnemoduck.waiting import WaitingEvents
 from mnemoduck.warehouse import Snapshot
 
@@ -109,6 +110,7 @@ class HomeCollector(Collector):
             "expectations": self._read_expectations,
             "inbox": self._read_inbox,
             "quarantine": self._read_quarantine,
+            "redactions": self._read_redactions,
             "recall": self._read_recall,
             "storage": self._read_storage,
             "disk": self._read_disk,
@@ -240,7 +242,7 @@ class HomeCollector(Collector):
             try:
                 result = json.loads(line)
                 last[str(result["suite"])] = result
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, RecursionError):
                 continue  # torn by a crash
         for suite, result in sorted(last.items()):
             yield sample("expectations_passed", 1 if result["success"] else 0, suite)
@@ -255,6 +257,11 @@ class HomeCollector(Collector):
         for level, counts in sorted(read_statistics(self._home).items()):
             for what in ("hits", "misses", "evictions"):
                 yield sample(f"recall_cache_{what}_total", counts[what], level)
+
+    def _read_redactions(self) -> Iterator[Sample]:
+        for mode, counts in read_redactions(self._home).items():
+            for kind, count in counts.items():
+                yield sample("redactions_total", count, mode, kind)
 
     def _read_storage(self) -> Iterator[Sample]:
         for part, pattern in PARTS.items():

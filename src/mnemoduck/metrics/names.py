@@ -70,6 +70,12 @@ METRICS = (
         "When the first of them arrived; absent if none waits",
     ),
     _gauge("quarantined_lines", "Lines in quarantine"),
+    _counter(
+        "redactions",
+        "Secrets found in what was written, by what was done with them (redact, report) and their kind",
+        "mode",
+        "kind",
+    ),
     _gauge("consolidation_backlog", "Memories that are ready to be consolidated, and are not"),
     # memory
     _gauge("snapshot_published_timestamp_seconds", "When what readers see was published"),

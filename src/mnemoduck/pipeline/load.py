@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable
@@ -72,6 +73,9 @@ BYTES_IN_MEMORY = 64 * 1024 * 1024
 CHUNK_BYTES = 128 * 1024
 """How much of a segment is read at once: its rows are made while it is in the processor's cache."""
 
+_RAW_PATH = re.compile(r"year=[0-9]{4}/month=[0-9]{2}/[\w.-]+\.parquet")
+"""Paths of raw files, relative to raw/: the manifest names no others, so nothing else is read or merged."""
+
 COMPACT_AT = 32
 
 OPEN_FILES = 64
@@ -111,6 +115,9 @@ class Batch:
     def from_line(cls, line: str) -> Batch:
         values = json.loads(line)
         values["files"] = [RawFile(**file) for file in values["files"]]
+        for file in values["files"]:
+            if not _RAW_PATH.fullmatch(file.path):
+                raise ValueError(f"{file.path!r:.100} is no path of a raw file")
         return cls(**values)
 
 
@@ -232,7 +239,7 @@ def parse_manifest(data: bytes, path: Path) -> list[Batch]:
     whole = data.rfind(b"\n") + 1
     try:
         return [Batch.from_line(line.decode()) for line in data[:whole].splitlines()]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise StorageError(
             f"The manifest {path} is damaged ({error}). Restore it from a backup: without "
             "it, nobody knows which raw files are whole."

@@ -14,6 +14,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import tenacity
 
@@ -25,6 +26,7 @@ INHERITED_VARIABLE = "MNEMODUCK_RUN_LOCK_FD"
 """Set for a child process that inherits the locked descriptor of its parent."""
 
 
+_MAX_HOLDER_BYTES = 64 * 1024
 LOOK_AGAIN_SECONDS = 1.0
 """Who waits for the lock tries to take it so often."""
 
@@ -102,17 +104,23 @@ def is_held_by_parent() -> bool:
 def describe_holder(lock_file: Path) -> str:
     """Return who wrote the lock file last, as a phrase."""
     try:
-        holder = json.loads(lock_file.read_text("utf-8"))
+        holder = _read_holder(lock_file)
         return f"process {holder['pid']} (`{holder['command']}`) since {holder['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "a process that has not said who it is"
+
+
+def _read_holder(lock_file: Path) -> Any:
+    """Return what the file says; who holds the lock writes a line of some hundred bytes."""
+    with lock_file.open("rb") as file:
+        return json.loads(file.read(_MAX_HOLDER_BYTES))
 
 
 def held_since(lock_file: Path) -> datetime | None:
     """Return when who wrote the lock file last took the lock; None if that is not said."""
     try:
-        return datetime.fromisoformat(json.loads(lock_file.read_text("utf-8"))["since"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return datetime.fromisoformat(_read_holder(lock_file)["since"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -48,7 +48,7 @@ def run_operation(
             try:
                 info = json.loads(line)["info"]
                 name, level, message = info["name"], info["level"], info["msg"]
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 remarks.append(line.strip())
                 continue
             if name == "JinjaLogInfo" and message.startswith(SAYS):

@@ -385,7 +385,7 @@ def _read_log_line(
         entry: dict[str, Any] = json.loads(line)
         name, data, message = entry["info"]["name"], entry.get("data", {}), entry["info"]["msg"]
         level, summary.run_id = entry["info"]["level"], entry["info"].get("invocation_id", summary.run_id)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         if line.strip():
             summary.remarks.append(line.strip())
         return

@@ -122,6 +122,6 @@ def _read(home: Home) -> dict[str, Any]:
         stored = json.loads(home.recall_statistics.read_bytes())
         if all(isinstance(count, int) for level in stored["levels"].values() for count in level.values()):
             return dict(stored)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         pass
     return {}
