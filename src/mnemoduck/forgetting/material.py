@@ -8,20 +8,24 @@ went, that is told.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mnemoduck.forgetting.passages import Match, Needles, words_of
-from mnemoduck.forgetting.selection import strip, texts_of
+from mnemoduck.forgetting.selection import replace_texts, strip, texts_of
 from mnemoduck.home import Home
 from mnemoduck.pipeline.load import ROWS_IN_MEMORY, Batch
 from mnemoduck.project import find_expectations, render, variables
+
+PURGED = "[purged]"
+"""What stands in place of words that were taken out."""
 
 SCOPE = ("user_id", "agent_id", "session_id")
 READ = ["event_id", "event_type", *SCOPE, "payload"]
@@ -32,6 +36,8 @@ class Material:
     """What to search for, and what of the events that are kept has to do with it.
 
     Attributes:
+        needles: what nothing that stays may hold.
+        quotable: passages that no memory which is kept says: they are taken out of steps that quote them.
         removed: ids of events that go as a whole.
         stripped: ids of events of which only the words go.
         quoting: ids of events of other types than memory that quote what goes, and are of its users.
@@ -40,6 +46,7 @@ class Material:
     """
 
     needles: Needles
+    quotable: Needles
     removed: set[str]
     stripped: set[str]
     users: set[str | None]
@@ -71,6 +78,7 @@ def gather(
     hashes = [form for one in content_hashes | input_hashes for form in _spell_hash(one)]
     material = Material(
         needles=Needles(sorted(texts), sorted(words), hashes),
+        quotable=Needles(sorted(texts)),
         removed={row["event_id"] for row in rows if not row["is_stripped"]},
         stripped={row["event_id"] for row in rows if row["is_stripped"]},
         users={row["user_id"] for row in rows if not row["is_stripped"]},
@@ -78,9 +86,15 @@ def gather(
     )
     _leave_out_scopes(material, rows)
     _leave_out_project(material, home, project)
-    for path in files:
-        for batch in pq.ParquetFile(path).iter_batches(ROWS_IN_MEMORY, columns=READ):
-            _leave_out_kept(material, pa.Table.from_batches([batch]))
+    for leave_out in (_leave_out_memories, _leave_out_others):
+        for path in files:
+            for batch in pq.ParquetFile(path).iter_batches(ROWS_IN_MEMORY, columns=READ):
+                rows_of = pa.Table.from_batches([batch])
+                is_memory = pc.equal(rows_of.column("event_type"), "memory")
+                leave_out(
+                    material,
+                    rows_of.filter(is_memory if leave_out is _leave_out_memories else pc.invert(is_memory)),
+                )
     return material
 
 
@@ -155,36 +169,67 @@ def _leave_out_project(material: Material, home: Home, project: Path) -> None:
     leave_out_words(material, [str(home.path).encode(), str(project).encode()])
 
 
-def _leave_out_kept(material: Material, rows: pa.Table) -> None:
-    """Note what events that are kept say of what goes, and do not look for it."""
-    ids = rows.column("event_id").to_pylist()
-    types = rows.column("event_type").to_pylist()
-    users = rows.column("user_id").to_pylist()
-    stays = [event_id not in material.removed for event_id in ids]
-    payloads = rows.column("payload").to_pylist()
-    for number, event_id in enumerate(ids):
+def _leave_out_memories(material: Material, rows: pa.Table) -> None:
+    """Note what memories that are kept say of what goes, and do not look for it."""
+    kept = _kept(material, rows)
+    ids, payloads = kept.column("event_id").to_pylist(), kept.column("payload")
+    material.quotable.leave_out([match for _, match in find_in_column(material.quotable, payloads)])
+    _leave_out(material, kept, ids, payloads)
+
+
+def _leave_out_others(material: Material, rows: pa.Table) -> None:
+    """Note which steps quote what goes, and what others say of it, as they will be when the quotes are gone."""
+    kept = _kept(material, rows)
+    ids, users = kept.column("event_id").to_pylist(), kept.column("user_id").to_pylist()
+    types, payloads = kept.column("event_type").to_pylist(), kept.column("payload").to_pylist()
+    for row, event_id in enumerate(ids):
         if event_id in material.stripped:
-            payloads[number] = strip(types[number], payloads[number])
-    kept = [number for number, one in enumerate(stays) if one]
-    column = pa.array([payloads[number] for number in kept], pa.large_string())
+            payloads[row] = strip(types[row], payloads[row])
+    quoting = {
+        row
+        for row, _ in find_in_column(material.quotable, pa.array(payloads, pa.large_string()), with_words=False)
+        if users[row] is None or None in material.users or users[row] in material.users
+    }
+    redacted = redact(material.quotable)
+    for row in quoting:
+        without = replace_texts(payloads[row], redacted)
+        if without != payloads[row]:
+            payloads[row] = without
+            material.quoting.add(ids[row])
+    _leave_out(material, kept, ids, pa.array(payloads, pa.large_string()))
+
+
+def _kept(material: Material, rows: pa.Table) -> pa.Table:
+    return rows.filter(pa.array([one not in material.removed for one in rows.column("event_id").to_pylist()], pa.bool_()))
+
+
+def _leave_out(
+    material: Material, kept: pa.Table, ids: list[str], payloads: pa.ChunkedArray | pa.Array
+) -> None:
     gone: list[Match] = []
-    for row, match in find_in_column(material.needles, column):
-        number = kept[row]
-        is_quoting = types[number] != "memory" and (
-            users[number] is None or None in material.users or users[number] in material.users
-        )
-        if match.kind == "passage" and is_quoting:
-            material.quoting.add(ids[number])
-            continue
+    for row, match in find_in_column(material.needles, payloads):
         gone.append(match)
         if match.kind == "passage":
-            material.also_said[ids[number]] = types[number]
+            material.also_said[ids[row]] = kept.column("event_type")[row].as_py()
     material.needles.leave_out(gone)
-    names = rows.select(list(SCOPE)).filter(pa.array(stays))
     for part in SCOPE:
-        material.needles.leave_out(
-            [match for _, match in find_in_column(material.needles, names.column(part).unique().drop_null())]
-        )
+        names = kept.column(part).unique().drop_null()
+        material.needles.leave_out([match for _, match in find_in_column(material.needles, names)])
+
+
+def redact(needles: Needles) -> Callable[[str], str]:
+    """Return what puts PURGED in the place of each passage that a text quotes."""
+
+    def redacted(text: str) -> str:
+        data = text.encode("utf-8", "surrogatepass")
+        kept, end = [], 0
+        for match in needles.find(data, with_words=False):
+            if match.end > end:
+                kept += [data[end : max(match.start, end)], PURGED.encode() if match.start >= end else b""]
+                end = match.end
+        return text if not kept else b"".join([*kept, data[end:]]).decode("utf-8", "replace")
+
+    return redacted
 
 
 def _of_kind(matches: Iterable[Match], kind: str) -> list[Match]:

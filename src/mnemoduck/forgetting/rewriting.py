@@ -8,7 +8,6 @@ purged, from then on everything. Only then the old files go. Whatever a crash le
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -19,8 +18,7 @@ import pyarrow.parquet as pq
 
 from mnemoduck.events import EVENT_TYPES
 from mnemoduck.forgetting.journal import purged_folder
-from mnemoduck.forgetting.material import Material
-from mnemoduck.forgetting.passages import Needles
+from mnemoduck.forgetting.material import Material, redact
 from mnemoduck.forgetting.selection import replace_texts, strip
 from mnemoduck.home import Home, sync_file, sync_folder, write_atomically
 from mnemoduck.pipeline.load import (
@@ -32,10 +30,6 @@ from mnemoduck.pipeline.load import (
     remove_unknown_files,
     staging_folder,
 )
-
-PURGED = "[purged]"
-"""What stands in place of words that were taken out."""
-
 
 def rewrite_raw(home: Home, batches: list[Batch], material: Material, *, is_committed: bool) -> Counter[str]:
     """Take events out of raw/, and words out of those that stay; return how many of each type went.
@@ -89,21 +83,6 @@ def purged_ids(home: Home, batches: list[Batch]) -> set[UUID]:
     }
 
 
-def redact(needles: Needles) -> Callable[[str], str]:
-    """Return what puts PURGED in the place of each passage that a text quotes."""
-
-    def redacted(text: str) -> str:
-        data = text.encode("utf-8", "surrogatepass")
-        kept, end = [], 0
-        for match in needles.find(data, with_words=False):
-            if match.end > end:
-                kept += [data[end : max(match.start, end)], PURGED.encode() if match.start >= end else b""]
-                end = match.end
-        return text if not kept else b"".join([*kept, data[end:]]).decode("utf-8", "replace")
-
-    return redacted
-
-
 def _rewrite_file(
     home: Home,
     file: RawFile,
@@ -116,7 +95,7 @@ def _rewrite_file(
     """Return the file itself if there is nothing to do, None if nothing of it stays, else the one in its place."""
     path = home.raw / file.path
     ids = pq.read_table(path, columns=["event_id"]).column("event_id")
-    if not pc.any(pc.is_in(ids, pa.chunked_array([removed, changed]).combine_chunks())).as_py():
+    if not pc.any(pc.is_in(ids, removed)).as_py() and not _has_words(path, ids, changed, material):
         return file
     aside = staging_folder(home) / f"purged-{file.path.replace('/', '-')}"
     aside.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -140,13 +119,24 @@ def _rewrite_file(
     return RawFile(str(final), rows, file.tier)
 
 
+def _has_words(path: Path, ids: pa.ChunkedArray, changed: pa.Array, material: Material) -> bool:
+    """Tell whether a file has events from which words are still to be taken."""
+    if not pc.any(pc.is_in(ids, changed)).as_py():
+        return False
+    for one in pq.ParquetFile(path).iter_batches(ROWS_IN_MEMORY, columns=["event_id", "event_type", "payload"]):
+        table = pa.Table.from_batches([one])
+        if not _without_words(table, changed, material).equals(table):
+            return True
+    return False
+
+
 def _without_words(table: pa.Table, changed: pa.Array, material: Material) -> pa.Table:
     concerned = pc.is_in(table.column("event_id"), changed).to_pylist()
     if not any(concerned):
         return table
     ids, types = table.column("event_id").to_pylist(), table.column("event_type").to_pylist()
     payloads = table.column("payload").to_pylist()
-    redacted = redact(material.needles)
+    redacted = redact(material.quotable)
     for row, is_concerned in enumerate(concerned):
         if is_concerned and ids[row] in material.stripped:
             payloads[row] = strip(types[row], payloads[row])

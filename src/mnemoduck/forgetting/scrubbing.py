@@ -23,9 +23,8 @@ import duckdb
 import pyarrow as pa
 
 from mnemoduck.errors import StorageError
-from mnemoduck.forgetting.material import Material, find_in_column
+from mnemoduck.forgetting.material import PURGED, Material, find_in_column, redact
 from mnemoduck.forgetting.passages import Needles
-from mnemoduck.forgetting.rewriting import PURGED, redact
 from mnemoduck.home import FILE_MODE, Home, create_file, sync_file, sync_folder
 from mnemoduck.llm.cache import ALIAS, attach_cache, open_cache, wal_of
 

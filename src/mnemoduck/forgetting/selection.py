@@ -109,8 +109,8 @@ def _select(
         create table orders as
         select
             event_id, user_id, agent_id, session_id, recorded_at, payload,
-            coalesce(cast(payload ->> '$.is_whole_scope' as boolean), false) as is_whole_scope,
-            cast(payload ->> '$.occurred_before' as timestamp) as occurred_before
+            coalesce(cast((payload ->> '$.is_whole_scope') as boolean), false) as is_whole_scope,
+            cast((payload ->> '$.occurred_before') as timestamp) as occurred_before
         from raw
         where event_type = 'forget' and ($1 is null or list_contains($1::varchar[], event_id))
         """,
@@ -146,7 +146,7 @@ def _select(
     normalised = render(project, "normalised_text", "(payload ->> '$.content')")
     said = f"""
         select
-            event_id, occurred_at, user_id, agent_id, session_id, payload ->> '$.role' as role,
+            event_id, occurred_at, user_id, agent_id, session_id, (payload ->> '$.role') as role,
             {normalised} as said
         from raw where event_type = 'memory'
     """
@@ -179,7 +179,7 @@ def _select(
                 event_id,
                 lower(unnest(
                     coalesce(cast(json_extract_string(payload, '$.memory_ids[*]') as varchar[]), [])
-                    || [payload ->> '$.memory_id']
+                    || [(payload ->> '$.memory_id')]
                 )) as memory_id
             from raw
             where event_type in ('recall', 'feedback', 'forget')
@@ -195,7 +195,7 @@ def _select(
             (event_type = 'memory' and event_id in (select event_id from memories))
             or (
                 event_type in ('episode_started', 'step', 'episode_completed')
-                and (coalesce(user_id, ''), user_id is null, payload ->> '$.episode_id') in (from episodes)
+                and (coalesce(user_id, ''), user_id is null, (payload ->> '$.episode_id')) in (from episodes)
             )
         union all
         select event_id, event_type, user_id, agent_id, session_id, payload, true as is_stripped
@@ -228,9 +228,9 @@ def _select_episodes(connection: duckdb.DuckDBPyConnection, project: Path) -> No
         f"""
         create table episodes as
         with heard as (
-            select *, payload ->> '$.episode_id' as episode_id, event_type = 'episode_started' as is_start
+            select *, (payload ->> '$.episode_id') as episode_id, event_type = 'episode_started' as is_start
             from raw
-            where event_type in ('episode_started', 'episode_completed') and payload ->> '$.episode_id' is not null
+            where event_type in ('episode_started', 'episode_completed') and (payload ->> '$.episode_id') is not null
         ),
         told as (
             select

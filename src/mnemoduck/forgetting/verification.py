@@ -133,11 +133,11 @@ def search_home(home: Home, needles: Needles, *, skipped: Collection[Path] = ())
             for where, column in _columns(path):
                 tally.columns += 1
                 tally.values += len(column)
-                _note(
-                    found,
-                    where,
-                    [match for _, match in find_in_column(needles, column, with_words=with_words)],
-                )
+                rows: dict[int, list[Match]] = {}
+                for row, match in find_in_column(needles, column, with_words=with_words):
+                    rows.setdefault(row, []).append(match)
+                for matches in rows.values():
+                    _note(found, where, matches)
         except FileNotFoundError:
             continue  # a segment that its writer has sealed; a snapshot cannot go, since the lock is held
         except (OSError, EOFError, zlib.error, duckdb.Error, pa.ArrowException, _Packed) as error:
@@ -207,9 +207,12 @@ def _files(home: Home) -> Iterator[Path]:
 
 
 def _note(found: dict[tuple[str, str], int], where: str, matches: Iterable[Match]) -> None:
+    """Count what was found; what several spellings have found in one place counts once."""
+    ends: dict[str, int] = {}
     for match in matches:
-        key = (where, match.kind)
-        found[key] = found.get(key, 0) + 1
+        if match.start >= ends.get(match.kind, 0):
+            found[where, match.kind] = found.get((where, match.kind), 0) + 1
+        ends[match.kind] = max(ends.get(match.kind, 0), match.end)
 
 
 def _chunks(path: Path) -> Iterator[tuple[bytes, int]]:
