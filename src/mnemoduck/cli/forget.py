@@ -36,7 +36,7 @@ _SHOWN = 20
     "--purge",
     "is_purge",
     is_flag=True,
-    help="Take it out of every file, for good. Without memories or a scope: all that was ever ordered forgotten.",
+    help="Take it out of every file, for good; of no memories and no scope: all that was ever forgotten.",
 )
 @click.option(
     "--backup",
@@ -54,7 +54,7 @@ _SHOWN = 20
     "texts",
     multiple=True,
     metavar="TEXT",
-    help="With --verify: search for this text. May be given several times; `-` reads one from standard input.",
+    help="With --verify: search for this text, several times for several; `-` reads standard input.",
 )
 @click.option(
     "--wait",
@@ -85,8 +85,9 @@ def forget_command(
 ) -> None:
     """Forget memories by id, or everything of a scope. It takes effect at once.
 
-    Without --purge nothing is deleted. With it, files are written anew without what was forgotten, the warehouse
-    is built anew, and every byte of the home is searched for what may be left. With --verify only that is done.
+    Without --purge nothing is deleted. With it, files are written anew without what was forgotten, the
+    warehouse is built anew, and every byte of the home is searched for what may be left. With --verify only
+    that is done.
 
     Exit codes: 0 done and nothing left, 1 something is left, or the build failed, 75 a run is at work.
     """
@@ -225,8 +226,8 @@ def _print_purged(done: Purged) -> None:
         f"Purged {done.memories:,} memories and {done.episodes:,} episodes: events {events or 'none'}."
     )
     click.echo(
-        f"Words were taken out of {done.stripped + done.redacted:,} events that stay; {done.answers:,} answers and "
-        f"{done.vectors:,} vectors went from the cache; {len(done.removed)} files were removed, "
+        f"Words were taken out of {done.stripped + done.redacted:,} events that stay; {done.answers:,} "
+        f"answers and {done.vectors:,} vectors went from the cache; {len(done.removed)} files were removed, "
         f"{len(done.changed)} rewritten."
     )
     if done.snapshot:

@@ -1,9 +1,10 @@
-"""The journal of a purge: what it takes out, kept until nothing of it is left, so that a crash loses no order.
+"""The journal of a purge: what it takes out, kept until nothing of it is left, so that a crash loses no
+order.
 
-`purge/removed.parquet` holds the events that are taken out, as they stand in raw/, and `purge/order.json`, written
-last, what was asked for. While there is an order.json the purge is not done: the next `mnemoduck run`, or the next
-purge, does all of its steps again, each of which finds what is left to do. The journal goes when the search after
-the purge has found nothing.
+`purge/removed.parquet` holds the events that are taken out, as they stand in raw/, and `purge/order.json`,
+written last, what was asked for. While there is an order.json the purge is not done: the next `mnemoduck
+run`, or the next purge, does all of its steps again, each of which finds what is left to do. The journal
+goes when the search after the purge has found nothing.
 """
 
 from __future__ import annotations

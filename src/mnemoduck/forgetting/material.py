@@ -1,9 +1,9 @@
 """What is searched for after a purge: the texts, words and hashes of what went, and of nothing that stays.
 
 A purged memory says some things that are also said elsewhere: in memories that are kept, in the models of the
-project, in the answer of a model to a prompt of somebody else. Those are no trace of it. So all that is kept is
-searched first, and what is found there is not looked for; where a memory that is kept says a passage of one that
-went, that is told.
+project, in the answer of a model to a prompt of somebody else. Those are no trace of it. So all that is
+kept is searched first, and what is found there is not looked for; where a memory that is kept says a
+passage of one that went, that is told.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ def leave_out_words(material: Material, texts: Iterable[bytes]) -> None:
 
 
 def buffers_of(column: pa.ChunkedArray | pa.Array) -> Iterator[tuple[np.ndarray, memoryview]]:
-    """Yield (where each text begins, and at last where the last ends; the bytes of all) of a column of texts."""
+    """Yield (where each text begins, and at last where the last ends; the bytes of all) of a column of
+    texts."""
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     for chunk in chunks:
         texts = chunk.cast(pa.large_binary())
@@ -178,7 +179,8 @@ def _leave_out_memories(material: Material, rows: pa.Table) -> None:
 
 
 def _leave_out_others(material: Material, rows: pa.Table) -> None:
-    """Note which steps quote what goes, and what others say of it, as they will be when the quotes are gone."""
+    """Note which steps quote what goes, and what others say of it, as they will be when the quotes are
+    gone."""
     kept = _kept(material, rows)
     ids, users = kept.column("event_id").to_pylist(), kept.column("user_id").to_pylist()
     types, payloads = kept.column("event_type").to_pylist(), kept.column("payload").to_pylist()
@@ -187,7 +189,9 @@ def _leave_out_others(material: Material, rows: pa.Table) -> None:
             payloads[row] = strip(types[row], payloads[row])
     quoting = {
         row
-        for row, _ in find_in_column(material.quotable, pa.array(payloads, pa.large_string()), with_words=False)
+        for row, _ in find_in_column(
+            material.quotable, pa.array(payloads, pa.large_string()), with_words=False
+        )
         if users[row] is None or None in material.users or users[row] in material.users
     }
     redacted = redact(material.quotable)
@@ -200,7 +204,9 @@ def _leave_out_others(material: Material, rows: pa.Table) -> None:
 
 
 def _kept(material: Material, rows: pa.Table) -> pa.Table:
-    return rows.filter(pa.array([one not in material.removed for one in rows.column("event_id").to_pylist()], pa.bool_()))
+    return rows.filter(
+        pa.array([one not in material.removed for one in rows.column("event_id").to_pylist()], pa.bool_())
+    )
 
 
 def _leave_out(
@@ -239,7 +245,8 @@ def _of_kind(matches: Iterable[Match], kind: str) -> list[Match]:
 def _hashes(
     home: Home, project: Path, files: list[Path], memories: list[dict[str, str]], lengths: list[int]
 ) -> tuple[set[str], set[str]]:
-    """Return hashes of contents, and of what models are shown of them, that no memory which is kept has too."""
+    """Return hashes of contents, and of what models are shown of them, that no memory which is kept has
+    too."""
     connection = duckdb.connect(":memory:", config={"temp_directory": str(home.path / "tmp")})
     try:
         gone = pa.table(

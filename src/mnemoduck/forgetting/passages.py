@@ -4,9 +4,9 @@ A text is found where 40 characters of it or more stand in a row, or all of a sh
 sentence, a prompt or half a page of it are found as the whole is. It is looked for as it stands in files: as
 UTF-8, and as JSON, SQL, HTML, a URL, UTF-16 and base64 have it. Words are found whatever their case.
 
-How: each text is cut into blocks of 16 bytes; whatever shares 40 bytes with it contains one of them. The hash of
-each 16 bytes of what is searched is computed by numpy in four steps of doubling and looked up in a table of bits.
-Cost: some 30 to 60 ns for each byte that is searched, however many texts there are.
+How: each text is cut into blocks of 16 bytes; whatever shares 40 bytes with it contains one of them. The
+hash of each 16 bytes of what is searched is computed by numpy in four steps of doubling and looked up in a
+table of bits. Cost: some 30 to 60 ns for each byte that is searched, however many texts there are.
 """
 
 from __future__ import annotations
@@ -40,10 +40,12 @@ LONGEST_WORD = 64
 BLOCK = 16
 
 SPELLED_CHARACTERS = 16_384
-"""Of longer texts, so many characters from the beginning are looked for in other spellings than UTF-8 and JSON."""
+"""Of longer texts, so many characters from the beginning are looked for in other spellings than UTF-8 and
+JSON."""
 
 SPELLED_TEXTS = 50_000
-"""So many texts are looked for in all spellings, and more in UTF-8 and JSON: each spelling takes as much memory."""
+"""So many texts are looked for in all spellings, and more in UTF-8 and JSON: each spelling takes as much
+memory."""
 
 CHUNK = 4 * 1024 * 1024
 """Bytes that are searched at once."""
@@ -187,10 +189,10 @@ class Needles:
         view = memoryview(data)
         start = 0
         while start < len(view):
-            for match in self._find_in_chunk(bytes(view[start : start + CHUNK]), with_words):
-                found.append(
-                    Match(match.kind, match.start + start, match.end + start, match.needle, match.offset)
-                )
+            found += [
+                Match(match.kind, match.start + start, match.end + start, match.needle, match.offset)
+                for match in self._find_in_chunk(bytes(view[start : start + CHUNK]), with_words)
+            ]
             if start + CHUNK >= len(view):
                 break
             start += CHUNK - OVERLAP

@@ -6,8 +6,8 @@ Under the home's lock, in this order, each step of which can be done again:
 2. the orders say which events go (`selection`); they are kept in the journal until the end;
 3. the cache of answers, quarantine, records and what can be made again are scrubbed (`scrubbing`);
 4. raw/ is written anew (`rewriting`): from here on the memories do not exist;
-5. the warehouse is removed and built from raw/, tested and published; months that had been archived or dropped are
-   so again;
+5. the warehouse is removed and built from raw/, tested and published; months that had been archived or
+   dropped are so again;
 6. every older snapshot goes, and every archived file that the new one does not read;
 7. backups that were named are made anew;
 8. every byte is searched (`verification`). If something is found, the purge has failed and says where.
@@ -123,7 +123,8 @@ def purge(
     Raises:
         UsageError: backups are named, and this release makes none.
         LockedError: a run is at work.
-        PipelineError: the build from what is left failed. Readers are on the snapshot that was published before,
+        PipelineError: the build from what is left failed. Readers are on the snapshot that was published
+            before,
             and the purge goes on with the next run.
         StorageError: a file cannot be read or written.
     """
@@ -164,7 +165,8 @@ def finish(
 
 
 def verify_texts(home: Home, texts: Sequence[str], *, wait_seconds: float = 0) -> Search:
-    """Search every file of a home for texts: passages of the longer ones, all of those below 16 bytes, in any case.
+    """Search every file of a home for texts: passages of the longer ones, all of those below 16 bytes, in
+    any case.
 
     Raises:
         UsageError: a text is too short to be told from others.
@@ -196,8 +198,8 @@ def check_backups(backups: Sequence[Path]) -> None:
     """Raise UsageError if backups are named that cannot be made anew."""
     if backups and util.find_spec(BACKUPS) is None:
         raise UsageError(
-            "This release makes no backups, so none can be made anew. Leave out --backup; delete copies of the home "
-            "that were made in other ways yourself."
+            "This release makes no backups, so none can be made anew. Leave out --backup; delete copies of "
+            "the home that were made in other ways yourself."
         )
 
 
@@ -269,13 +271,15 @@ def _run(home: Home, project: Path, lock: RunLock) -> None:
             *summary.errors,
         ] or summary.remarks[-3:]
         raise PipelineError(
-            f"The purge is not done: the build from what is left failed ({'; '.join(said)[:500]}). raw/ is purged; "
-            "the snapshot that readers see is still the one before. Mend that and run `mnemoduck forget --purge` again."
+            f"The purge is not done: the build from what is left failed ({'; '.join(said)[:500]}). "
+            "raw/ is purged; the snapshot that readers see is still the one before. Mend that and run "
+            "`mnemoduck forget --purge` again."
         )
 
 
 def _aged_months(home: Home) -> dict[str, dict[str, str]]:
-    """Return the months that are archived or dropped, by model, as the warehouse or else the snapshot has it."""
+    """Return the months that are archived or dropped, by model, as the warehouse or else the snapshot has
+    it."""
     for path in (home.warehouse, current_snapshot(home)):
         if path is None or not path.exists():
             continue

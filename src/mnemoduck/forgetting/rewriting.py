@@ -1,8 +1,9 @@
 """Taking events out of raw/: the files that hold them are written anew, and the manifest names the new ones.
 
-The new files and the ids of what went are written aside and moved to names that the manifest does not know yet, so
-they do not exist. The manifest is then replaced, atomically, which does all of it at once: until then nothing was
-purged, from then on everything. Only then the old files go. Whatever a crash leaves, the next load removes.
+The new files and the ids of what went are written aside and moved to names that the manifest does not know
+yet, so they do not exist. The manifest is then replaced, atomically, which does all of it at once: until
+then nothing was purged, from then on everything. Only then the old files go. Whatever a crash leaves, the
+next load removes.
 """
 
 from __future__ import annotations
@@ -31,12 +32,14 @@ from mnemoduck.pipeline.load import (
     staging_folder,
 )
 
+
 def rewrite_raw(home: Home, batches: list[Batch], material: Material, *, is_committed: bool) -> Counter[str]:
     """Take events out of raw/, and words out of those that stay; return how many of each type went.
 
     Args:
         batches: the manifest as it is; it is changed as the new one is.
-        is_committed: whether an interrupted purge has done so already: then this finds nothing to do, and does
+        is_committed: whether an interrupted purge has done so already: then this finds nothing to do, and
+            does
             not number it again.
 
     Cost: files that hold such an event are written anew, and each is read once.
@@ -92,7 +95,8 @@ def _rewrite_file(
     material: Material,
     counts: Counter[str],
 ) -> RawFile | None:
-    """Return the file itself if there is nothing to do, None if nothing of it stays, else the one in its place."""
+    """Return the file itself if there is nothing to do, None if nothing of it stays, else the one in its
+    place."""
     path = home.raw / file.path
     ids = pq.read_table(path, columns=["event_id"]).column("event_id")
     if not pc.any(pc.is_in(ids, removed)).as_py() and not _has_words(path, ids, changed, material):
@@ -123,7 +127,9 @@ def _has_words(path: Path, ids: pa.ChunkedArray, changed: pa.Array, material: Ma
     """Tell whether a file has events from which words are still to be taken."""
     if not pc.any(pc.is_in(ids, changed)).as_py():
         return False
-    for one in pq.ParquetFile(path).iter_batches(ROWS_IN_MEMORY, columns=["event_id", "event_type", "payload"]):
+    for one in pq.ParquetFile(path).iter_batches(
+        ROWS_IN_MEMORY, columns=["event_id", "event_type", "payload"]
+    ):
         table = pa.Table.from_batches([one])
         if not _without_words(table, changed, material).equals(table):
             return True

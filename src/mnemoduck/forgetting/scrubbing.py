@@ -1,11 +1,12 @@
-"""Everything in a home that is neither raw/ nor made from it: what may quote a memory is removed or rewritten.
+"""Everything in a home that is neither raw/ nor made from it: what may quote a memory is removed or
+rewritten.
 
-- What can be made again goes whole: the report, dbt's log and artifacts, logs of expectations, pages and results of
-  Great Expectations, what was spilled, what was damaged and moved away, temporary files.
-- Records stay, without the passages that they quote: the history of runs, samples, results of expectations, the
-  journal of tuning, logs of the schedule and of Airflow, quarantine.
-- Of the cache of answers go the prompts about what was purged with their answers, and the vectors of it; what is
-  left is copied to a new file, because DuckDB leaves what was deleted in free blocks.
+- What can be made again goes whole: the report, dbt's log and artifacts, logs of expectations, pages and
+  results of Great Expectations, what was spilled, what was damaged and moved away, temporary files.
+- Records stay, without the passages that they quote: the history of runs, samples, results of expectations,
+  the journal of tuning, logs of the schedule and of Airflow, quarantine.
+- Of the cache of answers go the prompts about what was purged with their answers, and the vectors of it;
+  what is left is copied to a new file, because DuckDB leaves what was deleted in free blocks.
 """
 
 from __future__ import annotations
@@ -123,12 +124,8 @@ def scrub_records(home: Home, needles: Needles) -> list[str]:
             else json.dumps(cleaned, ensure_ascii=False, separators=(",", ":")).encode()
         )
 
-    changed = []
-    for pattern in RECORDS:
-        for path in sorted(home.path.glob(pattern)):
-            if _rewrite_lines(path, scrub):
-                changed.append(str(path.relative_to(home.path)))
-    return changed
+    paths = [path for pattern in RECORDS for path in sorted(home.path.glob(pattern))]
+    return [str(path.relative_to(home.path)) for path in paths if _rewrite_lines(path, scrub)]
 
 
 def scrub_quarantine(home: Home, material: Material, users: list[str]) -> list[str]:
@@ -160,11 +157,8 @@ def scrub_quarantine(home: Home, material: Material, users: list[str]) -> list[s
         kept["reason"] = redact(material.needles)(str(record.get("reason", "")))
         return json.dumps({**kept, "text": PURGED}, ensure_ascii=True).encode("ascii")
 
-    changed = []
-    for path in sorted(home.quarantine.glob("*.jsonl")):
-        if _rewrite_lines(path, scrub):
-            changed.append(str(path.relative_to(home.path)))
-    return changed
+    paths = sorted(home.quarantine.glob("*.jsonl"))
+    return [str(path.relative_to(home.path)) for path in paths if _rewrite_lines(path, scrub)]
 
 
 def cached_lengths(home: Home) -> set[int]:
@@ -173,7 +167,7 @@ def cached_lengths(home: Home) -> set[int]:
         return set()
     with open_cache(home):
         pass  # its tables are up to date now
-    with _connected(home) as connection:
+    with _Cache(home) as connection:
         rows = connection.execute(
             f"select distinct input_characters from {ALIAS}.responses "
             f"union select distinct input_characters from {ALIAS}.embeddings"
@@ -188,7 +182,7 @@ def scrub_cache(home: Home, material: Material) -> tuple[int, int]:
     """
     if not home.llm_cache.exists():
         return 0, 0
-    with _connected(home) as connection:
+    with _Cache(home) as connection:
         gone = _quoting_answers(connection, material.needles)
         connection.register(
             "hashes", pa.table({"hash": pa.array(sorted(material.input_hashes), pa.string())})
@@ -240,7 +234,7 @@ def _count(connection: duckdb.DuckDBPyConnection, statement: str) -> int:
     return int(row[0]) if row else 0
 
 
-class _connected:
+class _Cache:
     """The cache of a home, attached to a DuckDB in memory; its files are private."""
 
     def __init__(self, home: Home) -> None:
@@ -264,7 +258,8 @@ class _connected:
 
 
 def _write_anew(connection: duckdb.DuckDBPyConnection, home: Home) -> None:
-    """Copy what is left of the cache to a file that has never held anything else, and let it take its place."""
+    """Copy what is left of the cache to a file that has never held anything else, and let it take its
+    place."""
     path = home.llm_cache
     fresh = path.with_name(f"{path.name}.purged.tmp")
     fresh.unlink(missing_ok=True)
@@ -279,8 +274,8 @@ def _write_anew(connection: duckdb.DuckDBPyConnection, home: Home) -> None:
         connection.execute(f'detach "{ALIAS}"')
     except duckdb.Error as error:
         raise StorageError(
-            f"The cache of answers could not be written anew: {str(error).splitlines()[0]}. Make room on the disk "
-            "and purge again."
+            f"The cache of answers could not be written anew: {str(error).splitlines()[0]}. Make room on "
+            "the disk and purge again."
         ) from error
     sync_file(fresh)
     os.replace(fresh, path)

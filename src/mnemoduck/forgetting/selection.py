@@ -2,13 +2,15 @@
 
 Out of raw/ go, of each order to forget that the purge is about:
 
-- the memories that it names, or that are in its scope, as `int_forgotten_memories` has it; all copies that arrived
-  of each, and those that say the same in the same scope at the same moment, which would come up in its place;
+- the memories that it names, or that are in its scope, as `int_forgotten_memories` has it; all copies that
+  arrived of each, and those that say the same in the same scope at the same moment, which would come up in
+  its place;
 - of an order for a scope, the episodes that are in it, as `episode_features` has it, with all of their steps.
 
 Without their words, but with their ids and times, stay: the orders (why was it to be forgotten?), recalls and
-feedback that name a memory that goes (what was asked for? what was it good for?), and recalls and feedback in the
-scope of an order for a scope. They hold together what is kept: that two memories were used at the same time.
+feedback that name a memory that goes (what was asked for? what was it good for?), and recalls and feedback
+in the scope of an order for a scope. They hold together what is kept: that two memories were used at the
+same time.
 """
 
 from __future__ import annotations
@@ -120,7 +122,8 @@ def _select(
     connection.execute(
         """
         create table named as
-        select distinct lower(unnest(cast(json_extract_string(payload, '$.memory_ids[*]') as varchar[]))) as event_id
+        select distinct
+            lower(unnest(cast(json_extract_string(payload, '$.memory_ids[*]') as varchar[]))) as event_id
         from orders
         """
     )
@@ -215,14 +218,16 @@ def _select(
     unknown = connection.execute(
         "select event_id from named where event_id not in (from memories) order by 1"
     ).fetchall()
-    assert episodes and memories
+    assert episodes is not None
+    assert memories is not None
     return Selected(
         events, memories[0], episodes[0], [user for (user,) in users], [event_id for (event_id,) in unknown]
     )
 
 
 def _select_episodes(connection: duckdb.DuckDBPyConnection, project: Path) -> None:
-    """Make the table of episodes that are in the scope of an order, as stg_episodes and episode_features have them."""
+    """Make the table of episodes that are in the scope of an order, as stg_episodes and episode_features
+    have them."""
     is_forgotten = render(project, "is_in_forgotten_scope", "scopes", "told")
     connection.execute(
         f"""
@@ -230,7 +235,9 @@ def _select_episodes(connection: duckdb.DuckDBPyConnection, project: Path) -> No
         with heard as (
             select *, (payload ->> '$.episode_id') as episode_id, event_type = 'episode_started' as is_start
             from raw
-            where event_type in ('episode_started', 'episode_completed') and (payload ->> '$.episode_id') is not null
+            where
+                event_type in ('episode_started', 'episode_completed')
+                and (payload ->> '$.episode_id') is not null
         ),
         told as (
             select
@@ -244,7 +251,10 @@ def _select_episodes(connection: duckdb.DuckDBPyConnection, project: Path) -> No
             from heard
             group by user_id, episode_id
         )
-        select distinct coalesce(told.user_id, '') as user_id, told.user_id is null as is_nobodys, told.episode_id
+        select distinct
+            coalesce(told.user_id, '') as user_id,
+            told.user_id is null as is_nobodys,
+            told.episode_id
         from told inner join scopes on {is_forgotten}
         """
     )

@@ -1,14 +1,14 @@
 """Looking for what was forgotten: in the bytes of every file under a home, and in what these bytes stand for.
 
-Bytes alone would not do: Parquet and DuckDB compress. So every Parquet file and every DuckDB database is also read,
-each text column of each table, nested ones as JSON. What each way can see:
+Bytes alone would not do: Parquet and DuckDB compress. So every Parquet file and every DuckDB database is
+also read, each text column of each table, nested ones as JSON. What each way can see:
 
-- bytes: what is not compressed, wherever it lies: logs, JSON, names, headers, dictionaries, blocks that a database
-  has given up but not yet used again;
+- bytes: what is not compressed, wherever it lies: logs, JSON, names, headers, dictionaries, blocks that a
+  database has given up but not yet used again;
 - values: what any query of these files can find.
 
-What neither sees is a compressed block that a database has given up. So a purge writes databases to new files, from
-sources that were purged before; `find_free_blocks` tells of a database that has such blocks.
+What neither sees is a compressed block that a database has given up. So a purge writes databases to new
+files, from sources that were purged before; `find_free_blocks` tells of a database that has such blocks.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def search_home(home: Home, needles: Needles, *, skipped: Collection[Path] = ())
                     _note(found, where, matches)
         except FileNotFoundError:
             continue  # a segment that its writer has sealed; a snapshot cannot go, since the lock is held
-        except (OSError, EOFError, zlib.error, duckdb.Error, pa.ArrowException, _Packed) as error:
+        except (OSError, EOFError, zlib.error, duckdb.Error, pa.ArrowException, _PackedError) as error:
             unread.append(f"{name}: {str(error).splitlines()[0]}")
         traces += [Trace(name, where, kind, count) for (where, kind), count in sorted(found.items())]
     return Search(tuple(traces), tally.files, tally.bytes, tally.columns, tally.values, tuple(unread))
@@ -167,7 +167,8 @@ def find_ids(home: Home, ids: Collection[UUID]) -> Search:
                 connection.register("ids", pa.table({"id": texts}))
                 for where, source, column in _id_columns(connection, path, kind, home):
                     row = connection.execute(
-                        f"select count(*) filter (where {column}::varchar in (select id from ids)), count(*) from {source}"
+                        f"select count(*) filter (where {column}::varchar in (select id from ids)), count(*) "
+                        f"from {source}"
                     ).fetchone()
                     assert row is not None
                     tally.columns += 1
@@ -189,7 +190,7 @@ def find_free_blocks(path: Path) -> int:
     return int(row[0]) if row else 0
 
 
-class _Packed(Exception):
+class _PackedError(Exception):
     """A file that is packed in a way that is not looked into."""
 
 
@@ -225,7 +226,7 @@ def _chunks(path: Path) -> Iterator[tuple[bytes, int]]:
         file.seek(0)
         for magic, kind in _PACKED.items():
             if head.startswith(magic):
-                raise _Packed(f"it is packed ({kind}) and was not looked into")
+                raise _PackedError(f"it is packed ({kind}) and was not looked into")
         source = gzip.GzipFile(fileobj=file) if head.startswith(_GZIP) else file
         kept = b""
         while data := source.read(CHUNK - OVERLAP):
@@ -258,7 +259,12 @@ def _columns(path: Path) -> Iterator[tuple[str, pa.ChunkedArray]]:
 def _texts_of(table: pa.Table, prefix: str) -> Iterator[tuple[str, pa.ChunkedArray]]:
     for name in table.schema.names:
         column = table.column(name)
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        if (
+            pa.types.is_string(column.type)
+            or pa.types.is_large_string(column.type)
+            or pa.types.is_binary(column.type)
+            or pa.types.is_large_binary(column.type)
+        ):
             yield f"{prefix}{name}", column
         elif pa.types.is_nested(column.type) or pa.types.is_dictionary(column.type):
             texts = [None if one is None else str(one) for one in column.to_pylist()]
@@ -269,9 +275,8 @@ def _database_columns(path: Path) -> Iterator[tuple[str, pa.ChunkedArray]]:
     with duckdb.connect(":memory:") as connection:
         connection.execute(f"attach {_literal(path)} as searched (read_only)")
         columns = connection.execute(
-            "select schema_name, table_name, column_name, data_type from duckdb_columns() where database_name = "
-            "'searched' and not internal and table_name in (select table_name from duckdb_tables() "
-            "where database_name = 'searched') order by schema_name, table_name, column_index"
+            "select schema_name, table_name, column_name, data_type from duckdb_columns() "
+            "where database_name = 'searched' and not internal order by schema_name, table_name, column_index"
         ).fetchall()
         tables: dict[tuple[str, str], list[str]] = {}
         for schema, table, column, data_type in columns:
@@ -316,8 +321,9 @@ def _id_columns(
     connection.execute(f"attach {_literal(path)} as searched (read_only)")
     rows = connection.execute(
         "select c.schema_name, c.table_name, c.column_name from duckdb_columns() as c "
-        "inner join duckdb_tables() as t on c.database_name = t.database_name and c.schema_name = t.schema_name "
-        "and c.table_name = t.table_name where c.database_name = 'searched' and c.column_name = 'memory_id'"
+        "inner join duckdb_tables() as t on c.database_name = t.database_name "
+        "and c.schema_name = t.schema_name and c.table_name = t.table_name "
+        "where c.database_name = 'searched' and c.column_name = 'memory_id'"
     ).fetchall()
     for schema, table, column in rows:
         if not any(one in f"{schema}.{table}" for one in ORDERING):

@@ -285,7 +285,8 @@ def _how_it_died(code: int | None, remarks: Sequence[str]) -> str:
 
 
 def _finish_purge(home: Home, project: Path, lock: RunLock, summary: RunSummary) -> None:
-    """Do what is left of a purge that was interrupted; what it has not got out of the home is said as an error."""
+    """Do what is left of a purge that was interrupted; what it has not got out of the home is said as an
+    error."""
     from mnemoduck.forgetting.purge import finish
 
     done = finish(home, project, lock)
