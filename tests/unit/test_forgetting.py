@@ -63,7 +63,7 @@ MARKERS = (
 def build(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a build be the publication of a database that holds all payloads of raw/."""
 
-    def run(home: Home, _project: Path, _lock: RunLock) -> None:
+    def run(home: Home, _project: Path, _lock: RunLock, **_: Any) -> None:
         batches = read_manifest(home)
         files = [str(home.raw / file.path) for batch in batches for file in batch.files]
         with duckdb.connect(str(home.warehouse)) as connection:
@@ -450,6 +450,7 @@ def test_what_is_left_fails_the_purge_and_is_named(home: Home) -> None:
     assert done.search is not None
     assert {trace.file for trace in done.search.traces} == {"my-notes.txt"}
     assert home.purge.exists()
+    assert not purge(home, find_project()).is_ok  # it is still there, and still known
     (home.path / "my-notes.txt").unlink()
     again = purge(home, find_project())
     assert again.is_ok
@@ -464,8 +465,8 @@ def test_the_same_words_said_again_meanwhile_are_another_memory(
     append(home, gone)
     build = purging._run
 
-    def run(*arguments: Any) -> None:
-        build(*arguments)
+    def run(*arguments: Any, **options: Any) -> None:
+        build(*arguments, **options)
         append(home, again)
 
     monkeypatch.setattr(purging, "_run", run)
@@ -520,7 +521,7 @@ def test_a_purge_whose_manifest_was_replaced_is_finished_once(
     gone = secret()
     append(home, gone, make("memory", {"content": "Ada likes tea."}, minute=1))
 
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise PipelineError("no")
 
     build = purging._run

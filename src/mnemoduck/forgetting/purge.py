@@ -132,6 +132,8 @@ def purge(
     check_database_file(home.warehouse)
     with RunLock(home, wait_seconds, COMMAND) as lock:
         done = finish(home, project, lock, on_step=on_step)
+        if done is not None and not done.is_ok:
+            return done  # its journal is needed until nothing is left
         journal.remove_unfinished(home)
         on_step("loading what waits")
         batches = load_inbox(home)
@@ -246,7 +248,7 @@ def _build(home: Home, project: Path, lock: RunLock, order: Order) -> None:
     home.warehouse.unlink(missing_ok=True)
     home.warehouse.with_name(f"{home.warehouse.name}.wal").unlink(missing_ok=True)
     shutil.rmtree(home.path / "warehouse.duckdb.tmp", ignore_errors=True)
-    _run(home, project, lock)
+    _run(home, project, lock, is_whole=True)
     is_dropped = False
     for model, months in sorted(order.months.items()):
         there = _months_of(home, model)
@@ -263,8 +265,14 @@ def _build(home: Home, project: Path, lock: RunLock, order: Order) -> None:
         _run(home, project, lock)
 
 
-def _run(home: Home, project: Path, lock: RunLock) -> None:
-    summary = run_pipeline(home, project, lock=lock, environment=_NO_EXPECTATIONS)
+def _run(home: Home, project: Path, lock: RunLock, *, is_whole: bool = False) -> None:
+    """Build, test and publish.
+
+    Args:
+        is_whole: never take the snapshot that is published for what comes of it: between an interrupted purge
+            and its end, somebody may have published the same loads from the warehouse that was there before.
+    """
+    summary = run_pipeline(home, project, lock=lock, full_refresh=is_whole, environment=_NO_EXPECTATIONS)
     if not summary.is_ok:
         said = [
             *(f"{one.name}: {one.message}" for one in summary.failures),
