@@ -237,8 +237,8 @@ class Memory:
         """Forget memories by their ids, or everything of a scope (that happened before a moment).
 
         Takes effect in `recall` and `working_memory` at once. Forgetting is a fate, not a deletion:
-        the memory stays in raw/ until it is purged (`mnemoduck forget --purge`, docs/forgetting.md). Episodes of the scope, and the patterns that
-        only they tell, go with the next run (docs/episodes.md).
+        the memory stays in raw/ until it is purged (`mnemoduck forget --purge`, docs/forgetting.md).
+        Episodes of the scope, and the patterns that only they tell, go with the next run (docs/episodes.md).
 
         Returns:
             The id of the order to forget.
