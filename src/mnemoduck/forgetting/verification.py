@@ -40,18 +40,11 @@ _PACKED = {b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b
 WITHOUT_WORDS = ("logs", "target", "runs", "expectations", "data_docs")
 """What programs write in their own words is searched for passages: a single word of theirs says nothing."""
 
-PLAIN_TYPES = (
-    "BIGINT",
-    "INTEGER",
-    "SMALLINT",
-    "TINYINT",
-    "HUGEINT",
-    "UBIGINT",
-    "UINTEGER",
-    "USMALLINT",
-    "UTINYINT",
+PLAIN_TYPES = frozenset(
+    "BIGINT INTEGER SMALLINT TINYINT HUGEINT UBIGINT UINTEGER USMALLINT UTINYINT UHUGEINT DOUBLE FLOAT "
+    "BOOLEAN DATE TIME TIMESTAMP INTERVAL DECIMAL".split()
 )
-PLAIN_TYPES += ("UHUGEINT", "DOUBLE", "FLOAT", "BOOLEAN", "DATE", "TIME", "TIMESTAMP", "INTERVAL", "DECIMAL")
+"""Columns of these types hold no words."""
 
 ORDERING = ("stg_forgets", "stg_recalls", "stg_feedback")
 """Tables that name memories which may be gone: of the orders, and of uses whose ids are kept."""
