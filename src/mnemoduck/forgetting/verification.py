@@ -41,8 +41,26 @@ WITHOUT_WORDS = ("logs", "target", "runs", "expectations", "data_docs")
 """What programs write in their own words is searched for passages: a single word of theirs says nothing."""
 
 PLAIN_TYPES = frozenset(
-    "BIGINT INTEGER SMALLINT TINYINT HUGEINT UBIGINT UINTEGER USMALLINT UTINYINT UHUGEINT DOUBLE FLOAT "
-    "BOOLEAN DATE TIME TIMESTAMP INTERVAL DECIMAL".split()
+    [
+        "BIGINT",
+        "INTEGER",
+        "SMALLINT",
+        "TINYINT",
+        "HUGEINT",
+        "UBIGINT",
+        "UINTEGER",
+        "USMALLINT",
+        "UTINYINT",
+        "UHUGEINT",
+        "DOUBLE",
+        "FLOAT",
+        "BOOLEAN",
+        "DATE",
+        "TIME",
+        "TIMESTAMP",
+        "INTERVAL",
+        "DECIMAL",
+    ]
 )
 """Columns of these types hold no words."""
 
