@@ -130,7 +130,7 @@ class Reader(threading.Thread):
         with Memory(self._home) as memory:
             while not self._is_over.is_set():
                 try:
-                    found = memory.recall("ledger of Quixwen in Lisbon", user_id="maya", limit=5)
+                    found = memory.recall("the ledger in the mill", user_id="maya", limit=5)
                     if any(one.content == SECRET for one in found):
                         self.errors.append("it was recalled")
                     self.answers += 1
