@@ -74,6 +74,12 @@
 {%- endmacro %}
 
 
+{#- How much a concept tells among those of its user and agent (Sparck Jones 1972); both are rows of int_concepts. -#}
+{% macro inverse_document_frequency(concept, total) -%}
+    ln(({{ total }}.memory_count + 1) / ({{ concept }}.memory_count + 1)) + 1
+{%- endmacro %}
+
+
 {#- The co-activations of concepts of one memory, each pair once, the lower concept first: a query with source_id,
     target_id, together_at, ended_at.
 

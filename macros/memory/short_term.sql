@@ -352,6 +352,20 @@ open_then as (
 
 ),
 
+-- Who opens a goal or a task gives it its name, also to the memories that stay.
+forgotten_by_then as not materialized (
+
+    select
+        memory_id,
+        activity_id,
+        goal_id,
+        hierarchy_level
+
+    from {{ source }}
+    where forgotten_at <= {{ as_of }}
+
+),
+
 known as (
 
     select
@@ -428,8 +442,24 @@ select
     memory_type,
     tags,
     metadata,
-    goal,
-    task,
+    case
+        when
+            is_forgotten
+            or (activity_id, goal_id) not in (
+                select
+                    forgotten_by_then.activity_id,
+                    forgotten_by_then.goal_id
+                from forgotten_by_then
+                where forgotten_by_then.hierarchy_level = 'goal'
+            )
+            then goal
+    end as goal,
+    case
+        when
+            is_forgotten
+            or task_id not in (select forgotten_by_then.memory_id from forgotten_by_then)
+            then task
+    end as task,
     hierarchy_level,
     hierarchy_method,
     importance_method,

@@ -1,3 +1,4 @@
+{#- A concept that only forgotten memories have is known to nobody any more; those that others have too count all. -#}
 {{ config(materialized='view') }}
 
 select
@@ -12,7 +13,7 @@ select
 
     -- numbers
     concept.memory_count,
-    ln((total.memory_count + 1) / (concept.memory_count + 1)) + 1 as inverse_document_frequency,
+    {{ inverse_document_frequency('concept', 'total') }} as inverse_document_frequency,
 
     -- timestamps
     concept.first_seen_at,
@@ -25,3 +26,9 @@ inner join {{ ref('int_concepts') }} as total
         and concept.agent_id is not distinct from total.agent_id
         and total.concept = ''
 where concept.concept <> ''
+    and concept.memory_count > (
+        select count(*)
+        from {{ ref('memory_concepts') }} as mentioned
+        inner join {{ ref('int_forgotten_memories') }} as forgotten on mentioned.memory_id = forgotten.memory_id
+        where mentioned.concept_id = concept.concept_id
+    )

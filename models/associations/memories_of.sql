@@ -21,12 +21,17 @@ meant as (
 select
     mentioned.memory_id,
     list(mentioned.form order by mentioned.rank_in_memory) as concepts,
-    sum(concept.inverse_document_frequency order by mentioned.concept_id) as score,
+    sum({{ inverse_document_frequency('concept', 'total') }} order by mentioned.concept_id) as score,
     any_value(mentioned.role) as role,
     any_value(mentioned.occurred_at) as occurred_at
 
 from {{ ref('memory_concepts') }} as mentioned
-inner join {{ ref('concepts') }} as concept on mentioned.concept_id = concept.concept_id
+inner join {{ ref('int_concepts') }} as concept on mentioned.concept_id = concept.concept_id
+inner join {{ ref('int_concepts') }} as total
+    on
+        concept.user_id is not distinct from total.user_id
+        and concept.agent_id is not distinct from total.agent_id
+        and total.concept = ''
 where
     mentioned.concept_id in (select meant.concept_id from meant)
     and {{ is_asked_for('mentioned.') }}

@@ -15,7 +15,7 @@ from mnemoduck.pipeline.load import read_manifest
 
 
 class KnownEventIds:
-    """The ids of every event in raw/ and in the inbox at the moment of creation.
+    """The ids of every event in raw/ and in the inbox, and of what was purged, at the moment of creation.
 
     Holds 16 bytes an event; each question costs one pass over them, so ask in batches of thousands.
     """
@@ -34,9 +34,17 @@ class KnownEventIds:
                     raise StorageError(f"A file of {home.raw} cannot be read: {error}") from error
         fresh, _ = FreshEvents(home).read(batches[-1].batch_seq if batches else 0)
         self._fresh = {event.event_id for event in fresh}
+        self._add_purged([str(home.raw / batch.purged) for batch in batches if batch.purged is not None])
 
     def _read_files(self, files: list[str]) -> None:
         self._connection.execute("create or replace table known (event_id uuid)")
+        if files:
+            self._connection.execute(
+                "insert into known select cast(event_id as uuid) from read_parquet(?)", [files]
+            )
+
+    def _add_purged(self, files: list[str]) -> None:
+        """What was purged counts as known: nobody wants it back with the next import of its file."""
         if files:
             self._connection.execute(
                 "insert into known select cast(event_id as uuid) from read_parquet(?)", [files]

@@ -142,6 +142,11 @@ class Home:
         return self.path / "target"
 
     @property
+    def purge(self) -> Path:
+        """What a purge that is at work, or was interrupted, takes out; see `mnemoduck.forgetting.journal`."""
+        return self.path / "purge"
+
+    @property
     def run_lock(self) -> Path:
         return self.path / "run.lock"
 

@@ -242,8 +242,8 @@ class Memory:
         wherever the ids come from somebody who may speak for that user only.
 
         Takes effect in `recall` and `working_memory` at once. Forgetting is a fate, not a deletion:
-        the memory stays in raw/ and can be remembered again. Episodes of the scope, and the patterns that
-        only they tell, go with the next run (docs/episodes.md).
+        the memory stays in raw/ until it is purged (`mnemoduck forget --purge`, docs/forgetting.md).
+        Episodes of the scope, and the patterns that only they tell, go with the next run (docs/episodes.md).
 
         Returns:
             The id of the order to forget.

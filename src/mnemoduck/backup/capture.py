@@ -48,7 +48,10 @@ RACY_NS = 2 * 10**9
 system is coarse, and a change in the same tick would not show."""
 
 _NAMED_HERE = {"inbox", "raw", "published", "archive"}
-_REMADE = {"warehouse.duckdb", "tmp", "target", "data_docs", "report.html", "news", "run.lock", RESTORING}
+_REMADE = {
+    "warehouse.duckdb", "tmp", "target", "data_docs", "report.html", "news", "run.lock", RESTORING,
+    "purge",  # the journal of a purge, which holds what is being purged until nothing else does
+}  # fmt: skip
 """What is made again by itself, or tells of the moment only."""
 
 _SAMPLES = ("logs", "queries")

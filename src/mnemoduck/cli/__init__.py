@@ -19,6 +19,7 @@ from mnemoduck.cli.episodes import episode_group, feedback_command
 from mnemoduck.cli.evaluation import eval_group
 from mnemoduck.cli.expectations import expect_command
 from mnemoduck.cli.facts import facts_command
+from mnemoduck.cli.forget import forget_command
 from mnemoduck.cli.llm_cache import cache_group
 from mnemoduck.cli.metrics import metrics_command
 from mnemoduck.cli.output import escape_controls
@@ -37,7 +38,7 @@ from mnemoduck.cli.report import report_command
 from mnemoduck.cli.schedule import schedule_group
 from mnemoduck.cli.settings import settings_group
 from mnemoduck.cli.tune import tune_command
-from mnemoduck.cli.write import forget_command, ingest_command, reinforce_command, remember_command
+from mnemoduck.cli.write import ingest_command, reinforce_command, remember_command
 from mnemoduck.errors import MnemoduckError, UsageError
 from mnemoduck.settings import parse_value, said_on_command_line
 

@@ -1,4 +1,4 @@
-"""Commands that bring memories in and take them back."""
+"""Commands that bring memories in."""
 
 from __future__ import annotations
 
@@ -12,17 +12,8 @@ import click
 from rich.progress import Progress as ProgressBar
 from rich.progress import TaskID
 
-from mnemoduck.cli.options import (
-    Moment,
-    Whose,
-    home_option,
-    json_option,
-    read_text,
-    scope_options,
-    whose_options,
-)
+from mnemoduck.cli.options import Moment, Whose, home_option, json_option, read_text, whose_options
 from mnemoduck.cli.output import escape_controls, one_line, print_json, progress_bar
-from mnemoduck.errors import UsageError
 from mnemoduck.event_ids import KnownEventIds
 from mnemoduck.home import open_home
 from mnemoduck.importers import FORMATS, IngestSummary, NothingIngestedError, Progress, ingest
@@ -106,48 +97,6 @@ def reinforce_command(
             **whose,
         )
     click.echo(str(event_id))
-
-
-@click.command("forget")
-@click.argument("memory_ids", nargs=-1, metavar="[MEMORY_ID]...")
-@home_option
-@scope_options
-@click.option("--before", type=Moment(), help="Only what happened before this moment.")
-@click.option("--reason", help="Kept with the order.")
-@click.option("--yes", is_flag=True, help="Do not ask before a whole scope is forgotten.")
-def forget_command(
-    memory_ids: tuple[str, ...],
-    home: Path | None,
-    user_id: str | None,
-    agent_id: str | None,
-    session_id: str | None,
-    before: datetime | None,
-    reason: str | None,
-    yes: bool,
-) -> None:
-    """Forget memories by id, or everything of a scope. Takes effect at once; nothing is deleted.
-
-    Of ids and --user, the memories of this user among them are forgotten and no others.
-    """
-    if not memory_ids and not yes and any((user_id, agent_id, session_id, before)):
-        if not sys.stdin.isatty():
-            raise UsageError("Forgetting a whole scope asks first; add --yes where nobody can answer.")
-        click.confirm(
-            f"Forget everything with user={user_id or 'any'}, agent={agent_id or 'any'}, "
-            f"session={session_id or 'any'}, before={before or 'now'}?",
-            abort=True,
-        )
-    with Memory(home) as memory:
-        order_id = memory.forget(
-            memory_ids,
-            user_id=user_id,
-            agent_id=agent_id,
-            session_id=session_id,
-            before=before,
-            reason=reason,
-        )
-    what = f"{len(memory_ids)} memories" if memory_ids else "the scope"
-    click.echo(f"Forgot {what}; the order is {escape_controls(str(order_id))}.")
 
 
 @click.command("ingest")

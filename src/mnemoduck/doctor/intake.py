@@ -127,7 +127,7 @@ def check_raw(patient: Patient) -> Verdict:
                 f"{file.path} {fault}. Put it back from a backup.",
                 f"cp BACKUP/raw/{file.path} {patient.quoted}/raw/{file.path}",
             )
-    known = {file.path for file in named}
+    known = {file.path for file in named} | {batch.purged for batch in batches if batch.purged}
     found = {str(path.relative_to(home.raw)) for path in home.raw.rglob("*.parquet")}
     unknown = sorted(path for path in found - known if not path.startswith(".staging"))
     with patient.between_runs() as is_quiet:

@@ -98,6 +98,7 @@ class Batch:
     Attributes:
         segments: names of the inbox segments that it was read from.
         answers: what stood in the cache of answers and what was asked with, of an arrival; else None.
+        purged: of a purge the file with the ids of the events that it took out, relative to raw/; else None.
     """
 
     batch_seq: int
@@ -107,9 +108,13 @@ class Batch:
     event_counts: dict[str, int] = field(default_factory=dict)
     quarantined_count: int = 0
     answers: str | None = None
+    purged: str | None = None
 
     def to_line(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":")) + "\n"
+        values = asdict(self)
+        if self.purged is None:
+            del values["purged"]  # lines of other batches are as earlier versions know them
+        return json.dumps(values, separators=(",", ":")) + "\n"
 
     @classmethod
     def from_line(cls, line: str) -> Batch:
@@ -138,7 +143,7 @@ def load_inbox(home: Home) -> list[Batch]:
         move_to_loaded(home, segments, batch.batch_seq)
         batches.append(batch)
         if _compact(home, batches):
-            _remove_unknown_files(home, batches)
+            remove_unknown_files(home, batches)
     return batches
 
 
@@ -188,7 +193,7 @@ def compact_past_months(home: Home, now: datetime) -> list[tuple[str, int, int]]
         _merge(home, month, files)
     if members:
         write_atomically(home.manifest, "".join(batch.to_line() for batch in batches))
-        _remove_unknown_files(home, batches)
+        remove_unknown_files(home, batches)
     return [(month, len(files), sum(file.rows for _, file in files)) for month, files in members.items()]
 
 
@@ -278,14 +283,15 @@ def _finish_interrupted(home: Home, batches: list[Batch]) -> None:
         left = [home.inbox / name for name in last.segments if (home.inbox / name).exists()]
         if left:
             move_to_loaded(home, left, last.batch_seq)
-    shutil.rmtree(_staging_folder(home), ignore_errors=True)
+    shutil.rmtree(staging_folder(home), ignore_errors=True)
     for path in home.raw.glob(f"{home.manifest.name}.*.tmp"):
         path.unlink(missing_ok=True)
-    _remove_unknown_files(home, batches)
+    remove_unknown_files(home, batches)
 
 
-def _remove_unknown_files(home: Home, batches: list[Batch]) -> None:
+def remove_unknown_files(home: Home, batches: list[Batch]) -> None:
     known = {file.path for batch in batches for file in batch.files}
+    known |= {batch.purged for batch in batches if batch.purged is not None}
     for path in home.raw.rglob("*.parquet"):
         if str(path.relative_to(home.raw)) not in known:
             path.unlink()
@@ -397,7 +403,7 @@ class _MonthlyWriter:
             self._parts[month] += 1
             path = self._aside(month, self._parts[month])
             path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-            self._writers[month] = _open_parquet(path)
+            self._writers[month] = open_parquet(path)
         return self._writers[month]
 
     def _close_all(self) -> None:
@@ -405,7 +411,7 @@ class _MonthlyWriter:
             self._writers.popitem()[1].close()
 
     def _aside(self, month: str, part: int) -> Path:
-        return _staging_folder(self._home) / f"{month.replace('/', '-')}-{part}.parquet"
+        return staging_folder(self._home) / f"{month.replace('/', '-')}-{part}.parquet"
 
 
 def _compact(home: Home, batches: list[Batch]) -> bool:
@@ -443,9 +449,9 @@ def _merge(home: Home, month: str, members: list[tuple[Batch, RawFile]]) -> None
     newest = members[-1][0]
     tier = max(file.tier for _, file in members) + 1
     path = f"{month}/{_file_name(newest.batch_seq, tier)}"
-    aside = _staging_folder(home) / f"{month.replace('/', '-')}-merged.parquet"
+    aside = staging_folder(home) / f"{month.replace('/', '-')}-merged.parquet"
     aside.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-    with _open_parquet(aside) as writer:
+    with open_parquet(aside) as writer:
         for _, file in members:
             for rows in pq.ParquetFile(home.raw / file.path).iter_batches(ROWS_IN_MEMORY):
                 writer.write_table(pa.Table.from_batches([rows], schema=RAW_SCHEMA))
@@ -455,7 +461,7 @@ def _merge(home: Home, month: str, members: list[tuple[Batch, RawFile]]) -> None
     newest.files.append(RawFile(path, sum(file.rows for _, file in members), tier))
 
 
-def _open_parquet(path: Path) -> pq.ParquetWriter:
+def open_parquet(path: Path) -> pq.ParquetWriter:
     return pq.ParquetWriter(path, RAW_SCHEMA, compression="zstd", use_dictionary=REPEATED)
 
 
@@ -490,5 +496,5 @@ def _file_name(batch_seq: int, tier: int, part: int = 1) -> str:
     return f"batch-{batch_seq:012d}-t{tier}{suffix}.parquet"
 
 
-def _staging_folder(home: Home) -> Path:
+def staging_folder(home: Home) -> Path:
     return home.raw / ".staging"

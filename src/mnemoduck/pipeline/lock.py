@@ -36,9 +36,11 @@ class RunLock:
 
     Args:
         wait_seconds: how long `acquire` waits for a run that is at work.
+        command: what is said to who asks; None is the command line of the process.
     """
 
-    def __init__(self, home: Home, wait_seconds: float = 0) -> None:
+    def __init__(self, home: Home, wait_seconds: float = 0, command: str | None = None) -> None:
+        self._command = command
         self._path = home.run_lock
         self._wait_seconds = wait_seconds
         self._descriptor: int | None = None
@@ -72,7 +74,7 @@ class RunLock:
         holder = {
             "pid": os.getpid(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:500],
+            "command": self._command or " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:500],
         }
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(holder).encode(), 0)

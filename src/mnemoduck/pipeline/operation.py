@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ def run_operation(
     arguments: Mapping[str, Any],
     *,
     wait_seconds: float = 0,
+    lock: RunLock | None = None,
     on_say: Callable[[str], None] = lambda _: None,
 ) -> list[str]:
     """Execute a macro as `dbt run-operation` does; return what it says, line by line.
 
     Args:
         wait_seconds: how long to wait for a run that is at work.
+        lock: the home's lock, if the caller holds it.
         on_say: called with each line as soon as it was said.
 
     Raises:
@@ -43,7 +46,10 @@ def run_operation(
     errors: list[str] = []
     remarks: list[str] = []
     command = ["run-operation", macro, "--args", json.dumps(dict(arguments))]
-    with RunLock(home, wait_seconds) as lock, start_dbt(command, home, project, lock) as process:
+    with (
+        nullcontext(lock) if lock else RunLock(home, wait_seconds) as held,
+        start_dbt(command, home, project, held) as process,
+    ):
         for line in process.stdout or ():
             try:
                 info = json.loads(line)["info"]

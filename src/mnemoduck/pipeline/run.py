@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -143,6 +143,8 @@ def run_pipeline(
     threads: int | None = None,
     llm: str | None = None,
     embeddings: str | None = None,
+    lock: RunLock | None = None,
+    environment: Mapping[str, str] | None = None,
     on_progress: Callable[[Progress | CallProgress], None] = lambda _: None,
 ) -> RunSummary:
     """Load, build, test and publish once; return what happened, also if something failed.
@@ -159,6 +161,8 @@ def run_pipeline(
         wait_seconds: how long to wait for a run that is at work.
         llm: auto, off, cached or ollama, see the variable llm_mode.
         embeddings: auto, none, ollama or minilm, see the variable embedding_provider.
+        lock: the home's lock, if the caller holds it, who has also loaded what waits.
+        environment: further variables for dbt, which go before the settings.
 
     Raises:
         UsageError: a rhythm is asked for together with a full refresh, which is of everything.
@@ -178,6 +182,7 @@ def run_pipeline(
         COMMAND_VARIABLE: command,
         RHYTHM_VARIABLE: rhythm or "",
         PUBLISH_VARIABLE: "now",
+        **(environment or {}),
     }
     summary = RunSummary()
 
@@ -194,9 +199,11 @@ def run_pipeline(
     outdated: str | None = None
     with _recording(summary, home, command, rhythm, as_of):
         check_database_file(home.warehouse)
-        with RunLock(home, wait_seconds) as lock:
+        with nullcontext(lock) if lock else RunLock(home, wait_seconds) as held:
+            if lock is None:
+                _finish_purge(home, project, held, summary)
             before = newest_batch(home)
-            if not _may_load(home, project, as_of, summary):
+            if lock is None and not _may_load(home, project, as_of, summary):
                 return summary
             if outdated := find_outdated(home):
                 rhythm = None
@@ -204,11 +211,11 @@ def run_pipeline(
             selected, reason = choose_rhythm(home, rhythm) if rhythm else (None, None)
             if reason:
                 summary.notices.append(reason)
-            code = build(selected, lock)
+            code = build(selected, held)
             if selected and summary.lacks and not summary.failures and not summary.errors:
                 summary.notices.append(f"{summary.lacks} So everything is built.")
                 summary.lacks = None
-                code = build(None, lock)
+                code = build(None, held)
             loaded = count_loaded(home, before)
             summary.events_loaded, summary.memories_loaded = loaded.events, loaded.memories
             summary.lines_quarantined = loaded.lines_quarantined
@@ -288,6 +295,19 @@ def _how_it_died(code: int | None, remarks: Sequence[str]) -> str:
     if code == -signal.SIGKILL:
         said.append("if nobody did that, the machine was out of memory (docs/home.md tells how to limit it)")
     return "; ".join([*said, *remarks[-3:]])
+
+
+def _finish_purge(home: Home, project: Path, lock: RunLock, summary: RunSummary) -> None:
+    """Do what is left of a purge that was interrupted; what it has not got out of the home is said as an
+    error."""
+    from mnemoduck.forgetting.purge import finish
+
+    done = finish(home, project, lock)
+    if done is not None and done.is_ok:
+        summary.notices.append("A purge that had been interrupted was finished: nothing of it is left.")
+    elif done is not None and done.search is not None:
+        traces = [str(trace) for trace in done.search.traces] + list(done.search.unread)
+        summary.errors.append(f"A purge is not done, something is left: {'; '.join(traces[:5])}")
 
 
 def _may_load(home: Home, project: Path, as_of: datetime | None, summary: RunSummary) -> bool:

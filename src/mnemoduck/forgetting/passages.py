@@ -1,0 +1,333 @@
+"""What is searched for when something was forgotten, and the search: many texts in many bytes at once.
+
+A text is found where 40 characters of it or more stand in a row, or all of a shorter one. So a gist, a
+sentence, a prompt or half a page of it are found as the whole is. It is looked for as it stands in files: as
+UTF-8, and as JSON, SQL, HTML, a URL, UTF-16 and base64 have it. Words are found whatever their case.
+
+How: each text is cut into blocks of 16 bytes; whatever shares 40 bytes with it contains one of them. The
+hash of each 16 bytes of what is searched is computed by numpy in four steps of doubling and looked up in a
+table of bits. Cost: some 30 to 60 ns for each byte that is searched, however many texts there are.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import unicodedata
+import urllib.parse
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Kind = Literal["passage", "word", "hash"]
+
+SHORTEST_PASSAGE = 16
+"""Bytes; what is shorter is found by its words alone."""
+
+RUN = 40
+"""So many bytes in a row of a text that is as long or longer are a passage of it."""
+
+SHORTEST_WORD = 6
+"""Shorter words stand everywhere by chance; the search of bytes that are compressed would find them too."""
+
+LONGEST_WORD = 64
+
+BLOCK = 16
+
+SPELLED_CHARACTERS = 16_384
+"""Of longer texts, so many characters from the beginning are looked for in other spellings than UTF-8 and
+JSON."""
+
+SPELLED_TEXTS = 50_000
+"""So many texts are looked for in all spellings, and more in UTF-8 and JSON: each spelling takes as much
+memory."""
+
+CHUNK = 4 * 1024 * 1024
+"""Bytes that are searched at once."""
+
+OVERLAP = 4096
+"""Bytes that are searched twice, so that nothing is missed between two chunks."""
+
+_BITS = 22
+_CANDIDATES = 8
+"""Places of the same block that are tried; of a text that repeats itself, those before tell as much."""
+
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+
+Bytes = npt.NDArray[np.uint8]
+Hashes = npt.NDArray[np.uint64]
+Places = npt.NDArray[np.int32]
+"""Pairs: a needle, an offset in it."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """Bytes `start` to `end` of what was searched say what `length` bytes from `offset` of a needle say."""
+
+    kind: Kind
+    start: int
+    end: int
+    needle: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Needle:
+    """Bytes to be found: all of them, or of a passage `run` in a row."""
+
+    kind: Kind
+    data: bytes
+    run: int
+
+
+class _Table:
+    """Blocks of `length` bytes of needles, by their hashes."""
+
+    def __init__(self, length: int, places: Places, needles: list[Needle]) -> None:
+        self._length = length
+        blocks = b"".join(
+            needles[needle].data[offset : offset + length] for needle, offset in places.tolist()
+        )
+        hashes = _hash_windows(np.frombuffer(blocks, dtype=np.uint8), length)[::length]
+        order = np.argsort(hashes, kind="stable")
+        self._hashes = hashes[order]
+        self._places = places[order]
+        self._bits = np.zeros(1 << _BITS, dtype=np.bool_)
+        self._bits[(hashes >> np.uint64(64 - _BITS)).astype(np.int64)] = True
+
+    def candidates(self, data: Bytes) -> Iterator[tuple[int, int, int]]:
+        """Yield (place in the data, needle, offset in it) where a block of a needle may stand."""
+        if len(data) < self._length or not len(self._hashes):
+            return
+        hashes = _hash_windows(data, self._length)
+        hits = np.flatnonzero(self._bits[(hashes >> np.uint64(64 - _BITS)).astype(np.int64)])
+        if not len(hits):
+            return
+        first = np.searchsorted(self._hashes, hashes[hits], side="left")
+        last = np.searchsorted(self._hashes, hashes[hits], side="right")
+        for number in np.flatnonzero(first < last):
+            for place in range(first[number], min(last[number], first[number] + _CANDIDATES)):
+                needle, offset = self._places[place]
+                yield int(hits[number]), int(needle), int(offset)
+
+
+class Needles:
+    """Texts, words and hashes, found in any bytes.
+
+    Args:
+        texts: each is a passage if it has `SHORTEST_PASSAGE` bytes.
+        words: of at least `SHORTEST_WORD` bytes; found in any case, also within others.
+        hashes: exact bytes.
+    """
+
+    def __init__(
+        self, texts: Iterable[str] = (), words: Iterable[str] = (), hashes: Iterable[bytes] = ()
+    ) -> None:
+        self._needles: list[Needle] = []
+        long, short = array("i"), array("i")
+        known: set[bytes] = set()
+
+        def is_new(data: bytes) -> bool:
+            if data in known:
+                return False
+            known.add(data)
+            return True
+
+        for count, text in enumerate(texts):
+            for data in filter(is_new, _spell(text, is_brief=count >= SPELLED_TEXTS)):
+                self._add(Needle("passage", data, min(len(data), RUN)), long)
+        for data in filter(is_new, hashes):
+            self._add(Needle("hash", data, len(data)), long)
+        for word in words:
+            for form in {word, word.casefold(), word.upper()}:
+                data = form.encode("utf-8", "replace").lower()
+                if len(data) >= SHORTEST_WORD and is_new(data):
+                    short.extend((len(self._needles), 0))
+                    self._needles.append(Needle("word", data, len(data)))
+        self._long = np.array(long, dtype=np.int32).reshape(-1, 2)
+        self._short = np.array(short, dtype=np.int32).reshape(-1, 2)
+        self._tables: tuple[_Table, _Table] | None = None
+
+    def __len__(self) -> int:
+        return len(self._long) + len(self._short)
+
+    def word(self, match: Match) -> bytes:
+        """Return the word that was found, in lower case."""
+        return self._needles[match.needle].data
+
+    def leave_out(self, matches: Iterable[Match]) -> None:
+        """Take what was found out of what is searched for: it is also elsewhere, where it may be.
+
+        Of passages only what lies within the match goes; the rest of the text is still found.
+        """
+        gone = {(match.needle, match.offset, match.offset + match.end - match.start) for match in matches}
+        if not gone:
+            return
+        numbers = np.unique([needle for needle, _, _ in gone])
+        stays = np.ones(len(self._long), dtype=np.bool_)
+        if len(self._long):
+            concerned = np.flatnonzero(np.isin(self._long[:, 0], numbers))
+            begins: dict[int, list[tuple[int, int]]] = {}
+            for needle, begin, end in gone:
+                begins.setdefault(needle, []).append((begin, end))
+            for place in concerned:
+                needle, offset = self._long[place]
+                within = begins[int(needle)]
+                stays[place] = not any(begin <= offset and offset + BLOCK <= end for begin, end in within)
+        self._long = self._long[stays]
+        self._short = self._short[~np.isin(self._short[:, 0], numbers)]
+        self._tables = None
+
+    def find(self, data: bytes | memoryview, *, with_words: bool = True) -> list[Match]:
+        """Return what is found in the bytes, in order; of overlapping matches of a kind, the first."""
+        found: list[Match] = []
+        view = memoryview(data)
+        start = 0
+        while start < len(view):
+            found += [
+                Match(match.kind, match.start + start, match.end + start, match.needle, match.offset)
+                for match in self._find_in_chunk(bytes(view[start : start + CHUNK]), with_words)
+            ]
+            if start + CHUNK >= len(view):
+                break
+            start += CHUNK - OVERLAP
+        found.sort(key=lambda match: (match.start, -match.end))
+        return found
+
+    def _add(self, needle: Needle, places: array[int]) -> None:
+        number = len(self._needles)
+        self._needles.append(needle)
+        if len(needle.data) < BLOCK:
+            return
+        offsets = [*range(0, len(needle.data) - BLOCK + 1, BLOCK)]
+        if len(needle.data) % BLOCK and len(needle.data) < RUN:  # all of it must be found: the first will do
+            offsets = offsets[:1]
+        for offset in offsets:
+            if len(set(needle.data[offset : offset + BLOCK])) > 3:  # a line of dashes is in any text
+                places.extend((number, offset))
+
+    def _find_in_chunk(self, data: bytes, with_words: bool) -> Iterator[Match]:
+        if self._tables is None:
+            self._tables = (
+                _Table(BLOCK, self._long, self._needles),
+                _Table(SHORTEST_WORD, self._short, self._needles),
+            )
+        blocks, beginnings = self._tables
+        ends: dict[int, int] = {}
+        for place, number, offset in blocks.candidates(np.frombuffer(data, dtype=np.uint8)):
+            if place < ends.get(number, 0):
+                continue  # within what was found of it already
+            needle = self._needles[number]
+            start, end = _extend(data, place, needle.data, offset)
+            if end - start >= needle.run:
+                ends[number] = end
+                yield Match(needle.kind, start, end, number, offset - (place - start))
+        if with_words:
+            lowered = data.lower()
+            for place, number, _ in beginnings.candidates(np.frombuffer(lowered, dtype=np.uint8)):
+                word = self._needles[number].data
+                if lowered.startswith(word, place):
+                    yield Match("word", place, place + len(word), number, 0)
+
+
+def words_of(text: str) -> set[str]:
+    """Return the words of a text that are searched for by themselves, in lower case."""
+    blanked = "".join(sign if sign.isalnum() or sign == "_" else " " for sign in text)
+    return {
+        word.casefold()
+        for word in blanked.split()
+        if len(word.encode("utf-8", "replace")) >= SHORTEST_WORD and len(word) <= LONGEST_WORD
+    }
+
+
+def _spell(text: str, *, is_brief: bool = False) -> Iterator[bytes]:
+    """Yield the bytes as which a text can stand in a file; none if it is too short to be a passage.
+
+    Args:
+        is_brief: as UTF-8 and in JSON only.
+    """
+    plain = text.encode("utf-8", "replace")
+    if len(plain) < SHORTEST_PASSAGE:
+        return
+    yield plain
+    yield _in_json(plain)
+    if not text.isascii():
+        yield _in_json(text, ascii_only=True)
+    if is_brief:
+        return
+    spaced = " ".join(text.split())
+    shown = spaced[:SPELLED_CHARACTERS]
+    for form in {spaced, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)}:
+        yield form.encode("utf-8", "replace")
+    begun = text[:SPELLED_CHARACTERS]
+    yield _in_json(_in_json(begun.encode("utf-8", "replace")))
+    yield _in_json(_in_json(begun, ascii_only=True))
+    yield begun.replace("'", "''").encode("utf-8", "replace")
+    yield html.escape(begun).encode("utf-8", "replace")
+    yield shown.lower().encode("utf-8", "replace")
+    yield urllib.parse.quote(begun.encode("utf-8", "replace")).encode()
+    yield urllib.parse.quote_plus(begun.encode("utf-8", "replace")).encode()
+    for encoding in ("utf-16-le", "utf-16-be"):
+        yield begun.encode(encoding, "replace")
+    data = begun.encode("utf-8", "replace")
+    for phase in range(3):  # where it begins in a group of three bytes
+        cut = data[(3 - phase) % 3 :]
+        coded = base64.b64encode(cut[: len(cut) // 3 * 3])
+        if len(coded) >= SHORTEST_PASSAGE:
+            yield coded
+
+
+def _in_json(text: str | bytes, *, ascii_only: bool = False) -> bytes:
+    said = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return json.dumps(said, ensure_ascii=ascii_only)[1:-1].encode("utf-8", "replace")
+
+
+def _extend(data: bytes, place: int, needle: bytes, offset: int) -> tuple[int, int]:
+    """Return from where to where the data say what the needle says, around a place and an offset in it."""
+    if data[place : place + BLOCK] != needle[offset : offset + BLOCK]:
+        return place, place
+    start, at = place, offset
+    while start > 0 and at > 0 and data[start - 1] == needle[at - 1]:
+        start, at = start - 1, at - 1
+    end, at = place + BLOCK, offset + BLOCK
+    most = min(len(data) - end, len(needle) - at)
+    step = 1024
+    while most > 0:
+        step = min(step, most)
+        if data[end : end + step] == needle[at : at + step]:
+            end, at, most = end + step, at + step, most - step
+        elif step == 1:
+            break
+        else:
+            step //= 2
+    return start, end
+
+
+def _hash_windows(data: Bytes, length: int) -> Hashes:
+    """Return the polynomial hash modulo 2^64 of each `length` bytes in a row."""
+    powers = data.astype(np.uint64) * np.uint64(0xD6E8FEB86659FD93) + np.uint64(0xA5A5)
+    factor, width = _FACTOR, 1
+    result: Hashes | None = None
+    covered = 0
+    remaining = length
+    with np.errstate(over="ignore"):
+        while remaining:
+            if remaining & 1:
+                if result is None:
+                    result = powers
+                else:
+                    count = len(powers) - covered
+                    result = result[:count] * factor + powers[covered : covered + count]
+                covered += width
+            remaining >>= 1
+            if remaining:
+                powers = powers[:-width] * factor + powers[width:]
+                factor, width = factor * factor, width * 2
+    assert result is not None
+    kept = len(data) - length + 1
+    return result[: max(kept, 0)]
