@@ -1,0 +1,105 @@
+"""`python -m benchmarks.reliability crash|faults|concurrency|clocks`, and `… report` for docs/reliability.md."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from benchmarks.reliability.homes import SetupError
+from benchmarks.reliability.instants import Attack
+from benchmarks.reliability.shim import FAULTS, KILLS, ShimError
+
+RESULTS = Path(__file__).parent
+WORK = Path("target/benchmarks/reliability")
+
+_path = click.Path(path_type=Path)
+
+
+@click.group()
+def main() -> None:
+    """Hold the promises under fire, and say what came of it."""
+
+
+def _attack(
+    actions: tuple[str, ...],
+    instants: int,
+    names: tuple[str, ...],
+    seed: int,
+    workers: int,
+    minutes: float | None,
+    out: Path,
+    work: Path,
+) -> None:
+    started = time.monotonic()
+
+    def tell(line: str) -> None:
+        click.echo(f"{time.monotonic() - started:6.0f} s  {line}")
+
+    try:
+        attack = Attack(work.absolute(), out, seed, actions, workers, tell)
+        done = attack.carry_out(instants, names, None if minutes is None else 60 * minutes)
+    except (ShimError, SetupError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{done} instants, {len(attack.faults)} faults; {out}")
+    for fault in attack.faults:
+        click.echo(f"FAULT {fault}", err=True)
+    sys.exit(1 if attack.faults else 0)
+
+
+_instants = click.option(
+    "--instants", default=220, show_default=True, help="With those in the result already."
+)
+_phases = click.option("--phase", "names", multiple=True, help="Only these phases, models or parts.")
+_seed = click.option("--seed", default=1, show_default=True, help="Another seed is other instants.")
+_workers = click.option("--workers", default=2, show_default=True)
+_minutes = click.option("--minutes", type=float, help="Begin no instant after so long.")
+_work = click.option("--work", type=_path, default=WORK, show_default=True)
+
+
+@main.command()
+@_instants
+@_phases
+@_seed
+@_workers
+@_minutes
+@click.option("--out", type=_path, default=RESULTS / "crash.jsonl", show_default=True)
+@_work
+def crash(
+    instants: int,
+    names: tuple[str, ...],
+    seed: int,
+    workers: int,
+    minutes: float | None,
+    out: Path,
+    work: Path,
+) -> None:
+    """Kill -9 at random instants of each phase; a run has to mend it, and the witness looks."""
+    _attack(KILLS, instants, names, seed, workers, minutes, out, work)
+
+
+@main.command()
+@_instants
+@_phases
+@_seed
+@_workers
+@_minutes
+@click.option("--out", type=_path, default=RESULTS / "faults.jsonl", show_default=True)
+@_work
+def faults(
+    instants: int,
+    names: tuple[str, ...],
+    seed: int,
+    workers: int,
+    minutes: float | None,
+    out: Path,
+    work: Path,
+) -> None:
+    """Let the disk be full or broken at random instants of each phase."""
+    _attack(FAULTS, instants, names, seed, workers, minutes, out, work)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks.reliability")
