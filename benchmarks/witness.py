@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -58,7 +59,7 @@ def named_raw_files(home: Path) -> list[str]:
     return [file["path"] for batch in _batches(home) for file in batch["files"]]
 
 
-def _batches(home: Path) -> list[dict[str, list[dict[str, str]]]]:
+def _batches(home: Path) -> list[dict[str, Any]]:
     manifest = home / "raw" / "batches.jsonl"
     data = manifest.read_bytes() if manifest.exists() else b""
     return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
@@ -138,7 +139,7 @@ def _unseen(home: Path, memories: Collection[str], forgotten: Collection[str]) -
 
 
 def leftovers(home: Path) -> list[str]:
-    """Return what nobody needs any more after a run: temporary files, segments, locks, files without a name."""
+    """Return what nobody needs after a run: temporary files, segments, locks, files without a name."""
     found = [f"{path.relative_to(home)} is left behind" for path in _leftover_files(home)]
     return found + (["run.lock is held"] if is_held(home / "run.lock") else [])
 
@@ -220,7 +221,8 @@ def checksums(home: Path) -> dict[str, tuple[int, str]]:
     found = {}
     with duckdb.connect(str(snapshot_of(home)), read_only=True) as connection:
         tables = connection.execute(
-            "select schema_name, table_name from duckdb_tables() where schema_name in ('main', 'staging') order by all"
+            "select schema_name, table_name from duckdb_tables() "
+            "where schema_name in ('main', 'staging') order by all"
         ).fetchall()
         for schema, table in tables:
             columns = [row[0] for row in connection.execute(f'describe "{schema}"."{table}"').fetchall()]

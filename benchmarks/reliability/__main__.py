@@ -1,13 +1,18 @@
-"""`python -m benchmarks.reliability crash|faults|concurrency|clocks`, and `… report` for docs/reliability.md."""
+"""`python -m benchmarks.reliability crash|faults|full-disk|concurrency|clocks`, `… report`."""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
+from benchmarks.reliability.clocks import measure as measure_clocks
+from benchmarks.reliability.concurrency import is_kept
+from benchmarks.reliability.concurrency import measure as measure_concurrency
 from benchmarks.reliability.homes import SetupError
 from benchmarks.reliability.instants import Attack
 from benchmarks.reliability.shim import FAULTS, KILLS, ShimError
@@ -99,6 +104,41 @@ def faults(
 ) -> None:
     """Let the disk be full or broken at random instants of each phase."""
     _attack(FAULTS, instants, names, seed, workers, minutes, out, work)
+
+
+@main.command()
+@click.option("--seconds", default=300.0, show_default=True)
+@click.option("--writers", default=16, show_default=True)
+@click.option("--readers", default=8, show_default=True)
+@click.option("--out", type=_path, default=RESULTS / "concurrency.json", show_default=True)
+@_work
+def concurrency(seconds: float, writers: int, readers: int, out: Path, work: Path) -> None:
+    """Let writers, readers and builds at one home at once, and pipelines in between."""
+    try:
+        found = measure_concurrency(work.absolute(), seconds, writers, readers, click.echo)
+    except SetupError as error:
+        raise click.ClickException(str(error)) from error
+    _end(found, out, is_kept(found))
+
+
+@main.command()
+@click.option("--scenario", "names", multiple=True, help="Only these functions of clocks.py.")
+@click.option("--out", type=_path, default=RESULTS / "clocks.json", show_default=True)
+@_work
+def clocks(names: tuple[str, ...], out: Path, work: Path) -> None:
+    """Let clocks lie. Needs Debian's faketime."""
+    try:
+        found = measure_clocks(work.absolute(), names, click.echo)
+    except SetupError as error:
+        raise click.ClickException(str(error)) from error
+    _end(found, out, not any(scenario["faults"] for scenario in found["scenarios"]))
+
+
+def _end(found: dict[str, Any], out: Path, is_kept: bool) -> None:
+    out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    click.echo(f"The result is {out}.")
+    if not is_kept:
+        raise click.ClickException(f"A promise was broken; see {out}.")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What is killed in the middle: `python -m benchmarks.reliability.acts ACT HOME DIARY NUMBER`.
 
-Each act writes to the diary, a file outside of the home, what was acknowledged to it, as soon as that is so: a JSON
-object a line with `what` and `id`. NUMBER makes the texts of two acts differ.
+Each act writes to the diary, a file outside of the home, what was acknowledged to it, as soon as that is so:
+a JSON object a line with `what` and `id`. NUMBER makes the texts of two acts differ.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Diary:
 
 
 def remember(home: Home, diary: Diary, number: str) -> None:
-    """Remember one after the other, every third durably, some of them at once; segments are sealed on the way."""
+    """Remember, every third time durably, some in one write; segments are sealed on the way."""
     with Memory(home.path) as memory:
         memory._writer._max_segment_bytes = 4_000
         for place in range(MEMORIES):

@@ -30,7 +30,7 @@ class SetupError(Exception):
 
 @dataclass
 class Place:
-    """A home and what is beside it: `beside` is where a command may write to, `diary` what was acknowledged."""
+    """A home and what is beside it: `diary` says what was acknowledged."""
 
     folder: Path
 
@@ -45,6 +45,7 @@ class Place:
 
     @property
     def beside(self) -> Path:
+        """Where commands write that do not write to the home alone."""
         return self.struck / "beside"
 
     @property
@@ -143,7 +144,7 @@ def past_months() -> list[str]:
 
 
 def make_bases(folder: Path, tell: Callable[[str], None]) -> dict[str, Place]:
-    """Return places with homes that were ingested, built, and built and archived; made if they are missing."""
+    """Return places with homes that were ingested; built; and built and archived. They are made once."""
     bases = {name: Place(folder / name) for name in ("ingested", "built", "archived")}
     made = folder / "made"
     if made.exists():

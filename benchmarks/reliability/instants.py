@@ -1,8 +1,10 @@
-"""Instants: a command is ended, or its disk fails it, at exact calls of libc; then a run has to mend it all."""
+"""Instants: a command is ended, or its disk fails it, at an exact call of libc; then a run has to mend it."""
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -69,7 +71,7 @@ class Instant:
 
 
 class Attack:
-    """Carries out instants with several workers, each on homes of its own, and writes each outcome at once."""
+    """Carries out instants with several workers on homes of their own, and writes each outcome at once."""
 
     def __init__(
         self,
@@ -90,7 +92,7 @@ class Attack:
         self.faults: list[str] = []
 
     def carry_out(self, instants: int, names: Sequence[str], seconds: float | None) -> int:
-        """Carry out so many instants, round by round over the phases, but those that are in the result already.
+        """Carry out so many instants, round by round over the phases, without those that the result has.
 
         Args:
             names: of phases or parts; none for all.
@@ -103,6 +105,15 @@ class Attack:
         if not phases:
             raise SetupError(f"There is no phase {', '.join(names)}.")
         deadline = None if seconds is None else time.monotonic() + seconds
+        self._work.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self._work / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(lock)
+            raise SetupError(
+                f"Another attack is at work in {self._work}; name another folder with --work."
+            ) from error
         self._bases = make_bases(self._work / "bases", self._tell)
         plan = self._plan(phases, instants)
         done = [0] * self._workers
@@ -170,13 +181,14 @@ class Attack:
                 file.write(json.dumps(asdict(one)) + "\n")
                 self.faults += [f"{one.phase} {one.attempt}: {fault}" for fault in one.faults]
                 outcome = "; ".join(one.faults) or "kept"
+                reached = "" if one.is_struck else ", not reached"
                 self._tell(
-                    f"{one.part}: {one.phase} {one.attempt}: {one.action} at {one.at} of {one.of} ({one.call} "
-                    f"{one.path[-60:]}){'' if one.is_struck else ', not reached'}, {one.seconds:.0f} s: {outcome}"
+                    f"{one.part}: {one.phase} {one.attempt}: {one.action} at {one.at} of {one.of} "
+                    f"({one.call} {one.path[-60:]}){reached}, {one.seconds:.0f} s: {outcome}"
                 )
 
     def calls_of(self, phase: Phase, shim: Shim, place: Place) -> list[Call]:
-        """Return the calls of a phase, from a traced run of its command; numbers are those within the phase."""
+        """Return the calls of a phase, numbered within it, from a traced run of its command."""
         source = phase.source or phase.name
         with self._tracing:
             if source not in self._calls:
@@ -211,7 +223,7 @@ class Attack:
 
     def choose(self, phase: Phase, attempt: int, calls: Sequence[Call]) -> tuple[Blow, Call]:
         """Return the blow of an attempt, the same for the same seed and calls."""
-        chance = random.Random(f"{self._seed} {phase.name} {attempt}")
+        chance = random.Random(f"{self._seed} {phase.name} {attempt}")  # noqa: S311
         action = chance.choice(self._actions)
         takes_space = action in ("enospc", "full")
         eligible = [call for call in calls if not takes_space or call.name in _TAKE_SPACE]
@@ -243,7 +255,7 @@ class Attack:
 
 
 class _Labourer:
-    """A worker: one attempt after the other, on a home for each base that lives through what does not want its own."""
+    """A worker: one attempt after the other, on a home for each base that lives through them all."""
 
     def __init__(self, attack: Attack, number: int) -> None:
         self._attack = attack
@@ -334,7 +346,7 @@ class _Labourer:
         return faults + _lost_answers(place.home, acknowledged["answer"])
 
     def compare_with_rebuilt(self) -> list[str]:
-        """Return how what was built through all blows differs from what is built anew from raw/, if it does."""
+        """Return how what was built through all blows differs from what is built anew from raw/."""
         faults = []
         for name, place in self._living.items():
             done = run(place.home, "run", "--as-of", "2030-01-01")

@@ -1,4 +1,4 @@
-"""The phases in which something is killed. A new part of the machinery becomes one by a line in `all_phases`."""
+"""The phases in which something is killed. A new part of the machinery becomes one in `all_phases`."""
 
 from __future__ import annotations
 

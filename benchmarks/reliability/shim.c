@@ -188,11 +188,18 @@ ssize_t copy_file_range(int in, off64_t *from_place, int fd, off64_t *place, siz
     return real(in, from_place, fd, place, size, flags);
 }
 
+/* To make what is there already changes nothing. */
+static int is_change(int makes, const char *path) {
+    struct stat there;
+    return !makes || stat(path, &there) != 0;
+}
+
 #define BY_PATH(name, space, ARGUMENTS, CALL)                                 \
     int name ARGUMENTS {                                                      \
         REAL(name);                                                           \
         char buffer[PATH_MAX + 1];                                            \
-        int found = shared ? strike(#name, space, path_at(AT_FDCWD, path, buffer), NULL, 0) : 0; \
+        const char *whole = shared ? path_at(AT_FDCWD, path, buffer) : path;  \
+        int found = shared && is_change(space, whole) ? strike(#name, space, whole, NULL, 0) : 0; \
         if (found > 0) FAIL(found);                                           \
         return real CALL;                                                     \
     }
@@ -208,7 +215,8 @@ BY_PATH(link, 1, (const char *before, const char *path), (before, path))
     int name ARGUMENTS {                                                      \
         REAL(name);                                                           \
         char buffer[2 * PATH_MAX + 2];                                        \
-        int found = shared ? strike(#name, space, path_at(folder, path, buffer), NULL, 0) : 0; \
+        const char *whole = shared ? path_at(folder, path, buffer) : path;    \
+        int found = shared && is_change(space, whole) ? strike(#name, space, whole, NULL, 0) : 0; \
         if (found > 0) FAIL(found);                                           \
         return real CALL;                                                     \
     }

@@ -71,7 +71,7 @@ class Shim:
         trace: Path | None = None,
         seconds: float = 900,
     ) -> Ended:
-        """Run a command and all that it starts, in a process group of its own; what it leaves behind is ended.
+        """Run a command and all that it starts, in a process group of its own.
 
         Raises:
             subprocess.TimeoutExpired: it does not end; it was killed.
