@@ -13,6 +13,7 @@ import click
 from benchmarks.reliability.clocks import measure as measure_clocks
 from benchmarks.reliability.concurrency import is_kept
 from benchmarks.reliability.concurrency import measure as measure_concurrency
+from benchmarks.reliability.full_disk import measure as measure_full_disk
 from benchmarks.reliability.homes import SetupError
 from benchmarks.reliability.instants import Attack
 from benchmarks.reliability.shim import FAULTS, KILLS, ShimError
@@ -132,6 +133,18 @@ def clocks(names: tuple[str, ...], out: Path, work: Path) -> None:
     except SetupError as error:
         raise click.ClickException(str(error)) from error
     _end(found, out, not any(scenario["faults"] for scenario in found["scenarios"]))
+
+
+@main.command("full-disk")
+@click.option("--out", type=_path, default=RESULTS / "full_disk.json", show_default=True)
+@_work
+def full_disk(out: Path, work: Path) -> None:
+    """Fill a small file system before each step of the work. Needs root."""
+    try:
+        found = measure_full_disk(work.absolute(), click.echo)
+    except SetupError as error:
+        raise click.ClickException(str(error)) from error
+    _end(found, out, not any(step["faults"] for step in found["steps"]))
 
 
 def _end(found: dict[str, Any], out: Path, is_kept: bool) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import uuid_utils
 
 from mnemoduck import Memory
+from mnemoduck.errors import StorageError
 from mnemoduck.home import Home, open_home
 from mnemoduck.inbox import InboxWriter, seal_open_segments
 from mnemoduck.llm.cache import Response, open_cache
@@ -162,8 +163,27 @@ def tear(home: Home, diary: Diary, number: str) -> None:
     os.write(writer._descriptor or -1, b'{"event_id":"01')
 
 
+def fill(home: Home, diary: Diary, number: str) -> None:
+    """Remember on a disk that fills up until that is refused, make space, and go on in the same process."""
+    ballast = home.path.parent / "ballast"
+    with Memory(home.path) as memory:
+        for place in range(10_000):
+            try:
+                diary.note(
+                    "memory", memory.remember(f"thought {place} before the disk is full " + "x" * 3000)
+                )
+            except StorageError as error:
+                print(error)
+                break
+        else:
+            raise SystemExit("the disk was not full")
+        ballast.unlink()
+        for place in range(3):
+            diary.note("memory", memory.remember(f"thought {place} after there is space again"))
+
+
 ACTS: dict[str, Callable[[Home, Diary, str], Any]] = {
-    act.__name__: act for act in (remember, forget, tell, seal, load, compact, commit_answers, tear)
+    act.__name__: act for act in (remember, forget, tell, seal, load, compact, commit_answers, tear, fill)
 }
 
 

@@ -235,11 +235,12 @@ def main() -> None:
     kept = os.open(diary, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     count = 0
     with Memory(home) as memory:
-        for shift in map(float, shifts):
+        for step, shift in enumerate(map(float, shifts)):
             Path(spec).write_text(f"{shift:+.0f}")
             for number in range(MEMORIES):
                 delay = json.loads(occurs_in)
-                text = f"clocked thought {number} of {label} at {shift:+.0f}"
+                # Two memories of the same words would be one.
+                text = f"clocked thought {number} of {label}, {shift:+.0f} s off, {time.time_ns()}x{step}"
                 memory_id = memory.remember(
                     text,
                     user_id="clock",
