@@ -8,6 +8,7 @@ import random
 import select
 import signal
 from collections import defaultdict
+from collections.abc import Callable
 
 import pyarrow.parquet as pq
 import pytest
@@ -135,7 +136,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(home: Home, start_p
     assert list(home.quarantine.iterdir()) == []
 
 
-LOST_TAILS = {
+LOST_TAILS: dict[str, Callable[[bytes], bytes]] = {
     "none": lambda tail: b"",
     "torn": lambda tail: tail[: len(tail) // 2],
     "zeros": lambda tail: bytes(len(tail)),
