@@ -60,6 +60,17 @@ test: $(READY) ## Run the tests (pytest alone tries other random cases each time
 test-long: $(READY) ## Run the tests that take long: what is killed, dropped or away in the middle of its work
 	$(BIN)/python -m pytest -n 2 --dist worksteal --hypothesis-profile=ci -m long
 
+.PHONY: soak
+soak: $(READY) ## Hold the promises under fire and write docs/reliability.md: kills, faults, a crowd, clocks (about six hours)
+	$(BIN)/python -m benchmarks.reliability crash --instants $(SOAK_INSTANTS)
+	$(BIN)/python -m benchmarks.reliability faults --instants $(SOAK_INSTANTS)
+	$(BIN)/python -m benchmarks.reliability full-disk
+	$(BIN)/python -m benchmarks.reliability clocks
+	$(BIN)/python -m benchmarks.reliability concurrency
+	$(BIN)/python -m benchmarks.reliability report
+
+SOAK_INSTANTS := 440
+
 AIRFLOW := target/airflow
 
 .PHONY: test-airflow

@@ -16,9 +16,11 @@ from benchmarks.reliability.concurrency import measure as measure_concurrency
 from benchmarks.reliability.full_disk import measure as measure_full_disk
 from benchmarks.reliability.homes import SetupError
 from benchmarks.reliability.instants import Attack
+from benchmarks.reliability.report import write_report
 from benchmarks.reliability.shim import FAULTS, KILLS, ShimError
 
 RESULTS = Path(__file__).parent
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 WORK = Path("target/benchmarks/reliability")
 
 _path = click.Path(path_type=Path)
@@ -152,6 +154,15 @@ def _end(found: dict[str, Any], out: Path, is_kept: bool) -> None:
     click.echo(f"The result is {out}.")
     if not is_kept:
         raise click.ClickException(f"A promise was broken; see {out}.")
+
+
+@main.command()
+@click.option("--results", type=click.Path(path_type=Path, exists=True), default=RESULTS, show_default=True)
+@click.option("--docs", type=click.Path(path_type=Path, exists=True), default=DOCS, show_default=True)
+def report(results: Path, docs: Path) -> None:
+    """Make docs/reliability.md from the results."""
+    write_report(results, docs)
+    click.echo(f"Written: {docs / 'reliability.md'}")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from mnemoduck.event_rows import ROW, Rows, read_rows
 from mnemoduck.events import EVENT_TYPES
 from mnemoduck.home import FILE_MODE, FOLDER_MODE, Home, sync_file, sync_folder, write_atomically
 from mnemoduck.inbox import iterate_chunks, move_to_loaded, seal_open_segments, sealed_segments, write_all
-from mnemoduck.quarantine import QuarantineFile, Rejection
+from mnemoduck.quarantine import QuarantineFile, Rejection, remove_unfinished
 
 RAW_SCHEMA = pa.schema(
     [
@@ -269,6 +269,7 @@ def _finish_interrupted(home: Home, batches: list[Batch]) -> None:
     shutil.rmtree(_staging_folder(home), ignore_errors=True)
     for path in home.raw.glob(f"{home.manifest.name}.*.tmp"):
         path.unlink(missing_ok=True)
+    remove_unfinished(home)
     _remove_unknown_files(home, batches)
 
 

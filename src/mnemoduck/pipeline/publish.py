@@ -55,6 +55,8 @@ def publish(
     current = current_snapshot(home)
     if current is not None and current.stem.endswith(f"-{fingerprint}"):
         retire_loaded(home, batch_seq)
+        _remove_leftovers(home)  # of a publication that died after CURRENT named it
+        _prune(home, current, None)
         _clean_archive(home)
         return f"unchanged: {current.stem}"
     stamp = datetime.now(UTC).strftime(_STAMP)
