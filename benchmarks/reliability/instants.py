@@ -41,6 +41,10 @@ SHARE_OF_LOGS = 0.2
 """Of the instants, so many are between two statements, where nothing but a log is written."""
 
 
+REBUILT = "rebuilt"
+"""Phase of the comparison of a home that lived through blows with one that is built from nothing."""
+
+
 @dataclass
 class Instant:
     """One blow and what came of it.
@@ -171,9 +175,8 @@ class Attack:
                 continue
             done[worker] += len(found)
             self._write(found)
-        rebuilt = labourer.compare_with_rebuilt() if deadline is None else []
-        with self._mutex:
-            self.faults += rebuilt
+        if deadline is None or time.monotonic() < deadline:
+            self._write(labourer.compare_with_rebuilt())
 
     def _write(self, instants: Sequence[Instant]) -> None:
         with self._mutex, self._out.open("a", encoding="utf-8") as file:
@@ -239,6 +242,8 @@ class Attack:
         for call in pool:
             groups.setdefault((call.name, _kind_of(call.path)), []).append(call)
         call = chance.choice(groups[chance.choice(sorted(groups))])
+        if action == "torn" and call.name not in _WRITES:
+            action = "kill"
         return Blow(action, places[call.number], phase.after, phase.until), call
 
     @property
@@ -259,6 +264,7 @@ class _Labourer:
 
     def __init__(self, attack: Attack, number: int) -> None:
         self._attack = attack
+        self._number = number
         self._folder = attack.work / f"worker-{number}"
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
@@ -345,23 +351,26 @@ class _Labourer:
         faults += find_faults(place.home, acknowledged["memory"], acknowledged["forgotten"])
         return faults + _lost_answers(place.home, acknowledged["answer"])
 
-    def compare_with_rebuilt(self) -> list[str]:
-        """Return how what was built through all blows differs from what is built anew from raw/."""
-        faults = []
-        for name, place in self._living.items():
-            done = run(place.home, "run", "--as-of", "2030-01-01")
+    def compare_with_rebuilt(self) -> list[Instant]:
+        """Return how each home that lived through blows differs from one that is built anew from raw/."""
+        found = []
+        for base, place in self._living.items():
+            began = time.monotonic()
+            one = Instant(
+                REBUILT, REBUILT, self._number, self._attack.seed, "compare", 0, 0, "", base, code=0
+            )
             before = checksums(place.home)
             done = run(place.home, "run", "--full-refresh")
             if done.returncode != 0:
-                faults.append(f"{name} cannot be rebuilt: {done.stdout[-500:]}")
-                continue
+                one.faults.append(f"{base} cannot be built anew: {done.stdout[-500:]}")
             after = checksums(place.home)
-            faults += [
-                f"{table} differs from a rebuilt one" for table in before if before[table] != after.get(table)
-            ]
-        return faults
+            one.faults += [f"{table} differs" for table in before if before[table] != after.get(table)]
+            one.is_struck, one.seconds = True, time.monotonic() - began
+            found.append(one)
+        return found
 
 
+_WRITES = frozenset(["write", "pwrite", "pwrite64", "copy_file_range"])
 _TAKE_SPACE = frozenset(
     [
         "write",

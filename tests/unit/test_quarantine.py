@@ -148,7 +148,8 @@ def test_what_the_dead_have_left_half_written_goes_with_the_next_load_and_what_i
 def test_a_file_that_is_removed_before_it_is_locked_is_made_again(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flock, is_removed = fcntl.flock, []
+    flock = fcntl.flock
+    is_removed: list[bool] = []
 
     def remove_before(descriptor: int, operation: int) -> None:
         if not is_removed:
