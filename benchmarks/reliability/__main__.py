@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+from benchmarks.machine import describe_run
 from benchmarks.reliability.clocks import measure as measure_clocks
 from benchmarks.reliability.concurrency import is_kept
 from benchmarks.reliability.concurrency import measure as measure_concurrency
@@ -121,7 +123,9 @@ def concurrency(seconds: float, writers: int, readers: int, out: Path, work: Pat
         found = measure_concurrency(work.absolute(), seconds, writers, readers, click.echo)
     except SetupError as error:
         raise click.ClickException(str(error)) from error
-    _end(found, out, is_kept(found))
+    out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    if not is_kept(found):
+        raise click.ClickException(f"A promise was broken; see {out}.")
 
 
 @main.command()
@@ -130,11 +134,8 @@ def concurrency(seconds: float, writers: int, readers: int, out: Path, work: Pat
 @_work
 def clocks(names: tuple[str, ...], out: Path, work: Path) -> None:
     """Let clocks lie. Needs Debian's faketime."""
-    try:
-        found = measure_clocks(work.absolute(), names, click.echo)
-    except SetupError as error:
-        raise click.ClickException(str(error)) from error
-    _end(found, out, not any(scenario["faults"] for scenario in found["scenarios"]))
+    kept = _kept(out, "scenario")
+    _collect(out, measure_clocks(work.absolute(), names, kept, click.echo), "scenario")
 
 
 @main.command("full-disk")
@@ -142,17 +143,29 @@ def clocks(names: tuple[str, ...], out: Path, work: Path) -> None:
 @_work
 def full_disk(out: Path, work: Path) -> None:
     """Fill a small file system before each step of the work. Needs root."""
+    _collect(out, measure_full_disk(work.absolute(), _kept(out, "name"), click.echo), "name")
+
+
+def _kept(out: Path, key: str) -> set[str]:
+    """Return what is in a result already and went well: that is not done again."""
+    return {one[key] for one in _outcomes(out) if not one["faults"]}
+
+
+def _outcomes(out: Path) -> list[dict[str, Any]]:
+    return list(json.loads(out.read_text("utf-8"))["outcomes"]) if out.exists() else []
+
+
+def _collect(out: Path, found: Iterator[dict[str, Any]], key: str) -> None:
+    """Put each outcome into the result, in place of what was there of it, as soon as it is known."""
+    outcomes = {one[key]: one for one in _outcomes(out)}
     try:
-        found = measure_full_disk(work.absolute(), click.echo)
+        for one in found:
+            outcomes[one[key]] = one
+            result = {"run": describe_run(), "outcomes": list(outcomes.values())}
+            out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     except SetupError as error:
         raise click.ClickException(str(error)) from error
-    _end(found, out, not any(step["faults"] for step in found["steps"]))
-
-
-def _end(found: dict[str, Any], out: Path, is_kept: bool) -> None:
-    out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    click.echo(f"The result is {out}.")
-    if not is_kept:
+    if any(one["faults"] for one in outcomes.values()):
         raise click.ClickException(f"A promise was broken; see {out}.")
 
 

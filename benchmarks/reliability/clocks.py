@@ -12,14 +12,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from benchmarks.machine import describe_run
 from benchmarks.reliability.homes import MNEMODUCK, PROJECT, Place, SetupError, environment, make_bases
 from benchmarks.witness import checksums, find_faults, snapshot_of
 from mnemoduck import Memory
@@ -203,21 +202,26 @@ SCENARIOS: tuple[Callable[[Clocked], Seen], ...] = (
 )
 
 
-def measure(work: Path, names: tuple[str, ...], tell: Callable[[str], None]) -> dict[str, Any]:
-    """Let the clocks lie in each scenario, on a home of its own; return what came of them."""
+def measure(
+    work: Path, names: Sequence[str], known: Collection[str], tell: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
+    """Let the clocks lie in each scenario, on a home of its own; yield what came of each as soon as it ends.
+
+    Args:
+        names: of scenarios; none for all.
+        known: names of those that need not be run again.
+    """
     library = _library()
     base = make_bases(work / "bases", tell)["built"]
-    found = []
     for scenario in SCENARIOS:
-        if names and scenario.__name__ not in names:
+        if scenario.__name__ in known or (names and scenario.__name__ not in names):
             continue
         place = Place(work / "clocks" / scenario.__name__)
         place.folder.parent.mkdir(parents=True, exist_ok=True)
         place.take(base)
         seen = scenario(Clocked(place, library, place.folder))
         tell(f"{seen.name}: {seen.found_at_last} of {seen.told} found; {'; '.join(seen.faults) or 'kept'}")
-        found.append(asdict(seen))
-    return {"run": describe_run(), "scenarios": found}
+        yield {"scenario": scenario.__name__, **asdict(seen)}
 
 
 def _library() -> str:

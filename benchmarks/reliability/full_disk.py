@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import describe_run
 from benchmarks.reliability.homes import (
     PROJECT,
     Place,
@@ -61,20 +60,23 @@ class Outcome:
     faults: list[str] = field(default_factory=list)
 
 
-def measure(work: Path, tell: Callable[[str], None]) -> dict[str, Any]:
-    """Fill the disk before each step, make space afterwards, and return what came of each."""
+def measure(work: Path, known: Collection[str], tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """Fill the disk before each step, make space afterwards, and yield what came of each as soon as it ends.
+
+    Args:
+        known: names of steps that need not be done again.
+    """
     base = make_bases(work / "bases", tell)["built"]
-    found = []
     with _file_system(work / "full-disk") as disk:
         place = Place(disk / "place")
         place.take(base)
         for step in STEPS:
+            if step.name in known:
+                continue
             outcome = _meet(place, step, disk / "place" / "struck" / "ballast")
-            tell(
-                f"{outcome.name}: exit {outcome.code}, {outcome.said}: {'; '.join(outcome.faults) or 'kept'}"
-            )
-            found.append(asdict(outcome))
-    return {"run": describe_run(), "steps": found}
+            kept = "; ".join(outcome.faults) or "kept"
+            tell(f"{outcome.name}: exit {outcome.code}, {outcome.said}: {kept}")
+            yield asdict(outcome)
 
 
 def _meet(place: Place, step: Step, ballast: Path) -> Outcome:

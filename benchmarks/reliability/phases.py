@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -164,6 +165,9 @@ def _model(name: str) -> Phase:
 
 
 def model_names() -> list[str]:
-    """Return the names of dbt's models."""
+    """Return the names of dbt's models that it runs: ephemeral ones are parts of others."""
     files = [path for suffix in ("sql", "py") for path in (PROJECT / "models").rglob(f"*.{suffix}")]
-    return sorted(path.stem for path in files)
+    return sorted(path.stem for path in files if not _IS_EPHEMERAL.search(path.read_text("utf-8")))
+
+
+_IS_EPHEMERAL = re.compile(r"materialized\s*=\s*['\"]ephemeral['\"]")

@@ -234,7 +234,7 @@ def _full_disk(found: dict[str, Any] | None) -> Iterator[str]:
         ["step", "exit", "said", "outcome"],
         [
             [step["name"], str(step["code"]), _cell(step["said"]), _cell("; ".join(step["faults"])) or "kept"]
-            for step in found["steps"]
+            for step in found["outcomes"]
         ],
     )
     yield ""
@@ -307,7 +307,7 @@ def _clocks(found: dict[str, Any] | None) -> Iterator[str]:
                 str(one["found_at_last"]),
                 _cell("; ".join(one["faults"])) or "kept",
             ]
-            for one in found["scenarios"]
+            for one in found["outcomes"]
         ],
     )
     yield ""
@@ -353,7 +353,7 @@ def _kept(instants: Sequence[dict[str, Any]], what: str = "instants") -> str:
 def _clocks_kept(found: dict[str, Any] | None) -> str:
     if found is None:
         return "not run yet"
-    kept = sum(not one["faults"] for one in found["scenarios"])
+    kept = sum(not one["faults"] for one in found["outcomes"])
     return f"{kept} of {len(found['scenarios'])} scenarios with clocks kept"
 
 

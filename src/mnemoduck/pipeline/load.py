@@ -119,7 +119,20 @@ def load_inbox(home: Home) -> list[Batch]:
 
     The caller holds the run lock. Cost: linear in the events that wait, and in the number of
     batches and files so far (kept small by merging).
+
+    Raises:
+        StorageError: the disk refused; what was not loaded waits, and the next load begins anew.
     """
+    try:
+        return _load(home)
+    except OSError as error:
+        raise StorageError(
+            f"The inbox of {home.path} was not loaded whole: {error.strerror or error}. Nothing is lost: "
+            "what was acknowledged waits for the next run. Free space or mend the disk, then run again."
+        ) from error
+
+
+def _load(home: Home) -> list[Batch]:
     batches = read_manifest(home)
     _cut_torn_line(home)
     _finish_interrupted(home, batches)
