@@ -61,13 +61,10 @@ test-long: $(READY) ## Run the tests that take long: what is killed, dropped or 
 	$(BIN)/python -m pytest -n 2 --dist worksteal --hypothesis-profile=ci -m long
 
 .PHONY: soak
-soak: $(READY) ## Hold the promises under fire and write docs/reliability.md: kills, faults, a crowd, clocks (about six hours)
-	$(BIN)/python -m benchmarks.reliability crash --instants $(SOAK_INSTANTS)
-	$(BIN)/python -m benchmarks.reliability faults --instants $(SOAK_INSTANTS)
-	$(BIN)/python -m benchmarks.reliability full-disk
-	$(BIN)/python -m benchmarks.reliability clocks
-	$(BIN)/python -m benchmarks.reliability concurrency
-	$(BIN)/python -m benchmarks.reliability report
+soak: $(READY) ## Hold the promises under fire and write docs/reliability.md: kills, faults, a full disk, clocks, a crowd (hours)
+	@status=0; for part in "crash --instants $(SOAK_INSTANTS)" "faults --instants $(SOAK_INSTANTS)" full-disk clocks concurrency; \
+	do $(BIN)/python -m benchmarks.reliability $$part || status=1; done; \
+	$(BIN)/python -m benchmarks.reliability report; exit $$status
 
 SOAK_INSTANTS := 440
 

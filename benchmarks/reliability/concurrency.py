@@ -17,7 +17,16 @@ from statistics import quantiles
 from typing import Any
 
 from benchmarks.machine import describe_run
-from benchmarks.reliability.homes import MNEMODUCK, PROJECT, Place, SetupError, environment, make_bases, run
+from benchmarks.reliability.homes import (
+    MNEMODUCK,
+    PROJECT,
+    Place,
+    SetupError,
+    act,
+    environment,
+    make_bases,
+    run,
+)
 from benchmarks.witness import find_faults, snapshot_of
 from mnemoduck import Memory
 
@@ -37,6 +46,9 @@ def measure(
     shared = work / "told"
     subprocess.run(["rm", "-rf", str(shared)], check=True)
     shared.mkdir(parents=True)
+    act("tell", place, "before the crowd")
+    if run(place.home, "run").returncode != 0:  # so that readers begin on a build of now
+        raise SetupError("the build before the crowd failed")
     before = len(place.acknowledged()["memory"])
     tell(f"{writers} writers, {readers} readers, {seconds:g} s")
     started = [
@@ -83,8 +95,17 @@ def is_kept(found: dict[str, Any]) -> bool:
         or found["unseen"]
         or found["went_back"]
         or any(build["code"] for build in found["builds"])
+        or found["age_of_snapshot_s"]["most"] > bound_on_age(found)
         or any(not one["is_said"] for one in found["refusals"])
     )
+
+
+def bound_on_age(found: dict[str, Any]) -> float:
+    """Return the seconds that the build that readers are on may be old where build follows build.
+
+    It was complete at the end of its own build, when it was copied, and goes at the end of the next one.
+    """
+    return 2 * float(max(build["seconds"] for build in found["builds"]))
 
 
 def _start(what: str, place: Place, shared: Path, number: int, seconds: float) -> subprocess.Popen[str]:

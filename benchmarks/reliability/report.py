@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.page import table
-from benchmarks.reliability.concurrency import is_kept
+from benchmarks.reliability.concurrency import bound_on_age, is_kept
 from benchmarks.reliability.instants import REBUILT, read_instants
 
 PARTS = (
@@ -50,8 +50,8 @@ def _page(results: Path) -> Iterator[str]:
     yield ""
     yield (
         "What is promised, how it is tested, and what the last full run has shown. Made by `python -m "
-        "benchmarks.reliability report` from the results beside the code; `make soak` makes these anew "
-        "(hours: it says how long each part takes)."
+        "benchmarks.reliability report` from the results beside the code; `make soak` makes these "
+        "anew, which takes hours; what the results have already is not done again: remove them first."
     )
     yield ""
     yield "## The promises"
@@ -272,7 +272,8 @@ def _crowd(found: dict[str, Any] | None) -> Iterator[str]:
         f"{found['remembered']:,} memories were remembered, and {found['looks']:,} looks found the newest "
         f"one of a writer but {found['unseen']} times; {len(found['reader_errors'])} reads failed. What "
         "readers see of the inbox is as old as their look; the build that they are on is at most as old as "
-        f"two builds take: {len(builds)} of them took {min(builds):g} to {max(builds):g} s here."
+        f"two builds take ({bound_on_age(found):g} s here, which is checked); {len(builds)} of them took "
+        f"{min(builds):g} to {max(builds):g} s."
     )
     yield ""
     if refused:
