@@ -124,9 +124,10 @@ class Attack:
         with ExitStack() as stack:
             if any(phase.asks_models for phase in phases):
                 self._host = stack.enter_context(_ModelServer(self._work / "port"))
+            labourers = [_Labourer(self, number) for number in range(self._workers)]
             workers = [
-                threading.Thread(target=self._labour, args=(number, plan, deadline, done))
-                for number in range(self._workers)
+                threading.Thread(target=self._labour, args=(number, labourer, plan, deadline, done))
+                for number, labourer in enumerate(labourers)
             ]
             for worker in workers:
                 worker.start()
@@ -157,9 +158,13 @@ class Attack:
         return plan
 
     def _labour(
-        self, worker: int, plan: list[tuple[Phase, list[int]]], deadline: float | None, done: list[int]
+        self,
+        worker: int,
+        labourer: _Labourer,
+        plan: list[tuple[Phase, list[int]]],
+        deadline: float | None,
+        done: list[int],
     ) -> None:
-        labourer = _Labourer(self, worker)
         while deadline is None or time.monotonic() < deadline:
             with self._mutex:
                 if not plan:
@@ -167,7 +172,7 @@ class Attack:
                 phase, attempts = plan.pop(0)
             try:
                 found = labourer.strike(phase, attempts)
-            except (SetupError, subprocess.SubprocessError, OSError, duckdb.Error) as error:
+            except Exception as error:  # it ends the worker otherwise, and nobody would say so
                 with self._mutex:
                     self.faults.append(f"{phase.name} {attempts}: {error}")
                     self._tell(f"{phase.name} {attempts} FAILED: {error}")
@@ -176,7 +181,11 @@ class Attack:
             done[worker] += len(found)
             self._write(found)
         if deadline is None or time.monotonic() < deadline:
-            self._write(labourer.compare_with_rebuilt())
+            try:
+                self._write(labourer.compare_with_rebuilt())
+            except Exception as error:
+                with self._mutex:
+                    self.faults.append(f"{REBUILT}: {error}")
 
     def _write(self, instants: Sequence[Instant]) -> None:
         with self._mutex, self._out.open("a", encoding="utf-8") as file:
