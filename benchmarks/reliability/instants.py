@@ -244,6 +244,8 @@ class Attack:
         others = [call for call in eligible if _is_log(call.path)]
         is_fault = action not in ("kill", "torn")
         pool = others if others and not is_fault and chance.random() < SHARE_OF_LOGS else data or others
+        if action == "torn":
+            pool = [call for call in pool if call.name in _WRITES] or pool
         if not pool:
             raise SetupError(f"{phase.name} makes no call that {action} could strike")
         # Of calls that repeat, as a long file is written, no more than of others.
