@@ -355,7 +355,7 @@ def _clocks_kept(found: dict[str, Any] | None) -> str:
     if found is None:
         return "not run yet"
     kept = sum(not one["faults"] for one in found["outcomes"])
-    return f"{kept} of {len(found['scenarios'])} scenarios with clocks kept"
+    return f"{kept} of {len(found['outcomes'])} scenarios with clocks kept"
 
 
 def _shortened(path: str) -> str:
