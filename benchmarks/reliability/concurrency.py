@@ -168,7 +168,11 @@ def _second_pipeline(home: Path, first: subprocess.Popen[str]) -> dict[str, Any]
     if second.returncode == 0 or first.poll() is not None:
         return None
     is_said = second.returncode == 75 and f"process {first.pid}" in second.stderr and "since" in second.stderr
-    return {"code": second.returncode, "is_said": is_said, "said": second.stderr.strip()[-300:]}
+    return {
+        "code": second.returncode,
+        "is_said": is_said,
+        "said": second.stderr.strip().replace(f"{home.parent}/", "")[:400],
+    }
 
 
 def _write(home: Path, diary: Path, shared: Path, number: int, seconds: float) -> None:

@@ -107,6 +107,7 @@ def _meet(place: Place, step: Step, ballast: Path) -> Outcome:
             outcome.faults.append(f"it is not said clearly: {lines[-5:]}")
     told = place.acknowledged()
     outcome.faults += [f"on the full disk {fault}" for fault in find_lost(place.home, told["memory"])]
+    outcome.said = outcome.said.replace(f"{place.struck}/", "")
     ballast.unlink(missing_ok=True)
     mended = run(place.home, "run")
     if mended.returncode != 0:

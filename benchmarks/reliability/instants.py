@@ -343,7 +343,7 @@ class _Labourer:
         wait_until_free(place.home)
         one.is_struck, one.code = ended.struck > 0, ended.code
         if ended.code not in (0, -9):
-            one.said = _last_line(ended.said)
+            one.said = _last_line(ended.said).replace(f"{place.struck}/", "")
             one.faults += _unclear(ended)
         acknowledged = place.acknowledged()
         one.faults += [f"after the blow {fault}" for fault in find_lost(place.home, acknowledged["memory"])]
