@@ -60,6 +60,14 @@ test: $(READY) ## Run the tests (pytest alone tries other random cases each time
 test-long: $(READY) ## Run the tests that take long: what is killed, dropped or away in the middle of its work
 	$(BIN)/python -m pytest -n 2 --dist worksteal --hypothesis-profile=ci -m long
 
+.PHONY: soak
+soak: $(READY) ## Hold the promises under fire and write docs/reliability.md: kills, faults, a full disk, clocks, a crowd (hours)
+	@status=0; for part in "crash --instants $(SOAK_INSTANTS)" "faults --instants $(SOAK_INSTANTS)" full-disk clocks concurrency; \
+	do $(BIN)/python -m benchmarks.reliability $$part || status=1; done; \
+	$(BIN)/python -m benchmarks.reliability report; exit $$status
+
+SOAK_INSTANTS := 440
+
 AIRFLOW := target/airflow
 
 .PHONY: test-airflow

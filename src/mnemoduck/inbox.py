@@ -191,6 +191,11 @@ class InboxWriter:
         """Rename the own segment; the name is free of risk because it holds our pid and a random part.
 
         What is in it was acknowledged: if the disk refuses, the segment stays open and is recovered.
+
+        Nothing is synced here. What was acknowledged durably was synced then, file and name; a rename leaves
+        one of the two names, and both are found. What else is in the segment may be cut off or be zeros after
+        a loss of power, under either name, and goes to quarantine. To sync it would make each `mnemoduck
+        remember` wait for the disk, for events of which nobody asked it.
         """
         if self._descriptor is None:
             return

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -18,11 +19,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mnemoduck.home import Home, create_file, sync_folder
+from mnemoduck.home import FILE_MODE, Home, sync_folder
 
 EXCERPT_BYTES = 64 * 1024
 """How much of a rejected line of the user's own file is repeated; the file itself stays theirs."""
 
+
+TEMPORARY_SUFFIX = ".tmp"
 
 HELD_BYTES = 4 * 1024 * 1024
 """How much is held in memory before it is written."""
@@ -45,14 +48,14 @@ class QuarantineFile:
     """
 
     def __init__(self, home: Home, source: str, *, keep_whole: bool) -> None:
+        self._descriptor: int | None = None
         self.path = home.quarantine / f"{file_name_for(source)}.jsonl"
         self.count = 0
         self._source = source
         self._keep_whole = keep_whole
-        self._temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
+        self._temporary = self.path.with_suffix(f".{os.getpid()}{TEMPORARY_SUFFIX}")
         self._lines: list[bytes] = []
         self._held_bytes = 0
-        self._is_spilled = False
 
     def add(self, rejection: Rejection) -> None:
         raw = rejection.raw if self._keep_whole else rejection.raw[:EXCERPT_BYTES]
@@ -80,18 +83,51 @@ class QuarantineFile:
             return
         self._spill()
         os.replace(self._temporary, self.path)
+        self._let_go()
         sync_folder(self.path.parent)
 
+    def __del__(self) -> None:
+        self._let_go()  # whoever collected the rejections failed; what is left is removed by the next load
+
+    def _let_go(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
     def _spill(self) -> None:
-        if not self._is_spilled:
-            with create_file(self._temporary):
-                self._is_spilled = True
-        with self._temporary.open("ab") as file:
+        if self._descriptor is None:
+            self._descriptor = _create_locked(self._temporary)
+        with open(self._descriptor, "ab", closefd=False) as file:
             file.writelines(self._lines)
             file.flush()
             os.fsync(file.fileno())
         self._lines.clear()
         self._held_bytes = 0
+
+
+def _create_locked(path: Path) -> int:
+    """Return the descriptor of a new file; its lock says, as long as we live, that somebody writes it."""
+    while True:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+        descriptor = os.open(path, flags, FILE_MODE)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)  # `remove_unfinished` came between
+
+
+def remove_unfinished(home: Home) -> None:
+    """Remove what those who died have left half written; what a living process writes is locked."""
+    for path in home.quarantine.glob(f"*{TEMPORARY_SUFFIX}"):
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            except BlockingIOError:
+                continue
+            finally:
+                os.close(descriptor)
 
 
 def quarantine(home: Home, source: str, rejections: Iterable[Rejection], *, keep_whole: bool) -> int:

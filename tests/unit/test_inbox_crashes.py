@@ -8,12 +8,15 @@ import random
 import select
 import signal
 from collections import defaultdict
+from collections.abc import Callable
 
+import pyarrow.parquet as pq
 import pytest
 
-from mnemoduck.events import parse_event
+from mnemoduck.events import new_event, parse_event
 from mnemoduck.home import Home
-from mnemoduck.inbox import seal_open_segments, sealed_segments
+from mnemoduck.inbox import InboxWriter, seal_open_segments, sealed_segments
+from mnemoduck.pipeline.load import load_inbox
 
 from .conftest import StartPython
 
@@ -131,3 +134,42 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(home: Home, start_p
     ]
     assert numbers == list(range(int(acknowledged)))
     assert list(home.quarantine.iterdir()) == []
+
+
+LOST_TAILS: dict[str, Callable[[bytes], bytes]] = {
+    "none": lambda tail: b"",
+    "torn": lambda tail: tail[: len(tail) // 2],
+    "zeros": lambda tail: bytes(len(tail)),
+    "zeros between": lambda tail: tail[:40] + bytes(4096) + tail[-40:],
+    "noise": lambda tail: random.Random(1).randbytes(len(tail)),
+}
+
+
+@pytest.mark.parametrize("suffix", [".open", ".jsonl"])
+@pytest.mark.parametrize("lost", list(LOST_TAILS))
+def test_after_a_loss_of_power_what_was_durable_is_loaded_once_whatever_became_of_the_rest(
+    home: Home, suffix: str, lost: str
+) -> None:
+    """Sealing syncs nothing: the disk may have the rename or not, and of what was not durable a part."""
+    durable, other = ([new_event("memory", {"content": f"{kind} {n}"}) for n in range(3)] for kind in "ab")
+    writer = InboxWriter(home)
+    writer.append([event.to_line() for event in durable], durable=True)
+    writer.append([event.to_line() for event in other])
+    writer.close()
+    (segment,) = sealed_segments(home)
+    head = sum(len(event.to_line()) for event in durable)
+    data = segment.read_bytes()
+    segment.write_bytes(data[:head] + LOST_TAILS[lost](data[head:]))
+    segment.rename(segment.with_suffix(suffix))
+
+    batches = load_inbox(home)
+    loaded = pq.read_table(home.raw / batches[0].files[0].path, partitioning=None).to_pylist()
+    ids = [row["event_id"] for row in loaded]
+    assert ids[:3] == [str(event.event_id) for event in durable]
+    assert set(ids[3:]) <= {str(event.event_id) for event in other}
+    assert len(ids) == len(set(ids))
+    assert any(home.quarantine.iterdir()) == (lost != "none"), (
+        "what is left of the rest is kept, with a reason"
+    )
+    assert load_inbox(home) == batches
+    assert list(home.inbox.glob("*.*")) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -360,7 +361,7 @@ def test_a_load_that_the_disk_refuses_is_finished_by_the_next_one(
             patch.setattr(os, call, refuse_once)
             try:
                 load_inbox(home)
-            except OSError:
+            except StorageError:
                 is_refused = True
         load_inbox(home)
         check_that_nothing_is_left_over(home)
@@ -516,3 +517,21 @@ def test_where_nothing_was_ever_answered_there_is_no_arrival_and_a_lost_cache_is
     assert note_answers(home, 7, "asked") == 1
     assert note_answers(home, 0, "asked") == 2
     assert note_answers(home, 0, "asked") == 2
+
+
+def test_a_disk_that_refuses_is_told_and_the_next_load_has_it_all(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(home, memory("on a full disk"))
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "replace", refuse)
+        with pytest.raises(
+            StorageError, match=r"not loaded whole: No space left on device\. Nothing is lost"
+        ):
+            load_inbox(home)
+    (batch,) = load_inbox(home)
+    assert batch.event_counts == {"memory": 1}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -96,6 +99,51 @@ def test_the_lock_outlives_its_holder_in_the_child_that_inherited_it(
     monkeypatch.setattr(mnemoduck.inbox, "LOCK_PATIENCE", 10.0)  # until the kernel has ended the child
     with RunLock(home):
         pass
+
+
+@pytest.mark.parametrize("whose", ["of a process that is dead", "of one that has got its number since"])
+def test_a_lock_file_that_was_left_behind_keeps_nobody_out(
+    home: Home, start_python: StartPython, whose: str
+) -> None:
+    """The kernel knows who holds it; what the file says counts for nothing."""
+    process = start_python(HOLD, home.path)
+    wait_until_held(process)
+    process.kill()
+    process.wait()
+    left = home.run_lock.read_text()
+    assert f'"pid": {process.pid}' in left
+    if whose != "of a process that is dead":
+        home.run_lock.write_text(left.replace(f'"pid": {process.pid}', f'"pid": {os.getppid()}'))
+    assert find_holder(home) is None
+    with RunLock(home):
+        assert f"process {os.getpid()}" in str(find_holder(home))
+
+
+def test_the_lock_of_a_home_is_not_copied_with_it(
+    home: Home, start_python: StartPython, tmp_path: Path
+) -> None:
+    process = start_python(HOLD, home.path)
+    wait_until_held(process)
+    copy = Home(tmp_path / "copy")
+    shutil.copytree(home.path, copy.path)
+    assert find_holder(home) is not None
+    assert find_holder(copy) is None
+    with RunLock(copy), pytest.raises(LockedError, match=f"process {process.pid}"):
+        RunLock(home).acquire()
+
+
+def test_the_lock_is_taken_on_a_full_disk_too(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in the file is for people; that a run cannot go on, its first write to something else says."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    with RunLock(home):
+        assert find_holder(home) == "a process that has not said who it is"
+        with pytest.raises(LockedError, match="a process that has not said who it is"):
+            RunLock(home).acquire()
+    assert find_holder(home) is None
 
 
 def test_a_released_lock_can_be_taken_again(home: Home) -> None:

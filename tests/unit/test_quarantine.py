@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnemoduck.home import Home
+from mnemoduck.pipeline.load import load_inbox
 from mnemoduck.quarantine import (
     EXCERPT_BYTES,
+    HELD_BYTES,
+    TEMPORARY_SUFFIX,
     QuarantineFile,
     Rejection,
+    count_lines,
     count_quarantined,
     file_name_for,
     quarantine,
+    remove_unfinished,
 )
+
+from .conftest import in_child
 
 
 def entries(home: Home) -> list[dict[str, Any]]:
@@ -108,3 +117,47 @@ def test_a_hostile_source_name_stays_in_the_quarantine(home: Home, source: str) 
     (file,) = home.quarantine.iterdir()
     assert file.parent == home.quarantine
     assert entries(home)[0]["source"] == source
+
+
+def leave_unfinished(home: Home, name: str) -> Path:
+    """Begin a file in quarantine and return where it is; this process goes on writing it."""
+    file = QuarantineFile(home, name, keep_whole=True)
+    file.add(Rejection(1, "too long", b"x" * HELD_BYTES))
+    (path,) = home.quarantine.glob(f"{name}*{TEMPORARY_SUFFIX}")
+    unfinished.append(file)
+    return path
+
+
+unfinished: list[QuarantineFile] = []
+
+
+def test_what_the_dead_have_left_half_written_goes_with_the_next_load_and_what_is_being_written_stays(
+    home: Home,
+) -> None:
+    written = leave_unfinished(home, "living")
+    assert in_child(lambda: (leave_unfinished(home, "dead"), os._exit(0))) == 0
+    assert len(list(home.quarantine.glob("*.tmp"))) == 2
+    load_inbox(home)
+    assert list(home.quarantine.glob("*.tmp")) == [written]
+    unfinished.pop().close()
+    (kept,) = home.quarantine.iterdir()
+    assert count_lines(kept) == 1
+    assert kept.stat().st_mode & 0o077 == 0
+
+
+def test_a_file_that_is_removed_before_it_is_locked_is_made_again(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = fcntl.flock
+    is_removed: list[bool] = []
+
+    def remove_before(descriptor: int, operation: int) -> None:
+        if not is_removed:
+            is_removed.append(True)
+            remove_unfinished(home)
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", remove_before)
+    assert quarantine(home, "a source", [Rejection(1, "no event", b"x")], keep_whole=True) == 1
+    (kept,) = home.quarantine.iterdir()
+    assert count_lines(kept) == 1

@@ -72,8 +72,9 @@ def _snapshots(home: Home) -> tuple[Path, Path | None]:
         raise NothingPublishedError(
             f"Nothing has been published in {home.path} yet. Build it with `mnemoduck run`."
         )
-    older = [path for path in sorted(home.published.glob("*.duckdb")) if path.name < current.name]
-    return current, older[-1] if older else None
+    # By name the last of the others; after a clock was set back, it may come after the current one by name.
+    others = [path for path in sorted(home.published.glob("*.duckdb")) if path != current]
+    return current, others[-1] if others else None
 
 
 def _print_verdict(verdict: Verdict, home: Home) -> None:

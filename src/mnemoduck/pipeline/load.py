@@ -33,7 +33,7 @@ from mnemoduck.event_rows import ROW, Rows, read_rows
 from mnemoduck.events import EVENT_TYPES
 from mnemoduck.home import FILE_MODE, FOLDER_MODE, Home, sync_file, sync_folder, write_atomically
 from mnemoduck.inbox import iterate_chunks, move_to_loaded, seal_open_segments, sealed_segments, write_all
-from mnemoduck.quarantine import QuarantineFile, Rejection
+from mnemoduck.quarantine import QuarantineFile, Rejection, remove_unfinished
 
 RAW_SCHEMA = pa.schema(
     [
@@ -131,7 +131,20 @@ def load_inbox(home: Home) -> list[Batch]:
 
     The caller holds the run lock. Cost: linear in the events that wait, and in the number of
     batches and files so far (kept small by merging).
+
+    Raises:
+        StorageError: the disk refused; what was not loaded waits, and the next load begins anew.
     """
+    try:
+        return _load(home)
+    except OSError as error:
+        raise StorageError(
+            f"The inbox of {home.path} was not loaded whole: {error.strerror or error}. Nothing is lost: "
+            "what was acknowledged waits for the next run. Free space or mend the disk, then run again."
+        ) from error
+
+
+def _load(home: Home) -> list[Batch]:
     batches = read_manifest(home)
     _cut_torn_line(home)
     _finish_interrupted(home, batches)
@@ -286,6 +299,7 @@ def _finish_interrupted(home: Home, batches: list[Batch]) -> None:
     shutil.rmtree(staging_folder(home), ignore_errors=True)
     for path in home.raw.glob(f"{home.manifest.name}.*.tmp"):
         path.unlink(missing_ok=True)
+    remove_unfinished(home)
     remove_unknown_files(home, batches)
 
 

@@ -7,6 +7,7 @@ starts, so that the lock lasts as long as either of them lives.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -76,9 +77,10 @@ class RunLock:
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": self._command or " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:500],
         }
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
         self._descriptor = descriptor
+        with contextlib.suppress(OSError):  # a full disk: it is the lock that counts, not what it says of us
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(holder).encode(), 0)
 
     def release(self) -> None:
         if self._descriptor is not None:

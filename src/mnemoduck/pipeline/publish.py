@@ -55,6 +55,8 @@ def publish(
     current = current_snapshot(home)
     if current is not None and current.stem.endswith(f"-{fingerprint}"):
         retire_loaded(home, batch_seq)
+        _remove_leftovers(home)  # of a publication that died after CURRENT named it
+        _prune(home, current, None)
         _clean_archive(home)
         return f"unchanged: {current.stem}"
     stamp = datetime.now(UTC).strftime(_STAMP)
@@ -74,7 +76,7 @@ def publish(
     with contextlib.suppress(OSError, StorageError):  # readers look of themselves now and then
         News(home).announce()
     retire_loaded(home, batch_seq)
-    _prune(home, snapshot)
+    _prune(home, snapshot, current)
     _clean_archive(home)
     return f"published: {snapshot.stem}"
 
@@ -158,10 +160,15 @@ def _remove_leftovers(home: Home) -> None:
         path.unlink(missing_ok=True)
 
 
-def _prune(home: Home, newest: Path) -> None:
-    snapshots = sorted(home.published.glob("*.duckdb"), reverse=True)
-    keep = {newest, *[path for path in snapshots if path != newest][: KEPT_SNAPSHOTS - 1]}
-    for path in snapshots:
+def _prune(home: Home, newest: Path, before: Path | None) -> None:
+    """Remove all snapshots but the newest and the one before it, which readers may be about to open.
+
+    Names say by the clock of the machine when a snapshot was made, and a clock can be set back: so which one
+    was before is what CURRENT has named. Only where that is not known the names decide.
+    """
+    others = sorted((path for path in home.published.glob("*.duckdb") if path != newest), reverse=True)
+    keep = [before] if before is not None else others[: KEPT_SNAPSHOTS - 1]
+    for path in others:
         if path not in keep:
             path.unlink(missing_ok=True)
 
