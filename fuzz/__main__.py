@@ -24,7 +24,6 @@ import click
 from fuzz.generated import read_count
 from fuzz.target import Target, scratch_folder
 from fuzz.targets import all_targets, find_target
-from fuzz.worker import ATHERIS_MISSING
 
 FOLDER = Path(__file__).parent
 RESULT = FOLDER / "results" / "last.json"
@@ -32,6 +31,8 @@ PAGE = FOLDER.parent / "docs" / "fuzzing.md"
 CRASHES = Path("target/fuzz-crashes")
 GENERATED_SHARE = 0.05
 """Of the cases where Atheris is there: one of hypothesis takes ten times as long, and is better aimed."""
+MORE_CASES = 100
+"""What is lost by rounding is no reason to fall short."""
 RESTARTS = 5
 """libFuzzer ends with the first case that fails; so often it is begun again, for others."""
 _BEGIN, _END = "<!-- the last run -->\n", "<!-- end of the last run -->\n"
@@ -82,7 +83,12 @@ def run(
     if not has_atheris:
         engines = ["generated"]
     begun = time.monotonic()
-    outcomes = _run_all(found, engines, cases=cases, end=begun + 60 * minutes, jobs=jobs, seed=seed)
+    work = scratch_folder()
+    try:
+        end = begun + 60 * minutes
+        outcomes = _run_all(found, engines, cases=cases, end=end, jobs=jobs, seed=seed, work=work)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
     result = {
         "ran_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
@@ -161,103 +167,131 @@ def _has_atheris() -> bool:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
+@dataclass
+class _Job:
+    """So many cases of one target with one engine, in a folder of its own."""
+
+    module: str
+    target: Target
+    engine: str
+    cases: int
+    seconds: float
+    folder: Path
+    outcome: Outcome
+
+
 def _run_all(
-    found: list[tuple[str, Target]], engines: list[str], *, cases: int, end: float, jobs: int, seed: int
-) -> list[Outcome]:
-    """Return what became of each target; those that take longest are begun first."""
-    whole = sum(target.weight for _, target in found)
-    work = []
-    for module, target in found:
-        share = cases * target.weight / whole
-        # What is left by rounding, and by the first cases of a corpus, is no reason to fall short.
-        if engines == ["covered", "generated"]:
-            work.append((module, target, "covered", int(share * (1 - GENERATED_SHARE)) + 200))
-            work.append((module, target, "generated", int(share * GENERATED_SHARE) + 100))
-        else:
-            work.append((module, target, engines[0], int(share) + 100))
-    work.sort(key=lambda one: one[1].weight)
-    outcomes = []
-    seconds_each = max(5.0, (end - time.monotonic()) * jobs / len(work) * 2)
-    with ThreadPoolExecutor(jobs) as pool:
-        waiting = {
-            pool.submit(_run_one, module, target, engine, share, end, seconds_each, seed): target
-            for module, target, engine, share in work
-        }
-        for done in as_completed(waiting):
-            outcome = done.result()
-            outcomes.append(outcome)
-            click.echo(
-                f"{outcome.target:20} {outcome.engine:10} {outcome.cases:>9,} cases "
-                f"{outcome.seconds:6.1f} s  {len(outcome.crashes)} failed",
-                err=True,
-            )
-    return sorted(outcomes, key=lambda one: (one.target, one.engine))
-
-
-def _run_one(
-    module: str, target: Target, engine: str, cases: int, end: float, seconds: float, seed: int
-) -> Outcome:
-    outcome = Outcome(target.name, engine)
-    begun = time.monotonic()
-    end = min(end, begun + seconds)
-    for attempt in range(RESTARTS + 1):
-        left = end - time.monotonic()
-        if outcome.cases >= cases or left < 1:
-            break
-        with tempfile.TemporaryDirectory() as folder:
-            scratch = scratch_folder()
-            try:
-                status, said = _work(
-                    engine, module, target, cases - outcome.cases, left, seed + attempt, Path(folder), scratch
-                )
-            finally:
-                shutil.rmtree(scratch, ignore_errors=True)
-            outcome.cases += read_count(Path(folder) / "count")
-            crashes = list(_keep_crashes(target, Path(folder), said))
-        outcome.crashes += [crash for crash in crashes if crash not in outcome.crashes]
-        if status == 0:
-            break
-        if not crashes:
-            outcome.trouble = f"it ended with status {status}: {' '.join(said.split())[-400:]}"
-            break
-    outcome.seconds = time.monotonic() - begun
-    return outcome
-
-
-def _work(
-    engine: str,
-    module: str,
-    target: Target,
+    found: list[tuple[str, Target]],
+    engines: list[str],
+    *,
     cases: int,
-    seconds: float,
+    end: float,
+    jobs: int,
     seed: int,
-    folder: Path,
-    scratch: Path,
-) -> tuple[int, str]:
-    command = [sys.executable, "-m", "fuzz.worker", engine, module, target.name]
-    options = [f"--cases={cases}", f"--seconds={seconds}", f"--seed={seed}", f"--folder={folder}"]
-    environment = {**os.environ, "MNEMODUCK_FUZZ_FOLDER": str(scratch), "PYTHONHASHSEED": "0"}
-    try:
-        done = subprocess.run(
-            [*command, *options], capture_output=True, timeout=seconds + 120, env=environment, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        return 1, f"it did not end in time: {(error.stderr or b'')[-2000:].decode(errors='replace')}"
-    said = (done.stdout + done.stderr).decode(errors="replace")
-    return (1 if done.returncode == ATHERIS_MISSING else done.returncode), said
+    work: Path,
+) -> list[Outcome]:
+    """Return what became of each target with each engine."""
+    whole = sum(target.weight for _, target in found)
+    # A target that is slow today must not take the time of the others; what it leaves is theirs.
+    seconds = max(5.0, (end - time.monotonic()) * jobs / (len(found) * len(engines)) * 2)
+    planned = []
+    for module, target in found:
+        for engine in engines:
+            share = cases * target.weight / whole
+            if len(engines) == 2:
+                share *= GENERATED_SHARE if engine == "generated" else 1 - GENERATED_SHARE
+            folder = work / f"{target.name}-{engine}"
+            outcome = Outcome(target.name, engine)
+            planned.append(_Job(module, target, engine, int(share) + MORE_CASES, seconds, folder, outcome))
+    groups: dict[tuple[str, str], list[_Job]] = {}
+    for job in planned:
+        groups.setdefault((job.engine, job.module), []).append(job)
+    order = sorted(groups.values(), key=lambda group: -sum(job.target.weight for job in group))
+    with ThreadPoolExecutor(jobs) as pool:
+        for done in as_completed([pool.submit(_run_group, group, end, seed) for group in order]):
+            for outcome in done.result():
+                click.echo(
+                    f"{outcome.target:20} {outcome.engine:10} {outcome.cases:>9,} cases "
+                    f"{outcome.seconds:6.1f} s  {len(outcome.crashes)} failed",
+                    err=True,
+                )
+    return sorted((job.outcome for job in planned), key=lambda one: (one.target, one.engine))
+
+
+def _run_group(group: list[_Job], end: float, seed: int) -> list[Outcome]:
+    """Try the cases of targets of one module; a target that failed is begun again, for other failures."""
+    for attempt in range(RESTARTS + 1):
+        waiting = [job for job in group if _is_open(job)]
+        left = end - time.monotonic()
+        if not waiting or left < 1:
+            break
+        plan = []
+        for job in waiting:
+            shutil.rmtree(job.folder, ignore_errors=True)
+            job.folder.mkdir(parents=True)
+            plan.append(
+                {
+                    "name": job.target.name,
+                    "cases": job.cases - job.outcome.cases,
+                    "seconds": max(1.0, min(job.seconds - job.outcome.seconds, left)),
+                    "seed": seed + attempt,
+                    "folder": str(job.folder),
+                }
+            )
+        begun = time.monotonic()
+        said = _work(group[0].engine, group[0].module, plan, left)
+        for job in waiting:
+            _note(job, said)
+            job.outcome.seconds += (time.monotonic() - begun) / len(waiting)
+    return [job.outcome for job in group]
+
+
+def _is_open(job: _Job) -> bool:
+    """Return whether there are cases and time left, and what failed may not be all."""
+    is_new = job.outcome.cases == 0 and job.outcome.trouble is None
+    has_failed = bool(job.outcome.crashes) and job.engine == "covered" and job.outcome.trouble is None
+    return (is_new or has_failed) and job.outcome.cases < job.cases and job.outcome.seconds < job.seconds
+
+
+def _work(engine: str, module: str, plan: list[dict[str, Any]], seconds: float) -> str:
+    """Let a worker carry out a plan; return what it said."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(plan, file)
+        file.flush()
+        command = [sys.executable, "-m", "fuzz.worker", engine, module, file.name]
+        environment = {**os.environ, "PYTHONHASHSEED": "0"}
+        try:
+            done = subprocess.run(
+                command, capture_output=True, timeout=seconds + 120, env=environment, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return "it did not end in time"
+    return f"status {done.returncode}: " + (done.stdout + done.stderr).decode(errors="replace")
+
+
+def _note(job: _Job, said: str) -> None:
+    """Add to the outcome what a worker left in a target's folder."""
+    outcome, log, status = job.outcome, job.folder / "log", job.folder / "status"
+    outcome.cases += read_count(job.folder / "count")
+    told = log.read_text("utf-8", errors="replace") if log.exists() else said
+    crashes = list(_keep_crashes(job.target, job.folder, told))
+    outcome.crashes += [crash for crash in crashes if crash not in outcome.crashes]
+    if (not status.exists() or status.read_text() != "0") and not crashes:
+        ended = status.read_text() if status.exists() else "none"
+        outcome.trouble = f"it ended with status {ended}: {' '.join(told.split())[-400:]}"
 
 
 def _keep_crashes(target: Target, folder: Path, said: str) -> Iterator[str]:
     """Yield the files with the cases that failed, kept beside what was said of them."""
     for path in sorted(folder.glob("*-*")):
-        if path.suffix == ".txt" or path.name.startswith("slow-unit"):
+        if path.suffix == ".txt" or path.name.startswith("slow-unit") or not path.is_file():
             continue
         kept = CRASHES / target.name
         kept.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, kept / path.name)
         told = path.with_suffix(".txt")
-        text = told.read_text() if told.exists() else said[-20_000:]
-        (kept / f"{path.name}.txt").write_text(text)
+        text = told.read_text("utf-8") if told.exists() else said[-20_000:]
+        (kept / f"{path.name}.txt").write_text(text, "utf-8")
         yield str(kept / path.name)
 
 

@@ -70,7 +70,7 @@ def run(target: Target, *, cases: int, seconds: float, seed: int, folder: Path) 
             found.add(place)
             name = f"crash-{hashlib.sha256(data).hexdigest()[:12]}"
             (folder / name).write_bytes(data)
-            (folder / f"{name}.txt").write_text(told)
+            (folder / f"{name}.txt").write_text(told, "utf-8", errors="backslashreplace")
 
 
 def _round(

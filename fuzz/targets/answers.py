@@ -10,7 +10,7 @@ from typing import Any
 import httpcore
 from hypothesis import strategies as st
 
-from fuzz.target import CHEAP, MEDIUM, Target, may_refuse
+from fuzz.target import CHEAP, DEAR, Target, may_refuse
 from mnemoduck.errors import InvalidAnswerError
 from mnemoduck.llm.address import server_url
 from mnemoduck.llm.answers import ANSWER_MODELS, REASON_CHARACTERS, parse_answer, plain_text
@@ -29,8 +29,7 @@ def check_answer(data: bytes) -> None:
         try:
             answer = parse_answer(template, text)
         except InvalidAnswerError as error:
-            assert 0 < len(error.reason) <= REASON_CHARACTERS
-            error.reason.encode("utf-8")
+            check_reason(error.reason)
             continue
         said = json.loads(answer, parse_constant=_refuse)
         assert canonical_json(said) == answer
@@ -38,6 +37,11 @@ def check_answer(data: bytes) -> None:
     plain = plain_text(text)
     assert len(plain) <= len(text)
     assert plain_text(plain) == plain
+
+
+def check_reason(reason: str) -> None:
+    assert 0 < len(reason) <= REASON_CHARACTERS
+    reason.encode("utf-8")
 
 
 def check_stream(data: bytes) -> None:
@@ -160,7 +164,7 @@ TARGETS = (
     Target("stream", "a reply within its bounds, or an error of ours", check_stream,
            (b"HTTP/1.1 200 OK\r\n\r\n", b"Transfer-Encoding: chunked\r\n", b"Retry-After: ", b'{"error":"', b"\r\n",
             b'"done":true', b'"message":{"content":"', b"5\r\n", b"0\r\n\r\n", b'"embeddings":[['),
-           _responses, weight=MEDIUM),
+           _responses, weight=DEAR),
     Target("address", "a URL that is its own, or a sentence", check_address,
            (b"http://", b"https://", b"[::1]", b":11434", b"@", b"/", b'{"attempts":', b"%00", b"#", b"?"),
            max_bytes=500),

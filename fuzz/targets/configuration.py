@@ -7,10 +7,10 @@ import os
 import click
 from hypothesis import strategies as st
 
-from fuzz.target import CHEAP, MEDIUM, Target, emptied, may_refuse, scratch_file, scratch_home
+from fuzz.target import CHEAP, MEDIUM, Target, emptied, may_refuse, scratch, scratch_home
 from mnemoduck.cli.llm_cache import Size
 from mnemoduck.expectations.suites import read_suite
-from mnemoduck.home import HOME_VARIABLE, open_home
+from mnemoduck.home import HOME_VARIABLE, Home, open_home
 from mnemoduck.metrics.serving import parse_address
 from mnemoduck.settings import (
     FILE_NAME,
@@ -79,7 +79,9 @@ def check_value(data: bytes) -> None:
 
 
 def check_marker(data: bytes) -> None:
-    home = scratch_home("marker")
+    home = Home(scratch() / "marker")
+    if not home.inbox.exists():
+        open_home(home.path)
     home.marker.write_bytes(data)
     with may_refuse():
         open_home(home.path, create=False)
@@ -92,15 +94,13 @@ def check_marker(data: bytes) -> None:
 
 
 def check_suite(data: bytes) -> None:
-    path = scratch_file("suites/.keep", b"") if (scratch_home("suites").path).exists() else None
-    project = scratch_home("suites").path
+    project = scratch() / "suites"
     folder = project / "orchestration" / "expectations"
     if folder.exists():
         emptied(folder)
     (folder / "s").mkdir(parents=True, exist_ok=True)
     (folder / "s" / "memories.sql").write_text("select 1")
     (folder / "s.json").write_bytes(data)
-    assert path is None or path.exists()
     with may_refuse():
         assert read_suite(project, "s").expectations
 

@@ -33,8 +33,7 @@ def check_words(data: bytes) -> None:
     text = data.decode("utf-8", "surrogateescape")
     try:
         check_query(text)
-    except UsageError as error:
-        assert str(error).strip()
+    except UsageError:
         return
     asker = _asker()
     query = read_query(asker, text)

@@ -49,6 +49,9 @@ FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.25, 8.0
 QUOTED_CHARACTERS = 2000
 """So much of an answer is sent back with a correction, and kept of one that was too long."""
 
+_LONGEST_ASKED = 10**9
+"""Seconds that a server can ask to wait: no call has so many."""
+
 _WIRE_BYTES = 1 << 20
 """Of an answer that describes the server or a model."""
 _WIRE_FACTOR = 64
@@ -448,7 +451,7 @@ def _retry_after(header: str | None) -> float | None:
     if not header:
         return None
     try:
-        return max(0.0, float(int(header)))
+        return float(min(max(0, int(header)), _LONGEST_ASKED))
     except ValueError:
         pass
     try:
