@@ -58,7 +58,8 @@ class Target:
 _NUMBERS = (b"0", b"-1", b"1e400", b"NaN", b"-Infinity", b"9" * 400, b"9" * 5000, b"1e-400", b"0.5", b"true")
 _SIGNS = (b"\0", b"\n", b"\r", b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b" ", b"\xff", b"\x1b[31m")
 _TEXTS = (
-    "\u202e", "\u2028", "\ufeff", "é", "e\u0301", "İ", "ß", "👩🏽\u200d🚀", "\ufffe", "\U0010ffff", "\u00a0", "\u0660",
+    "\u202e", "\u2028", "\ufeff", "é", "e\u0301", "İ", "ß", "👩🏽\u200d🚀", "\ufffe", "\U0010ffff", "\u00a0",
+    "\u0660",
 )  # fmt: skip
 _LONG = (
     b"[" * 300,

@@ -34,7 +34,8 @@ GRACE_SECONDS = 60
 def main(engine: str, module: str, plan: Path) -> None:
     """Try cases of targets of one module, each in a child: to import what they need takes seconds.
 
-    PLAN is JSON: for each target its `name`, `cases`, `seconds`, `seed` and `folder`. The folder gets the count
+    PLAN is JSON: for each target its `name`, `cases`, `seconds`,
+    `seed` and `folder`. The folder gets the count
     of cases, those that failed, the `log`, and the `status` of the child.
     """
     jobs: list[dict[str, Any]] = json.loads(plan.read_text("utf-8"))
@@ -94,23 +95,24 @@ def _run_covered(target: Target, *, cases: int, seconds: float, seed: int, folde
     dictionary.write_text("".join(f'"{_escaped(token)}"\n' for token in target.tokens if token))
     counter = CaseCounter(folder / "count")
 
+    end = time.monotonic() + seconds
+
     def attempt(data: bytes) -> None:
         counter.add()
         target.check(data)
+        if counter.count >= cases or time.monotonic() > end:
+            os._exit(0)  # at libFuzzer's own exit, threads of libraries that came through the fork abort
 
     atheris.Setup(
         [
             "fuzz",
             str(corpus),
-            f"-runs={cases}",
-            f"-max_total_time={max(1, int(seconds))}",
             f"-max_len={target.max_bytes}",
             f"-timeout={SECONDS_PER_CASE}",
             f"-rss_limit_mb={MEMORY_BYTES // 1024**2}",
             f"-seed={seed % 2**31 + 1}",
             f"-artifact_prefix={folder}/",
             f"-dict={dictionary}",
-            "-print_final_stats=1",
         ],
         attempt,
     )

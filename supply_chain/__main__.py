@@ -20,7 +20,7 @@ from supply_chain.audit import (
 from supply_chain.lock import LOCK, read_lock
 from supply_chain.sbom import SBOM, write_sbom
 
-SHOWN = 20
+SHOWN = 10
 
 
 @click.group()
@@ -61,10 +61,11 @@ def audit(offline: bool, program: str) -> None:
             f"{name}: {found.checked:,} looked at, {len(found.faults):,} at fault, "
             f"{len(found.unchecked):,} not looked at"
         )
-        for said in [*found.faults, *found.unchecked][:SHOWN]:
-            click.echo(f"  {said}")
-        if (rest := len(found.faults) + len(found.unchecked) - SHOWN) > 0:
-            click.echo(f"  and {rest:,} more")
+        for sentences in (found.faults, found.unchecked):
+            for said in sentences[:SHOWN]:
+                click.echo(f"  {said}")
+            if (rest := len(sentences) - SHOWN) > 0:
+                click.echo(f"  and {rest:,} more")
     if faults:
         sys.exit(1)
     if unchecked:

@@ -13,14 +13,17 @@ from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+from packaging.markers import Marker
 from packaging.utils import canonicalize_name
 
 from supply_chain.lock import Pinned, read_lock
 
 SECONDS = 600
 
-ALLOWED = ("Apache", "BSD", "MIT", "ISC", "PSF", "Python Software Foundation", "MPL", "Mozilla Public License",
-           "Unlicense", "Zlib", "CC0", "0BSD", "HPND", "CNRI", "Historical Permission Notice")  # fmt: skip
+ALLOWED = (
+    *("Apache", "Artistic", "BSD", "CC0", "CNRI", "HPND", "ISC", "MIT", "MPL", "PSF", "Unlicense", "Zlib"),
+    *("Historical Permission Notice", "Mozilla Public License", "Python Software Foundation"),
+)
 """Words of licences that let mnemoduck be used under its own."""
 
 
@@ -73,6 +76,8 @@ def check_versions(pinned: list[Pinned], installed: dict[str, Distribution]) -> 
     """Check that what is installed of a lock file has the version that it pins."""
     found = Findings()
     for one in pinned:
+        if one.marker is not None and not Marker(one.marker).evaluate():
+            continue  # for another Python or system
         distribution = installed.get(one.name)
         if distribution is None:
             if one.marker is None:
@@ -87,8 +92,13 @@ def check_versions(pinned: list[Pinned], installed: dict[str, Distribution]) -> 
 
 
 def check_files(installed: dict[str, Distribution]) -> Findings:
-    """Check every installed file against the hash that its package's RECORD has of it."""
+    """Check every installed file against the hash that its package's RECORD has of it.
+
+    A file that several packages bring (dbt/__init__.py) is that of the one that was installed last.
+    """
     found = Findings()
+    wrong: dict[Path, str] = {}
+    sound: set[Path] = set()
     for name, distribution in sorted(installed.items()):
         record = distribution.read_text("RECORD")
         if record is None:
@@ -108,8 +118,11 @@ def check_files(installed: dict[str, Distribution]) -> Findings:
                 found.unchecked.append(f"{name}: the file {row[0]} cannot be checked ({error}).")
                 continue
             found.checked += 1
-            if base64.urlsafe_b64encode(actual).rstrip(b"=").decode() != digest:
-                found.faults.append(f"{name}: the file {row[0]} is not the one that was installed.")
+            if base64.urlsafe_b64encode(actual).rstrip(b"=").decode() == digest:
+                sound.add(path)
+            else:
+                wrong[path] = f"{name}: the file {row[0]} is not the one that was installed."
+    found.faults += [said for path, said in wrong.items() if path not in sound]
     return found
 
 

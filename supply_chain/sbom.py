@@ -76,7 +76,7 @@ def _render(packages: list[Pinned], lock: Path) -> str:
             comment="files of this version that may be installed",
             hashes=[HashType(alg=HashAlgorithm.SHA_256, content=digest) for digest in one.hashes],
         )
-        components[one.name] = Component(
+        components[one] = Component(
             name=one.name,
             version=one.version,
             type=ComponentType.LIBRARY,
@@ -86,13 +86,14 @@ def _render(packages: list[Pinned], lock: Path) -> str:
             properties=[Property(name="mnemoduck:marker", value=one.marker)] if one.marker else None,
         )
     bom.components.update(components.values())
+    names = {one.name for one in packages}
     needs: dict[str, list[Any]] = {}
     for one in packages:
         for name in one.needed_by or ("",):
-            needs.setdefault(name if name in components else "", []).append(components[one.name])
+            needs.setdefault(name if name in names else "", []).append(components[one])
     bom.register_dependency(root, needs.get("", []))
-    for name, component in components.items():
-        bom.register_dependency(component, needs.get(name, []))
+    for one, component in components.items():  # of a name there may be several, for different Pythons
+        bom.register_dependency(component, needs.get(one.name, []))
     document = json.loads(JsonV1Dot6(bom).output_as_string())
     # A moment and a random number would make each bill another one.
     document["metadata"].pop("timestamp", None)

@@ -111,8 +111,10 @@ _bodies = st.lists(
             b'{"version":"0.6"}', b'{"models":[{"model":"m","digest":"d"}]}', b'{"models":[{"model":5}]}',
             b'{"message":{"role":"assistant","content":"{}"},"done":false}\n', b'{"done":true}\n',
             b'{"message":{"role":"assistant","content":"\\ud800"},"done":true,"eval_count":1e99}\n',
-            b'{"message":{"role":"assistant","content":"x"},"done":true,"eval_count":-5}\n', b'{"error":"no"}\n',
-            b'{"embeddings":[[1,2],[3,4]],"prompt_eval_count":3}', b'{"embeddings":[[1e400],[NaN]]}', b"{", b"[]",
+            b'{"message":{"role":"assistant","content":"x"},"done":true,"eval_count":-5}\n',
+            b'{"error":"no"}\n',
+            b'{"embeddings":[[1,2],[3,4]],"prompt_eval_count":3}', b'{"embeddings":[[1e400],[NaN]]}', b"{",
+            b"[]",
             b'{"error":"model not found"}', b'{"capabilities":["thinking"]}', b"\xff\xfe", b"null\n", b"5\n",
         ]
     ), max_size=4,
@@ -139,10 +141,12 @@ _answer = st.builds(
     st.fixed_dictionaries(
         {},
         optional={
-            "emotional_salience": st.floats(), "importance": st.floats(0, 1) | st.booleans(), "urgency": st.integers(),
+            "emotional_salience": st.floats(), "importance": st.floats(0, 1) | st.booleans(),
+            "urgency": st.integers(),
             "sentiment": st.floats(-1, 1), "task_type": st.sampled_from(["none", "plan", 5, None]),
             "concepts": st.lists(st.text(max_size=5), max_size=13), "summary": st.text(max_size=10),
-            "entities": st.lists(st.fixed_dictionaries({"kind": st.just("person"), "name": st.text(max_size=4)})),
+            "entities": st.lists(st.fixed_dictionaries({"kind": st.just("person"),
+            "name": st.text(max_size=4)})),
             "facts": st.lists(st.fixed_dictionaries({
                 "is_functional": st.none() | st.booleans(), "object": st.text(max_size=4),
                 "predicate": st.text(max_size=4), "subject": st.text(max_size=4),
@@ -154,15 +158,18 @@ _answer = st.builds(
     st.sampled_from(["", "\n```", "```", "}", "\n````"]),
 )  # fmt: skip
 _WORDS = (
-    b'"importance":', b'"emotional_salience":', b'"sentiment":', b'"task_type":"none"', b'"urgency":', b'"facts":[',
-    b'"concepts":[', b'"entities":[', b'"summary":', b'"valid_from":', b"```json\n", b"```", b"<think>", b"</think>",
+    b'"importance":', b'"emotional_salience":', b'"sentiment":', b'"task_type":"none"', b'"urgency":',
+    b'"facts":[',
+    b'"concepts":[', b'"entities":[', b'"summary":', b'"valid_from":', b"```json\n", b"```", b"<think>",
+    b"</think>",
 )  # fmt: skip
 
 TARGETS = (
     Target("answers", "canonical JSON of the schema, the same when read again, or a reason of 300 characters",
            check_answer, _WORDS, _answer, weight=CHEAP),
     Target("stream", "a reply within its bounds, or an error of ours", check_stream,
-           (b"HTTP/1.1 200 OK\r\n\r\n", b"Transfer-Encoding: chunked\r\n", b"Retry-After: ", b'{"error":"', b"\r\n",
+           (b"HTTP/1.1 200 OK\r\n\r\n", b"Transfer-Encoding: chunked\r\n", b"Retry-After: ", b'{"error":"',
+           b"\r\n",
             b'"done":true', b'"message":{"content":"', b"5\r\n", b"0\r\n\r\n", b'"embeddings":[['),
            _responses, weight=DEAR),
     Target("address", "a URL that is its own, or a sentence", check_address,

@@ -106,8 +106,10 @@ def check_suite(data: bytes) -> None:
 
 
 _VALUES = [
-    "1", "2", "64", "65", "0", "-1", "1.5", "true", '"auto"', '"4GB"', '"100MB"', "inf", "nan", "1e400", "[]", "{}",
-    "9" * 400, '"x"', "2026-03-01", "2026-03-01T00:00:00Z", "12:00:00", '""', '"\\u0000"', "0x10", "1_000", "[1]",
+    "1", "2", "64", "65", "0", "-1", "1.5", "true", '"auto"', '"4GB"', '"100MB"', "inf", "nan", "1e400",
+    "[]", "{}",
+    "9" * 400, '"x"', "2026-03-01", "2026-03-01T00:00:00Z", "12:00:00", '""', '"\\u0000"', "0x10", "1_000",
+    "[1]",
 ]  # fmt: skip
 
 
@@ -126,7 +128,8 @@ def _toml(draw: st.DrawFn) -> bytes:
 
 
 _TOKENS = (
-    *(f"{key} = ".encode() for key in sorted(SETTINGS)), *(value.encode() for value in _VALUES), b"[run]\n", b"[llm]\n",
+    *(f"{key} = ".encode() for key in sorted(SETTINGS)), *(value.encode() for value in _VALUES), b"[run]\n",
+    b"[llm]\n",
     b"[recall]\n", b"[[run]]\n", b'"""', b"'''", b"# ", b"= ", b'run = {threads = 3}\n', b"run.threads = 3\n",
 )  # fmt: skip
 _texts = st.builds(
@@ -143,7 +146,8 @@ _JSON = (
 TARGETS = (
     Target("settings_file", "the values of a file are in force, or a sentence says which is none", check_file,
            _TOKENS, _toml(), weight=CHEAP),
-    Target("settings_rewriting", "what is not changed stays", check_rewriting, _TOKENS, _toml(), weight=MEDIUM),
+    Target("settings_rewriting", "what is not changed stays", check_rewriting, _TOKENS, _toml(),
+    weight=MEDIUM),
     Target("settings_value", "a value is written and read again as the same", check_value,
            tuple(value.strip('"').encode() for value in _VALUES), _texts, max_bytes=300, weight=MEDIUM),
     Target("marker", "a home, or a sentence", check_marker, _JSON, max_bytes=1000, weight=MEDIUM),

@@ -59,9 +59,11 @@ def _refuse(constant: str) -> None:
 
 
 _TOKENS = (
-    b'"event_id":"', b'"event_type":"memory"', b'"event_type":"step"', b'"event_type":"recall"', b'"payload":{',
+    b'"event_id":"', b'"event_type":"memory"', b'"event_type":"step"', b'"event_type":"recall"',
+    b'"payload":{',
     b'"event_type":"forget"', b'"content":"', b'"metadata":{', b'"tags":[', b'"facts":[', b'"occurred_at":"',
-    b'"importance":', b'"args":{', b'"step":', b'"is_error":true', b'"memory_ids":[', b'"valid_to":"', b"null",
+    b'"importance":', b'"args":{', b'"step":', b'"is_error":true', b'"memory_ids":[', b'"valid_to":"',
+    b"null",
     b"2026-03-01T12:00:00Z", b"+14:00", b"00000000-0000-0000-0000-000000000001",
 )  # fmt: skip
 _SOME = st.lists(lines(), min_size=1, max_size=3).map(b"".join)

@@ -69,22 +69,30 @@ def check_questions(data: bytes) -> None:
 
 
 _FIELDS = (
-    b'"content":', b'"text":', b'"metadata":', b'"tags":', b'"importance":', b'"occurred_at":', b'"timestamp":',
+    b'"content":', b'"text":', b'"metadata":', b'"tags":', b'"importance":', b'"occurred_at":',
+    b'"timestamp":',
     b'"user_id":', b'"session_id":', b'"memory_type":', b'"role":', b"2026-03-01", b"1772366400",
 )  # fmt: skip
 _EPISODES = (
-    b'"episode_id":', b'"steps":[', b'"type":"tool"', b'"type":"message"', b'"tool":', b'"args":{', b'"step":',
-    b'"observation":', b'"error":', b'"reward":', b'"success":', b'"started_at":', b'"timestamp":', b'"task":',
+    b'"episode_id":', b'"steps":[', b'"type":"tool"', b'"type":"message"', b'"tool":', b'"args":{',
+    b'"step":',
+    b'"observation":', b'"error":', b'"reward":', b'"success":', b'"started_at":', b'"timestamp":',
+    b'"task":',
 )  # fmt: skip
 _SETS = (
-    b'"conversation":{', b'"session_1":[', b'"session_1_date_time":', b'"speaker":', b'"dia_id":', b'"sample_id":',
-    b'"haystack_sessions":[', b'"haystack_session_ids":[', b'"haystack_dates":[', b'"question_id":', b'"qa":[',
-    b'"evidence":[', b'"category":', b'"answer_session_ids":[', b'"question_date":', b"2023/04/24 (Mon) 05:03",
+    b'"conversation":{', b'"session_1":[', b'"session_1_date_time":', b'"speaker":', b'"dia_id":',
+    b'"sample_id":',
+    b'"haystack_sessions":[', b'"haystack_session_ids":[', b'"haystack_dates":[', b'"question_id":',
+    b'"qa":[',
+    b'"evidence":[', b'"category":', b'"answer_session_ids":[', b'"question_date":',
+    b"2023/04/24 (Mon) 05:03",
     b"1:56 pm on 8 May, 2023",
 )  # fmt: skip
 _MARKDOWN = (
-    b"---\n", b"...\n", b"# ", b"## ", b"```\n", b"~~~\n", b"date: ", b"tags: [", b"&a ", b"*a", b"!!", b"<<: ",
-    b"!!python/object:os.system ", b"!!binary ", b"!!set {", b"? ", b"| ", b"> ", b"0x", b"1:1:1", b"2026-03-01",
+    b"---\n", b"...\n", b"# ", b"## ", b"```\n", b"~~~\n", b"date: ", b"tags: [", b"&a ", b"*a", b"!!",
+    b"<<: ",
+    b"!!python/object:os.system ", b"!!binary ", b"!!set {", b"? ", b"| ", b"> ", b"0x", b"1:1:1",
+    b"2026-03-01",
     b"!!timestamp ", b".inf", b".nan", b"%YAML 1.1\n", b"title: ",
 )  # fmt: skip
 _CSV = (
@@ -102,8 +110,10 @@ _CSV = (
 
 _cell = (
     st.none() | st.text(max_size=5) | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.binary(max_size=4)
-    | st.booleans() | st.datetimes() | st.dates() | st.decimals(allow_nan=False, allow_infinity=False, places=2)
-    | st.lists(st.text(max_size=3), max_size=3) | st.dictionaries(st.sampled_from("ab"), st.floats(), max_size=2)
+    | st.booleans() | st.datetimes() | st.dates() | st.decimals(allow_nan=False, allow_infinity=False,
+    places=2)
+    | st.lists(st.text(max_size=3), max_size=3) | st.dictionaries(st.sampled_from("ab"), st.floats(),
+    max_size=2)
 )  # fmt: skip
 _names = st.sampled_from(
     [

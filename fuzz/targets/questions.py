@@ -80,7 +80,8 @@ def _refuse(constant: str) -> None:
 
 _text = st.text(max_size=30) | st.lists(
     st.sampled_from(
-        ["Lisbon", "flights", "went", "\"", "'s", "the", "I", "you", "what", "naïve", "ﬁne", "İstanbul", "ß", "über",
+        ["Lisbon", "flights", "went", "\"", "'s", "the", "I", "you", "what", "naïve", "ﬁne", "İstanbul", "ß",
+        "über",
          "x" * 70, "日本語", "café", "--", "$1", "%s", "not", "very", "GOOD", "!!!", "😀", "but", "never"]
     ), max_size=8,
 ).map(" ".join)  # fmt: skip
@@ -93,9 +94,11 @@ _pair = st.builds(
 
 TARGETS = (
     Target("words", "terms belong to words of the question, phrases to its terms", check_words,
-           (b'"', b"the ", b" is ", b"'s ", "naïve ".encode()), _text.map(str.encode), max_bytes=1000, weight=DEAR),
+           (b'"', b"the ", b" is ", b"'s ", "naïve ".encode()), _text.map(str.encode), max_bytes=1000,
+           weight=DEAR),
     Target("filters", "a filter finds the value that it was made of", check_filters,
            (b"=", b"a.b=", b"=NaN", b"=1e400", b'="', b"=true"), _pair.map(str.encode), weight=CHEAP),
     Target("shown", "nothing that is shown steers a terminal; a sentiment is from -1 to 1", check_shown,
-           (b"\x1b[31m", b"\x9b", b"not ", b"very ", b"GOOD ", b"!!!", b":-)", b" but "), _text.map(str.encode)),
+           (b"\x1b[31m", b"\x9b", b"not ", b"very ", b"GOOD ", b"!!!", b":-)", b" but "),
+           _text.map(str.encode)),
 )  # fmt: skip

@@ -76,10 +76,14 @@ def check_log(data: bytes) -> None:
 
 
 _FIELDS = (
-    b'"run_id":"', b'"started_at":"2026-03-01T12:00:00Z"', b'"ended_at":"2026-03-01T12:00:00Z"', b'"rhythm":', b"NaN",
-    b'"nodes":[', b'"outcome":"', b'"suite":', b'"success":true', b'"checked_at":"2026-03-01T12:00:00Z"', b'"failed":',
-    b'"evaluated":', b'"key":"', b'"levels":{', b'"hits":', b'"milliseconds":', b'"at_once":', b'"pid":', b'"since":',
-    b'"kind":', b'"file":"', b'"rhythms":{', b'"outcomes":{', b'"counts":{', b'"events_loaded":', b'"seconds":', b"\n",
+    b'"run_id":"', b'"started_at":"2026-03-01T12:00:00Z"', b'"ended_at":"2026-03-01T12:00:00Z"',
+    b'"rhythm":', b"NaN",
+    b'"nodes":[', b'"outcome":"', b'"suite":', b'"success":true', b'"checked_at":"2026-03-01T12:00:00Z"',
+    b'"failed":',
+    b'"evaluated":', b'"key":"', b'"levels":{', b'"hits":', b'"milliseconds":', b'"at_once":', b'"pid":',
+    b'"since":',
+    b'"kind":', b'"file":"', b'"rhythms":{', b'"outcomes":{', b'"counts":{', b'"events_loaded":',
+    b'"seconds":', b"\n",
     b"1e400", b"0001-01-01T00:00:00+14:00",
 )  # fmt: skip
 _record = st.lists(
@@ -87,14 +91,17 @@ _record = st.lists(
         lambda name, value: name.partition(b":")[0] + b":" + value,
         st.sampled_from([field for field in _FIELDS if b":" in field and field.startswith(b'"')]),
         st.sampled_from(
-            [b"1", b"NaN", b"1e400", b"null", b'"x"', b"{}", b"[]", b"true", b'"2026-03-01"', b'{"a":5}', b"[1]", b"-5",
+            [b"1", b"NaN", b"1e400", b"null", b'"x"', b"{}", b"[]", b"true", b'"2026-03-01"', b'{"a":5}',
+            b"[1]", b"-5",
              b'"9999-12-31T23:59:59-14:00"', b'"2026-03-01T12:00:00"']
         ),
     ), max_size=6,
 ).map(lambda fields: b"{" + b",".join(fields) + b"}\n")  # fmt: skip
 _MANIFEST = (
-    b'{"batch_seq":1,', b'"loaded_at":"2026-03-01T12:00:00+00:00"', b'"segments":["a"]', b'"files":[', b'"path":"x"',
-    b'"rows":1', b'"tier":0', b'"event_counts":{"memory":1}', b'"quarantined_count":0', b'"answers":"1 a"', b"}\n",
+    b'{"batch_seq":1,', b'"loaded_at":"2026-03-01T12:00:00+00:00"', b'"segments":["a"]', b'"files":[',
+    b'"path":"x"',
+    b'"rows":1', b'"tier":0', b'"event_counts":{"memory":1}', b'"quarantined_count":0', b'"answers":"1 a"',
+    b"}\n",
     b'"../../x"',
 )  # fmt: skip
 _LOG = (
@@ -109,7 +116,8 @@ _LOG = (
 )
 
 TARGETS = (
-    Target("records", "what is no record is passed over, and stops no reader", check_records, _FIELDS, _record,
+    Target("records", "what is no record is passed over, and stops no reader", check_records, _FIELDS,
+    _record,
            weight=MEDIUM),
     Target("manifest", "batches in their order, or a sentence", check_manifest, _MANIFEST, weight=MEDIUM),
     Target("dbt_log", "a line of dbt's log never stops a run", check_log, _LOG),

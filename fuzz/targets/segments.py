@@ -76,7 +76,8 @@ _CASES = st.tuples(st.lists(lines(), max_size=4).map(b"".join), st.integers(0, 3
 _TOKENS = (b"\n", b"\r\n", b"\n\n", b"{}", b'{"event_id":"', b'"event_type":"memory"', b"\xff\n")
 
 TARGETS = (
-    Target("sealing", "what was written is sealed or in quarantine, to the byte", check_sealing, _TOKENS, _CASES,
+    Target("sealing", "what was written is sealed or in quarantine, to the byte", check_sealing, _TOKENS,
+    _CASES,
            weight=MEDIUM),
     Target("loading", "each whole line is in raw/ once or in quarantine", check_loading, _TOKENS, _CASES,
            weight=DEAR),

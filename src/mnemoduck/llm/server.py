@@ -471,7 +471,7 @@ def _says_model_is_missing(error: ollama.ResponseError) -> bool:
 def _quote(error: ollama.ResponseError) -> str:
     """Return the status and the first words of what a server said with it."""
     status = f"HTTP {error.status_code}" if error.status_code > 0 else "in the middle of its answer"
-    words = plain_text(str(error.error))
+    words = plain_text(str(error.error)[:1000])  # to normalise many marks takes the square of their number
     words = words if len(words) <= 200 else words[:199] + "…"
     return f"{status}: {words}" if words else status
 
