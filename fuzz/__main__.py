@@ -1,4 +1,4 @@
-"""`python -m fuzz run` tries a million cases, `… one` tries a file again, `… report` makes the table in docs/."""
+"""`python -m fuzz run` tries a million cases, `… one` tries one again, `… report` fills docs/fuzzing.md."""
 
 from __future__ import annotations
 

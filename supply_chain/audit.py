@@ -58,7 +58,7 @@ def check_vulnerabilities(lock: Path, program: str) -> Findings:
         said = " ".join(done.stderr.split())[-300:]
         found.unchecked = [f"The list of known vulnerabilities could not be reached: {said}"]
         return found
-    answered = {canonicalize_name(one["name"]): one for one in audited}
+    answered = {str(canonicalize_name(one["name"])): one for one in audited}
     for package in pinned:
         one = answered.get(package.name)
         if one is None or "skip_reason" in one:
@@ -167,7 +167,9 @@ def licence_of(distribution: Distribution) -> str | None:
 
 def installed_packages() -> dict[str, Distribution]:
     """Return what is installed in this Python, by canonical name."""
-    return {canonicalize_name(one.metadata["Name"]): one for one in distributions() if one.metadata["Name"]}
+    return {
+        str(canonicalize_name(one.metadata["Name"])): one for one in distributions() if one.metadata["Name"]
+    }
 
 
 def check_consistency() -> Findings:

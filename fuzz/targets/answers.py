@@ -51,7 +51,7 @@ def check_stream(data: bytes) -> None:
         "http://127.0.0.1:9", 3600, attempts=2, answer_bytes=2000, clock=lambda: next(ticks) / 1000,
         sleep=lambda _: None,
     )  # fmt: skip
-    server._transport._backend._inner = _Sender(data)
+    server._transport._backend._inner = _Sender(data)  # type: ignore[assignment]
     with server:
         state = server.probe()
         assert state.is_up or state.reason

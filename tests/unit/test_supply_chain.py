@@ -1,4 +1,4 @@
-"""What mnemoduck is made of: pinned by hashes, named by a bill of materials, and checked when it is installed."""
+"""What mnemoduck is made of: pinned by hashes, named by a bill, and checked where it is installed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def test_a_package_of_a_lock_file_is_told_with_what_needs_it(tmp_path: Path) -> 
     path = tmp_path / "x.lock"
     path.write_text(
         f"A_b==1.0 ; python_version < '3.12' \\\n    --hash=sha256:{HASH}\n    # via\n    #   mnemoduck "
-        f"(pyproject.toml)\n    #   c.d\nc-d==2 \\\n    --hash=sha256:{HASH}\n    # via mnemoduck (pyproject.toml)\n"
+        f"(pyproject.toml)\n    #   c.d\nc-d==2 \\\n    --hash=sha256:{HASH}\n"
+        "    # via mnemoduck (pyproject.toml)\n"
     )
     first, second = read_lock(path)
     assert (first.name, first.version, first.needed_by) == ("a-b", "1.0", ("c-d",))
