@@ -235,24 +235,21 @@ class HomeCollector(Collector):
 
     def _read_expectations(self) -> Iterator[Sample]:
         path = self._home.path / "expectations" / "results.jsonl"
-        last: dict[str, list[Sample]] = {}
+        last: dict[str, dict[str, Any]] = {}
         for line in _last_lines(path, EXPECTATIONS_TAIL_BYTES):
             try:
                 result = json.loads(line)
-                suite = str(result["suite"])
-                checked_at = datetime.fromisoformat(result["checked_at"])
-                if checked_at.tzinfo is None:
-                    checked_at = checked_at.replace(tzinfo=UTC)
-                last[suite] = [
-                    sample("expectations_passed", 1 if result["success"] else 0, suite),
-                    sample("expectations_evaluated", int(result["evaluated"]), suite),
-                    sample("expectations_failed", len(result["failed"]), suite),
-                    sample("expectations_checked_timestamp_seconds", checked_at.timestamp(), suite),
-                ]
-            except (ValueError, TypeError, KeyError, OverflowError):
+                last[str(result["suite"])] = result
+            except (ValueError, TypeError, KeyError):
                 continue  # torn by a crash
-        for _, samples in sorted(last.items()):
-            yield from samples
+        for suite, result in sorted(last.items()):
+            yield sample("expectations_passed", 1 if result["success"] else 0, suite)
+            yield sample("expectations_evaluated", result["evaluated"], suite)
+            yield sample("expectations_failed", len(result["failed"]), suite)
+            checked_at = datetime.fromisoformat(result["checked_at"])
+            if checked_at.tzinfo is None:
+                checked_at = checked_at.replace(tzinfo=UTC)
+            yield sample("expectations_checked_timestamp_seconds", checked_at.timestamp(), suite)
 
     def _read_recall(self) -> Iterator[Sample]:
         for level, counts in sorted(read_statistics(self._home).items()):
