@@ -129,10 +129,43 @@ bench-recall-quality: $(READY) ## Measure what recall finds on LoCoMo and LongMe
 	$(BIN)/python -m benchmarks.recall_quality run
 	$(BIN)/python -m benchmarks.recall_quality report
 
+FUZZ_CASES := 1000000
+FUZZ_MINUTES := 20
+ATHERIS := target/atheris
+
+.PHONY: fuzz
+fuzz: $(READY) $(ATHERIS)/.ready ## Try a million odd cases on all that reads the texts of others (FUZZ_CASES, FUZZ_MINUTES)
+	PYTHONPATH="$(CURDIR)/$(ATHERIS)" $(BIN)/python -m fuzz run --cases $(FUZZ_CASES) --minutes $(FUZZ_MINUTES)
+
+# A folder beside .venv: it needs no other package.
+$(ATHERIS)/.ready: fuzz/requirements.lock
+	@mkdir -p $(ATHERIS)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary=:all: --upgrade \
+		--target $(ATHERIS) -r fuzz/requirements.lock || \
+		echo "Atheris could not be installed for this Python: fuzzing goes on without it, by hypothesis alone." >&2
+	@touch $@
+
+SUPPLY := target/supply-chain
+
+.PHONY: audit
+audit: $(READY) $(SUPPLY)/.ready ## Check what is installed: versions, files, licences, known vulnerabilities (needs the network)
+	$(BIN)/python -m supply_chain audit --pip-audit $(SUPPLY)/bin/pip-audit
+
+.PHONY: sbom
+sbom: $(SUPPLY)/.ready ## Write sbom.cdx.json, the bill of materials, from requirements.lock
+	$(SUPPLY)/bin/python -m supply_chain sbom
+
+$(SUPPLY)/.ready: supply_chain/requirements.lock
+	@$(PYTHON) -m venv --clear $(SUPPLY)
+	@$(SUPPLY)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
 .PHONY: lock
 lock: ## Pin the dependencies anew (needs uv)
 	uv pip compile pyproject.toml $(LOCK_OPTIONS) --output-file requirements.lock
 	uv pip compile pyproject.toml $(LOCK_OPTIONS) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+	uv pip compile --group fuzz $(LOCK_OPTIONS) --output-file fuzz/requirements.lock
+	uv pip compile --group audit $(LOCK_OPTIONS) --output-file supply_chain/requirements.lock
 
 LOCK_OPTIONS := --upgrade --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header --quiet
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -61,7 +62,9 @@ class MetadataValue(click.ParamType[tuple[str, Any]]):
             self.fail(f"{value!r} is not KEY=VALUE, such as source=diary or page=3.", param, ctx)
         try:
             read = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
+            read = text
+        if isinstance(read, float) and not math.isfinite(read):  # NaN and Infinity are words: no JSON
             read = text
         return key, text if isinstance(read, dict | list) else read
 

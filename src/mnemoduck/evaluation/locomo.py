@@ -54,7 +54,7 @@ def read_locomo_questions(path: Path) -> QuestionSet:
         except RefusedError as error:
             raise refuse(path, TITLE, f"{error} ({where})") from error
         for place, one in enumerate(asked, start=1):
-            if not isinstance(one, dict) or one.get("category") not in CATEGORIES:
+            if not isinstance(one, dict) or not _is_category(one.get("category")):
                 raise refuse(path, TITLE, f"question {place} of {where} has no category from 1 to 5")
             text, evidence = one.get("question"), one.get("evidence", [])
             if text is None or not isinstance(evidence, list):
@@ -87,6 +87,10 @@ def read_locomo_questions(path: Path) -> QuestionSet:
     )
 
 
+def _is_category(value: object) -> bool:
+    return isinstance(value, int) and value in CATEGORIES
+
+
 def split_evidence(evidence: list[Any]) -> set[Hashable]:
     """Return the ids that evidence strings name."""
     return {name for text in evidence for name in _SEPARATORS.split(str(text)) if name}
@@ -102,7 +106,8 @@ def _turns(conversation: dict[str, Any]) -> tuple[set[Hashable], datetime]:
     as_of = datetime.min.replace(tzinfo=UTC)
     for key, session in conversation.items():
         if _SESSION.fullmatch(key) and isinstance(session, list) and session:
-            turns |= {turn["dia_id"] for turn in session if isinstance(turn, dict) and turn.get("dia_id")}
+            named = (turn.get("dia_id") for turn in session if isinstance(turn, dict))
+            turns |= {name for name in named if isinstance(name, str) and name}
             length = timedelta(seconds=SECONDS_BETWEEN_TURNS * len(session))
             as_of = max(as_of, parse_date(conversation.get(f"{key}_date_time")) + length)
     if not turns:

@@ -54,7 +54,7 @@ def read_longmemeval_questions(path: Path) -> QuestionSet:
         where = f"question {number}"
         try:
             question, is_late = _read(item)
-        except (RefusedError, KeyError, TypeError, ValueError) as error:
+        except (RefusedError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             reason = str(error) if isinstance(error, RefusedError) else f"{type(error).__name__}: {error}"
             raise refuse(path, TITLE, f"{where}: {reason}") from error
         if "_abs" in question.question_id:

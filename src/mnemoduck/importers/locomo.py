@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mnemoduck.errors import InvalidEventError
-from mnemoduck.events import derived_event_id, new_event
+from mnemoduck.events import EARLIEST, LATEST, derived_event_id, new_event
 from mnemoduck.importers.documents import excerpt, read_document
 from mnemoduck.importers.plain import to_json_value
 from mnemoduck.importers.records import RefusedError, Whole, reason_of, show
@@ -76,16 +76,30 @@ def parse_date(value: object) -> datetime:
         raise RefusedError(f"the session has no date of the form 1:56 pm on 8 May, 2023 ({show(value)})")
     hour, minute, half, day, month, year = match.groups()
     try:
-        return datetime(
+        return check_date(
             int(year),
             _MONTHS.index(month) + 1,
             int(day),
             int(hour) % 12 + (12 if half == "pm" else 0),
             int(minute),
-            tzinfo=UTC,
         )
     except ValueError:
         raise RefusedError(f"the date of the session is not in the calendar ({show(value)})") from None
+
+
+def check_date(*parts: int) -> datetime:
+    """Return the UTC time of a session from its year, month, day, hour and minute.
+
+    Raises:
+        ValueError: it is not in the calendar.
+        RefusedError: no event can be of then; and after it there may be no time for its turns.
+    """
+    moment = datetime(*parts, tzinfo=UTC)  # type: ignore[arg-type,misc]
+    if not EARLIEST <= moment < LATEST:
+        raise RefusedError(
+            f"the date of the session is out of range ({moment:%Y-%m-%d}; expected 1970-01-01 to 2099-12-31)"
+        )
+    return moment
 
 
 def _sessions(sample: Any) -> tuple[str, list[tuple[int, list[Any], object]]]:

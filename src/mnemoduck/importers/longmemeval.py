@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from mnemoduck.errors import InvalidEventError
 from mnemoduck.events import derived_event_id, new_event
 from mnemoduck.importers.documents import excerpt, read_document
-from mnemoduck.importers.locomo import SECONDS_BETWEEN_TURNS
+from mnemoduck.importers.locomo import SECONDS_BETWEEN_TURNS, check_date
 from mnemoduck.importers.plain import to_json_value
 from mnemoduck.importers.records import RefusedError, Whole, reason_of, show
 from mnemoduck.importers.source import Source
@@ -59,7 +59,7 @@ def parse_date(value: object) -> datetime:
     if match is None:
         raise RefusedError(f"the session has no date like 2023/04/24 (Mon) 05:03 ({show(value)})")
     try:
-        return datetime(*(int(part) for part in match.groups()), tzinfo=UTC)  # type: ignore[arg-type,misc]
+        return check_date(*(int(part) for part in match.groups()))
     except ValueError:
         raise RefusedError(f"the date of the session is not in the calendar ({show(value)})") from None
 

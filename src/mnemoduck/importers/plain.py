@@ -46,6 +46,9 @@ FIELDS = (
 MAX_DEPTH = 100
 """Levels of nesting in metadata; the parser that reads the inbox stops at 200."""
 
+MAX_INTEGER_BITS = 14_000
+"""Python writes no number of more than 4,300 digits; YAML can name one in few, as a power of 2 or of 60."""
+
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -261,7 +264,11 @@ def to_json_value(value: Any, depth: int = 0) -> Any:
         RefusedError: it is nested too deeply, holds a number that is not finite, or is something
             else again.
     """
-    if value is None or isinstance(value, str | bool | int):
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, int):
+        if value.bit_length() > MAX_INTEGER_BITS:
+            raise RefusedError(f"metadata holds a number that is too long ({value.bit_length():,} bits)")
         return value
     if isinstance(value, float):
         if math.isfinite(value):

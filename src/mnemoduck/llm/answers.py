@@ -112,7 +112,8 @@ ANSWER_MODELS: dict[str, type[Appraisal] | type[Extraction] | type[Reflection]] 
 KNOWN_VERSIONS: dict[str, frozenset[int]] = {template: frozenset({1}) for template in ANSWER_MODELS}
 """Versions of the templates whose answers have this form; a test holds them and the macros together."""
 
-_FENCE = re.compile(r"\A`{3,}[ \t]*[A-Za-z0-9_-]*[ \t]*\r?\n?(.*?)\s*`{3,}\Z", re.DOTALL)
+_FENCE = re.compile(r"`{3}`*+[ \t]*+[A-Za-z0-9_-]*+[ \t]*+\r?\n?")
+"""How a Markdown fence begins. Nothing of it is tried twice: an answer of blanks would take hours."""
 _THOUGHTS = re.compile(r"\A<think>.*?</think>", re.DOTALL)
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """Control characters, breaks of lines, and what sets the direction of text."""
@@ -127,9 +128,7 @@ def parse_answer(template: str, text: str) -> str:
     Raises:
         InvalidAnswerError: with a reason of at most 300 characters that names the field.
     """
-    body = _THOUGHTS.sub("", text.strip()).strip()
-    fenced = _FENCE.match(body)
-    body = fenced.group(1).strip() if fenced else body
+    body = _without_fence(_THOUGHTS.sub("", text.strip()).strip())
     if not body:
         raise InvalidAnswerError("The answer is empty; it has to be one JSON object.")
     if not body.startswith("{"):
@@ -139,6 +138,16 @@ def parse_answer(template: str, text: str) -> str:
     except ValidationError as error:
         raise InvalidAnswerError(_describe(error)) from None
     return canonical_json(answer.plain().model_dump(mode="json"))
+
+
+def _without_fence(text: str) -> str:
+    """Return what stands in a Markdown fence, and a text that is none as it is."""
+    begin = _FENCE.match(text)
+    if begin is None:
+        return text
+    inner = text[begin.end() :]
+    body = inner.rstrip("`")
+    return body.strip() if len(inner) - len(body) >= 3 else text
 
 
 def plain_text(text: str) -> str:

@@ -49,6 +49,9 @@ FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.25, 8.0
 QUOTED_CHARACTERS = 2000
 """So much of an answer is sent back with a correction, and kept of one that was too long."""
 
+_LONGEST_ASKED = 10**9
+"""Seconds that a server can ask to wait: no call has so many."""
+
 _WIRE_BYTES = 1 << 20
 """Of an answer that describes the server or a model."""
 _WIRE_FACTOR = 64
@@ -448,7 +451,7 @@ def _retry_after(header: str | None) -> float | None:
     if not header:
         return None
     try:
-        return max(0.0, float(int(header)))
+        return float(min(max(0, int(header)), _LONGEST_ASKED))
     except ValueError:
         pass
     try:
@@ -468,7 +471,7 @@ def _says_model_is_missing(error: ollama.ResponseError) -> bool:
 def _quote(error: ollama.ResponseError) -> str:
     """Return the status and the first words of what a server said with it."""
     status = f"HTTP {error.status_code}" if error.status_code > 0 else "in the middle of its answer"
-    words = plain_text(str(error.error))
+    words = plain_text(str(error.error)[:1000])  # to normalise many marks takes the square of their number
     words = words if len(words) <= 200 else words[:199] + "…"
     return f"{status}: {words}" if words else status
 

@@ -153,7 +153,7 @@ def _read_removed(home: Home, there: Collection[str]) -> list[dict[str, RhythmRu
                 name: RhythmRuns(Counter(runs["outcomes"]), runs["events_loaded"], runs["seconds"])
                 for name, runs in kept["rhythms"].items()
             }
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue  # torn by a crash, before the file was removed
     return [rhythms for name, rhythms in removed.items() if name not in there]
 

@@ -65,7 +65,7 @@ _TIME = re.compile(
     (?:between|from)\ (?P<begin>{_PLAIN_LONE_DATE})\ (?:and|to|until|till)\ (?P<end>{_PLAIN_LONE_DATE})
     | (?:the\ |in\ the\ )?(?:(?P<near_count>{_COUNT})\ )?(?P<near_unit>{_UNIT})s?
         \ (?P<side>before|after)\ (?P<near>{_PLAIN_DATE})
-    | (?:on\ |the\ |last\ )*(?P<near_day>{_WEEKDAY})
+    | (?:on\ |the\ |last\ ){{0,3}}(?P<near_day>{_WEEKDAY})
         \ (?P<day_side>before|after)\ (?P<near_of_day>{_PLAIN_DATE})
     | (?P<open>before|until|till|since|after|by)\ (?P<bound>{_PLAIN_LONE_DATE})
     | (?P<date>{_PLAIN_DATE})

@@ -241,7 +241,7 @@ def _read_verdicts(home: Home, until: datetime) -> list[Verdict]:
                 evaluated=int(result.get("evaluated", 0)),
                 failed=[_name_of(failed) for failed in result.get("failed") or []],
             )
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             continue
         if (checked_at.replace(tzinfo=UTC) if checked_at.tzinfo is None else checked_at) <= until:
             last[verdict.suite] = verdict

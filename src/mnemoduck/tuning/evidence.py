@@ -170,6 +170,6 @@ def _read_samples(home: Home) -> list[Sample]:
                 told = json.loads(line)
                 began = datetime.fromisoformat(told["started_at"])
                 found.append(Sample(told["kind"], began, float(told["milliseconds"]), int(told["at_once"])))
-            except (ValueError, KeyError, TypeError, RecursionError):
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 continue
     return found
