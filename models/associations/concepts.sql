@@ -1,4 +1,4 @@
-{#- A concept that only forgotten memories have is known to nobody any more; those that others have too count all. -#}
+{#- A concept that only forgotten memories have is known to nobody any more; what others have counts all. -#}
 {{ config(materialized='view') }}
 
 select
@@ -25,10 +25,12 @@ inner join {{ ref('int_concepts') }} as total
         concept.user_id is not distinct from total.user_id
         and concept.agent_id is not distinct from total.agent_id
         and total.concept = ''
-where concept.concept <> ''
+where
+    concept.concept <> ''
     and concept.memory_count > (
         select count(*)
         from {{ ref('memory_concepts') }} as mentioned
-        inner join {{ ref('int_forgotten_memories') }} as forgotten on mentioned.memory_id = forgotten.memory_id
+        inner join {{ ref('int_forgotten_memories') }} as forgotten
+            on mentioned.memory_id = forgotten.memory_id
         where mentioned.concept_id = concept.concept_id
     )

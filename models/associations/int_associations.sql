@@ -1,4 +1,4 @@
-{#- Parts are ranges of concept_id, which begins with the scope: what is bound to each other lies in one part. -#}
+{#- Parts are ranges of concept_id, which begins with the scope: what is bound together lies in one part. -#}
 {{
     config(
         schema='staging',

@@ -141,9 +141,7 @@ answered as (
     from answers
     where
         answer is not null
-        {% if is_incremental() %}
-            and memory_id in (select in_play.memory_id from in_play)
-        {% endif %}
+        and memory_id in (select in_play.memory_id from in_play)
 
 ),
 

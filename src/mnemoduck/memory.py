@@ -57,7 +57,7 @@ from mnemoduck.recall.recording import Recorder
 from mnemoduck.recall.signals import check_weights
 from mnemoduck.recall.statistics import StatisticsFile
 from mnemoduck.redaction import redactor_of
-from mnemoduck.scope import Scope, check_unicode
+from mnemoduck.scope import Scope
 from mnemoduck.settings import Settings, load_settings
 from mnemoduck.statements import check_statement, interrupted_after
 from mnemoduck.warehouse import ConnectionStatistics, Snapshot, SnapshotReader

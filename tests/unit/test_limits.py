@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def inbox_bytes(memory: Memory) -> int:
 @pytest.mark.parametrize("way", ["remember", "remember_batch"])
 def test_a_memory_far_over_the_limit_is_refused_without_a_copy_of_it(memory: Memory, way: str) -> None:
     content = "x" * LARGE
-    remember = {
+    remember: Callable[[], object] = {
         "remember": lambda: memory.remember(content),
         "remember_batch": lambda: memory.remember_batch([{"content": content}]),
     }[way]
