@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,20 +50,55 @@ def _page(result: dict[str, Any]) -> Iterator[str]:
     yield "The lines of the crontab:"
     yield ""
     yield "```"
-    yield from result["crontab"]
+    yield from (_PROGRAM.sub("mnemoduck", line) for line in result["crontab"])
     yield "```"
     yield ""
-    yield "`logs/schedule.log` at ten, at noon, and while the model server was away:"
+    yield (
+        "`logs/schedule.log` in the night, at ten, from noon on, while the model server was away, and when "
+        "it was back:"
+    )
     yield ""
     yield "```"
-    yield from result["log"]
+    yield from _excerpts(result["log"])
     yield "```"
+    yield ""
+    yield "## What the report shows"
+    yield ""
+    yield "The section on runs of `mnemoduck report`, ten minutes after midnight:"
+    yield ""
+    yield "![Runs](day-runs.png)"
+    yield ""
+    yield "## What Airflow shows"
+    yield ""
+    yield (
+        "The same runs as DAGs, by a task for each model or as one: `make test-airflow` runs them in a real "
+        "Airflow to success, with a failing test to a failure that publishes nothing and is not tried again, "
+        "and beside another run, whose end they wait for ([Airflow](airflow.md)). A whole day was lived with "
+        "cron alone."
+    )
     yield ""
     yield "## Hour by hour"
     yield ""
     yield from table(
         ["hour", "told", "built in", "waiting at its end", *_OUTCOMES, "failed tests"], list(_by_hour(slots))
     )
+
+
+_PROGRAM = re.compile(r"\S*/bin/mnemoduck")
+_HOME = re.compile(r"\S*/home(?=[/:])")
+_TOLD_OF = ("03:1", "04:1", "10:0", "10:10", "12:", "14:05", "15:05", "16:05")
+"""How the times begin of which the page shows what cron has logged."""
+
+
+def _excerpts(lines: list[str]) -> Iterator[str]:
+    was_shown = True
+    for line in lines:
+        if line[11:].startswith(_TOLD_OF):
+            yield _HOME.sub("~/home", line)
+            was_shown = True
+        elif was_shown:
+            yield "..."
+            was_shown = False
 
 
 _OUTCOMES = ("published", "unchanged", "not published", "skipped")
