@@ -120,11 +120,10 @@ def purge(
         on_step: called with each step before it begins.
 
     Raises:
-        UsageError: backups are named, and this release makes none.
+        UsageError: what is named as a backup is none.
         LockedError: a run is at work.
         PipelineError: the build from what is left failed. Readers are on the snapshot that was published
-            before,
-            and the purge goes on with the next run.
+            before, and the purge goes on with the next run.
         StorageError: a file cannot be read or written.
     """
     check_backups(backups)
