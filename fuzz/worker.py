@@ -7,6 +7,7 @@ those that reach code that none reached before.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -38,6 +39,7 @@ def main(engine: str, module: str, plan: Path) -> None:
     `seed` and `folder`. The folder gets the count
     of cases, those that failed, the `log`, and the `status` of the child.
     """
+    logging.getLogger("mnemoduck").setLevel(logging.CRITICAL)  # thousands of odd files are told of otherwise
     jobs: list[dict[str, Any]] = json.loads(plan.read_text("utf-8"))
     if engine == "generated":
         targets = {target.name: target for target in targets_of(module)}

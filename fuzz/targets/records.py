@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import UTC, datetime
 
 from hypothesis import strategies as st
@@ -21,7 +20,6 @@ from mnemoduck.report.operation import _read_verdicts
 from mnemoduck.tuning.evidence import _read_samples
 from mnemoduck.tuning.journal import last_changes, read_journal
 
-logging.getLogger("mnemoduck").setLevel(logging.CRITICAL)
 _DAY = "2026-03-01.jsonl"
 
 

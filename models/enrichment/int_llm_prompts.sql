@@ -6,7 +6,7 @@
         materialized='incremental',
         incremental_strategy='merge',
         unique_key=['subject_id', 'template'],
-        pre_hook="{{ begin_parts(ref('stg_memories'), part_key('content_hash'), 800) }}",
+        pre_hook="{{ begin_parts(ref('stg_memories'), part_key('memory_id'), 800) }}",
         post_hook="{{ build_other_parts() }}",
     )
 }}
@@ -76,7 +76,7 @@ memories as (
     {% else %}
         where
             (select bool_or(templates.template <> 'reflection') from templates)
-            and {{ in_part(part_key('content_hash')) }}
+            and {{ in_part(part_key('memory_id')) }}
     {% endif %}
 
 ),

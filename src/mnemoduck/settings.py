@@ -288,6 +288,7 @@ PROFILES: Mapping[str, Values] = {
     "high-throughput": {
         "write.episode_buffer_steps": 1_000,
         "write.episode_buffer_ms": 1_000,
+        "recall.duckdb_threads": 1,
     },
     "low-latency": {
         "recall.duckdb_threads": 1,

@@ -30,7 +30,16 @@ COLUMNS = (
     "subject_id, template, template_version, model, prompt_key, answer, is_current, settings_hash, "
     "response_seq, batch_seq, changed_batch_seq, run_id"
 )
-MACROS = ("prompt_text", "prompt_hash", "prompt_key", "fenced_text", "fenced_episode", "episode_texts")
+MACROS = (
+    "prompt_text",
+    "prompt_hash",
+    "prompt_key",
+    "fenced_text",
+    "fenced_episode",
+    "episode_texts",
+    "in_part",
+    "part_key",
+)
 DATABASE = duckdb.connect(config={"threads": 1})
 
 Place = tuple[int, str]
