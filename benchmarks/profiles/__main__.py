@@ -25,8 +25,8 @@ def main() -> None:
 @click.option("--memories", default=10_000, show_default=True, type=click.IntRange(1_000))
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1))
 @click.option("--steps", default=5_000, show_default=True, type=click.IntRange(50), help="And memories.")
-@click.option("--questions", default=160, show_default=True, type=click.IntRange(8), help="For each.")
-@click.option("--again", default=160, show_default=True, type=click.IntRange(1), help="Asked again.")
+@click.option("--questions", default=240, show_default=True, type=click.IntRange(8), help="For each.")
+@click.option("--again", default=240, show_default=True, type=click.IntRange(1), help="Asked again.")
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("target/benchmarks/profiles"))
 @click.option("--out", type=click.Path(path_type=Path), default=RESULT, show_default=True)
 def run(memories: int, rounds: int, steps: int, questions: int, again: int, folder: Path, out: Path) -> None:

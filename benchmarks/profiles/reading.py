@@ -22,7 +22,7 @@ from mnemoduck.home import open_home
 
 THREADS = 8
 TOP = 50
-"""Long answers, so that few of them fill a cache."""
+"""Long answers, so that the default number of questions is more than the default cache holds."""
 
 
 def read(questions: int, again: int, seed: int) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def _page(result: Result) -> Iterator[str]:
         "the index and associations, which is the largest model. *Recall*: a process of its own asks "
         f"{result['questions']:,} questions alone, as many others from eight threads, then "
         f"{result['again']:,} times one of all these, drawn evenly; answers have up to 50 memories, so that "
-        "few fill a cache."
+        "they are more than the default cache holds."
     )
     yield ""
     yield "## What they set"

@@ -288,10 +288,8 @@ PROFILES: Mapping[str, Values] = {
     "high-throughput": {
         "write.episode_buffer_steps": 1_000,
         "write.episode_buffer_ms": 1_000,
-        "recall.duckdb_threads": 1,
     },
     "low-latency": {
-        "recall.duckdb_threads": 1,
         "recall.cache_bytes": 128 * 2**20,
     },
     "memory-constrained": {
