@@ -40,7 +40,7 @@ STEPS = (
     Step("load", left=16_000),
     Step("build, from its first page on", left=300_000),
     Step("build, in the middle", left=3_000_000),
-    Step("publish", share_of_warehouse=1.2),
+    Step("publish", share_of_warehouse=0.6),
 )
 
 

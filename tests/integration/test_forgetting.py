@@ -24,6 +24,7 @@ from mnemoduck import Memory
 from mnemoduck.home import Home
 from mnemoduck.inbox import InboxWriter
 from mnemoduck.llm.cache import open_cache
+from mnemoduck.pipeline.lock import RunLock
 from tests.integration.workbench import SAMPLE_STREAM, TABLES, Workbench, checksums
 from tests.unit.llm_cache_rows import make_embedding, make_response
 
@@ -38,14 +39,6 @@ MARKERS = (
 )
 SECRET = "Zorblatta Quixwen hid the ledger of the mill under the seventh floorboard, said Vandermoot."
 GONE = ("01940000-0000-7000-8000-000000000001", "01940000-0000-7000-8000-000000000002")
-AT_WORK = """
-import signal, sys
-from mnemoduck.home import Home
-from mnemoduck.pipeline.lock import RunLock
-with RunLock(Home(__import__('pathlib').Path(sys.argv[1]))):
-    print('holding', flush=True)
-    sys.stdin.read()
-"""
 
 
 def secrets() -> list[dict[str, Any]]:
@@ -259,11 +252,8 @@ def test_a_purge_that_was_killed_at_any_moment_is_finished_by_the_next_run(
 @pytest.mark.long
 def test_a_run_and_a_purge_at_once_are_one_after_the_other(sample: Workbench) -> None:
     write(sample.home, secrets())
-    holder = sample.start_python(AT_WORK, str(sample.home))
-    assert holder.stdout is not None
-    holder.stdout.readline()
-    done = sample.mnemoduck("forget", "--purge", "--yes", *GONE)
-    holder.communicate("")
+    with RunLock(Home(sample.home)):
+        done = sample.mnemoduck("forget", "--purge", "--yes", *GONE)
     assert done.code == 75, done.out + done.err
     assert "Another run is at work" in done.err
     assert not (sample.home / "purge").exists()

@@ -103,7 +103,7 @@ def test_a_run_that_is_struck_in_a_model_or_while_it_publishes_is_mended_by_the_
 
 @pytest.mark.long
 def test_writers_readers_and_builds_at_once_lose_nothing_and_fail_nobody(tmp_path: Path) -> None:
-    attack(tmp_path, "concurrency", "--seconds", "20", "--writers", "6", "--readers", "3")
+    attack(tmp_path, "concurrency", "--seconds", "60", "--writers", "6", "--readers", "3")
 
 
 @pytest.mark.long

@@ -37,8 +37,6 @@ MACROS = (
     "fenced_text",
     "fenced_episode",
     "episode_texts",
-    "in_part",
-    "part_key",
 )
 DATABASE = duckdb.connect(config={"threads": 1})
 
@@ -160,6 +158,8 @@ def rendered(model: str, is_incremental: bool) -> tuple[str, dict[str, Any]]:
         is_incremental=lambda: is_incremental,
         invocation_id="RUN_ID",
         parameter=lambda name: variables(PROJECT)[name],
+        part_key=lambda key: key,
+        in_part=lambda key: f"{key} is not null",  # there is one part
         newest_batch=lambda *given: f"mnemoduck_note_answers({', '.join(given)})",
         **{name: _macro(name) for name in MACROS},
     )
