@@ -209,7 +209,7 @@ def _read(home: Path, diary: Path, shared: Path, number: int, seconds: float) ->
     with Memory(home) as memory:
         while time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS)
-            told = list(shared.glob("latest-?*[0-9]"))
+            told = [path for path in shared.glob("latest-*") if path.name.removeprefix("latest-").isdigit()]
             if not told:
                 continue
             writer = chance.choice(told)
