@@ -9,47 +9,17 @@ from typing import Any
 
 import pytest
 from fuzz.event_lines import AT, IDS, lines
+from fuzz.targets.events import check, in_bulk, one_by_one
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mnemoduck import event_rows
-from mnemoduck.errors import InvalidEventError
-from mnemoduck.event_rows import ROW, Row, plain_identity, read_rows, row_of
+from mnemoduck.event_rows import plain_identity, row_of
 from mnemoduck.events import MAX_CONTENT_BYTES, MAX_LINE_BYTES, new_event, parse_event
 from mnemoduck.home import Home
 from mnemoduck.importers import ingest
 from mnemoduck.inbox import seal_open_segments, sealed_segments
 from mnemoduck.memory import Memory
-
-Refused = tuple[int, str, bytes]
-
-
-def in_bulk(data: bytes) -> tuple[list[tuple[int, Row]], list[Refused]]:
-    refused: list[Refused] = []
-    rows = read_rows(data, lambda number, error, line: refused.append((number, str(error), line)))
-    columns = [rows.columns[name] for name in ROW]
-    return list(zip(rows.lines, zip(*columns, strict=True), strict=True)), refused
-
-
-def one_by_one(data: bytes) -> tuple[list[tuple[int, Row]], list[Refused]]:
-    rows, refused = [], []
-    for number, ended in enumerate(data.split(b"\n")):
-        if line := ended.rstrip(b"\r\n"):
-            try:
-                rows.append((number, row_of(parse_event(line))))
-            except InvalidEventError as error:
-                refused.append((number, str(error), line))
-    return rows, refused
-
-
-def check(data: bytes) -> None:
-    rows, refused = one_by_one(data)
-    assert in_bulk(data) == (rows, refused)
-    lines, events = data.split(b"\n"), dict(rows)
-    for number, line in enumerate(lines):
-        identity = plain_identity(line)
-        assert identity is None or identity == events[number][:2]
-
 
 # --- lines near those that our writers write -------------------------------------------------------------
 
