@@ -92,6 +92,19 @@ def find_lost(home: Path, acknowledged: Collection[str]) -> list[str]:
     ]
 
 
+def find_half_purged(home: Path, purged: Collection[str]) -> list[str]:
+    """Return what is wrong with events that are purged together: all of them are there, or none."""
+    copies = count_events(home)
+    left = sum(copies[event_id] > 0 for event_id in purged)
+    return [] if left in (0, len(purged)) else [f"{left} of {len(purged)} are left of what is purged at once"]
+
+
+def find_unpurged(home: Path, purged: Collection[str]) -> list[str]:
+    """Return which events are there still though they were purged, as sentences."""
+    copies = count_events(home)
+    return [f"{event_id} is there though it was purged" for event_id in purged if copies[event_id]]
+
+
 def find_faults(home: Path, memories: Collection[str], forgotten: Collection[str]) -> list[str]:
     """Return what is wrong with a home after a run that loaded all, as sentences.
 
@@ -160,7 +173,7 @@ def _leftover_files(home: Path) -> Iterator[Path]:
     yield from (home / "inbox" / "loaded").iterdir()
     with suppress(FileNotFoundError):
         yield from (home / "raw" / ".staging").iterdir()
-    named = set(named_raw_files(home))
+    named = {*named_raw_files(home), *(batch["purged"] for batch in _batches(home) if "purged" in batch)}
     for path in (home / "raw").rglob("*.parquet"):
         if str(path.relative_to(home / "raw")) not in named and ".staging" not in path.parts:
             yield path

@@ -85,8 +85,15 @@ def run(
     home: Path, *arguments: str, host: str = NOBODY, seconds: float = 900
 ) -> subprocess.CompletedProcess[str]:
     """Run `mnemoduck` on a home and return how it ended."""
+    return run_command([MNEMODUCK, *arguments, "--home", str(home)], host, seconds)
+
+
+def run_command(
+    command: Sequence[str], host: str = NOBODY, seconds: float = 900
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in peace and return how it ended."""
     return subprocess.run(
-        [MNEMODUCK, *arguments, "--home", str(home)],
+        command,
         cwd=PROJECT,
         env=environment(host),
         stdin=subprocess.DEVNULL,

@@ -22,6 +22,7 @@ from uuid import UUID
 import duckdb
 
 from benchmarks.reliability.homes import (
+    MNEMODUCK,
     NOBODY,
     PROJECT,
     Place,
@@ -30,11 +31,12 @@ from benchmarks.reliability.homes import (
     environment,
     make_bases,
     run,
+    run_command,
     wait_until_free,
 )
 from benchmarks.reliability.phases import Phase, all_phases
 from benchmarks.reliability.shim import Blow, Call, Ended, Shim, read_trace
-from benchmarks.witness import checksums, find_faults, find_lost
+from benchmarks.witness import checksums, find_faults, find_half_purged, find_lost, find_unpurged
 from mnemoduck import Memory
 
 SHARE_OF_LOGS = 0.2
@@ -292,7 +294,7 @@ class _Labourer:
                 act(name, place, f"{phase.name}-{attempt}")
             found.append(self._blow(phase, attempt, calls, place))
         began = time.monotonic()
-        faults = self._mend(place)
+        faults = self._mend(place, phase, str(attempts[-1]))
         for one in found:
             one.faults += faults
             one.seconds += (time.monotonic() - began) / len(found)
@@ -346,20 +348,31 @@ class _Labourer:
             one.said = _last_line(ended.said).replace(f"{place.struck}/", "")
             one.faults += _unclear(ended)
         acknowledged = place.acknowledged()
-        one.faults += [f"after the blow {fault}" for fault in find_lost(place.home, acknowledged["memory"])]
+        faults = find_lost(place.home, acknowledged["memory"])
+        if phase.purges:
+            kept = set(acknowledged["memory"]) - set(acknowledged["forgotten"])
+            faults = find_lost(place.home, kept) + find_half_purged(place.home, acknowledged["forgotten"])
+        one.faults += [f"after the blow {fault}" for fault in faults]
         one.faults += _recalled_though_forgotten(place)
         one.seconds = time.monotonic() - began
         return one
 
-    def _mend(self, place: Place) -> list[str]:
-        done = run(place.home, "run")
-        faults = (
-            []
-            if done.returncode == 0
-            else [f"the next run fails: {(done.stdout + done.stderr).strip()[-600:]}"]
-        )
+    def _mend(self, place: Place, phase: Phase, number: str) -> list[str]:
+        """Return what is wrong after the run that has to mend all, and after the checks of the phase."""
+        commands = [[MNEMODUCK, "run", "--home", str(place.home)]]
+        commands += [check(place, number) for check in phase.checks]
+        faults = []
+        for command in commands:
+            done = run_command(command)
+            if done.returncode != 0:
+                said = (done.stdout + done.stderr).strip()[-600:]
+                faults.append(f"{' '.join(command[1:3])} ends with {done.returncode}: {said}")
         acknowledged = place.acknowledged()
-        faults += find_faults(place.home, acknowledged["memory"], acknowledged["forgotten"])
+        memories, forgotten = acknowledged["memory"], acknowledged["forgotten"]
+        if phase.purges:
+            faults += find_unpurged(place.home, forgotten)
+            memories, forgotten = sorted(set(memories) - set(forgotten)), []
+        faults += find_faults(place.home, memories, forgotten)
         return faults + _lost_answers(place.home, acknowledged["answer"])
 
     def compare_with_rebuilt(self) -> list[Instant]:

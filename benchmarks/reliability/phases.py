@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +12,6 @@ from benchmarks.reliability.homes import (
     PROJECT,
     Place,
     act_command,
-    environment,
     past_months,
 )
 
@@ -33,6 +31,8 @@ class Phase:
         is_fresh: each attempt gets a copy of its own; else one home lives through all of them.
         after, until: text that begins and ends the phase, in dbt's log or in a path.
         source: phases of one source are parts of one command, which is traced once.
+        checks: commands that have to end well once a run has mended it, given the number of the last attempt.
+        purges: what was forgotten goes for good: all of it or nothing, and all of it with the checks.
         crashes: so many attempts come before the run that has to mend all of them.
         threads: dbt's.
         asks_models: a model server answers.
@@ -47,6 +47,8 @@ class Phase:
     after: str | None = None
     until: str | None = None
     source: str = ""
+    checks: tuple[Command, ...] = ()
+    purges: bool = False
     crashes: int = 1
     threads: int = 1
     asks_models: bool = False
@@ -68,6 +70,21 @@ def _on_month(operation: str) -> Command:
         return [MNEMODUCK, "partitions", operation, model, month, "--home", str(place.home)]
 
     return command
+
+
+def _backup(*options: str) -> Command:
+    return lambda place, _: [
+        MNEMODUCK,
+        "backup",
+        *options,
+        str(place.beside / "backup"),
+        "--home",
+        str(place.home),
+    ]
+
+
+def _forget(*options: str) -> Command:
+    return lambda place, _: [MNEMODUCK, "forget", *options, "--home", str(place.home)]
 
 
 def _recluster(place: Place, _: str) -> list[str]:
@@ -105,51 +122,19 @@ def all_phases() -> list[Phase]:
         ),
         Phase("tests", "tests", _run(), ("tell",), after="Began running node test.", source="run"),
     ]
-    return [*acts, *operations, *runs, *later_phases(), *map(_model, model_names())]
-
-
-def later_phases() -> list[Phase]:
-    """Return phases of commands that not every version has."""
-    found = []
-    if _has("backup"):
-        found.append(
-            Phase(
-                "backup",
-                "backup",
-                lambda place, _: [
-                    MNEMODUCK,
-                    "backup",
-                    str(place.beside / "backup"),
-                    "--home",
-                    str(place.home),
-                ],
-                ("tell",),
-                crashes=3,
-            )
-        )
-    if _has("forget", "--purge"):
-        found.append(
-            Phase(
-                "purge",
-                "purge",
-                lambda place, _: [MNEMODUCK, "forget", "--purge", "--yes", "--home", str(place.home)],
-                ("forget",),
-                is_fresh=True,
-            )
-        )
-    return found
-
-
-def _has(command: str, option: str = "") -> bool:
-    done = subprocess.run(
-        [MNEMODUCK, command, "--help"],
-        cwd=PROJECT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode == 0 and option in done.stdout
+    backups = [
+        Phase("backup", "backup", _backup(), is_fresh=True, checks=(_backup(), _backup("--verify"))),
+        Phase(
+            "purge",
+            "purge",
+            _forget("--purge", "--yes"),
+            ("forget",),
+            is_fresh=True,
+            checks=(_forget("--purge", "--yes"), _forget("--verify", "--text", "secret 1 of act purge-")),
+            purges=True,
+        ),
+    ]
+    return [*acts, *operations, *runs, *backups, *map(_model, model_names())]
 
 
 def _model(name: str) -> Phase:

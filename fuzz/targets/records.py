@@ -62,6 +62,8 @@ def check_manifest(data: bytes) -> None:
     with may_refuse():
         batches = read_manifest(home)
         assert len(to_table(batches)) == len(batches)
+        numbers = [batch.batch_seq for batch in batches]
+        assert numbers == sorted(set(numbers))
 
 
 def check_log(data: bytes) -> None:

@@ -32,7 +32,7 @@
 {#- Most texts are so already but for NFC, and one regular expression tells which, in a tenth of the time. NFC makes
     no blanks and no control characters but of others, and leaves none out. -#}
 {% macro duckdb__prompt_text(content, characters) -%}
-    {%- set normalised = "nfc_normalize(replace(" ~ content ~ ", chr(0), ' '))" -%}
+    {%- set normalised = composed_text(content, "' '") -%}
     {%- set text = namespace(sql=normalised) -%}
     {%- for pattern, replacement in [
         ('\\r\\n?|\\x{2028}|\\x{2029}|\\x{85}', 'chr(10)'),
@@ -46,7 +46,7 @@
         case
             when regexp_matches({{ content }}, '[\x00-\x1f\x7f\x{85}\x{2028}\x{2029}]|[^\P{Zs} ]|  |^ | $')
                 then trim({{ text.sql }}, ' ' || chr(10))
-            else nfc_normalize({{ content }})
+            else {{ composed_text(content, "' '") }}
         end,
         {{ characters }}
     )

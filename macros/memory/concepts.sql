@@ -139,7 +139,7 @@ from (
 {%- set marked -%}
     list_transform(
         regexp_extract_all(
-            left(nfc_normalize(replace({{ column }}, chr(0), ' ')), 2000),
+            left({{ composed_text(column, "' '") }}, 2000),
             '[\p{L}\p{M}\p{N}]+|[.,;:!?()"…]+| [-–—]+ '
         ),
         lambda word: case

@@ -37,7 +37,7 @@
     list_sort(list_distinct(list_filter(
         list_transform(
             regexp_extract_all(
-                regexp_replace(lower(nfc_normalize(replace(left({{ column }}, 2000), chr(0), ' '))), '\s+', ' ', 'g'),
+                regexp_replace(lower({{ composed_text('left(' ~ column ~ ', 2000)', "' '") }}), '\s+', ' ', 'g'),
                 '{{ written }}'
             ),
             lambda written: list_transform(

@@ -51,7 +51,7 @@
 {% macro names_in_words(column) -%}
 {%- set text -%}
     regexp_replace(
-        left(nfc_normalize(replace({{ column }}, chr(0), ' ')), 2000),
+        left({{ composed_text(column, "' '") }}, 2000),
         '(?:https?://|www\.)[^\s]+|[^\s@]+@[^\s]+|`[^`]*`', ' , ', 'g'
     )
 {%- endset -%}

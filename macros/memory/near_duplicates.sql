@@ -63,7 +63,7 @@
         ), ' '),
         array_to_string(
             regexp_extract_all(
-                nfc_normalize(replace({{ content }}, chr(0), chr(65533))),
+                {{ composed_text(content) }},
                 '[\p{S}\p{M}#@%&/\\]|(?:^|\s)-[0-9]'
             ),
             ''
@@ -269,7 +269,7 @@ aligned as (
         ) as same_at_first,
         list_transform(
             regexp_extract_all(
-                nfc_normalize(replace(earlier_content || ' ' || later_content, chr(0), chr(65533))),
+                {{ composed_text("(earlier_content || ' ' || later_content)") }},
                 '\p{Lu}[\p{L}\p{N}]*'
             ),
             lambda word: lower(word)

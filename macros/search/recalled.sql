@@ -17,7 +17,8 @@ with
 
 asked as materialized (
 
-    select distinct unnest({{ search_words('cast(question as varchar)') }}) as word
+    select distinct unnest({{ search_words('piece') }}) as word
+    from (select unnest([cast(question as varchar)]) as piece)
 
 ),
 

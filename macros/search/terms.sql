@@ -6,7 +6,7 @@
 
 {% macro duckdb__search_words(column) -%}
     regexp_extract_all(
-        strip_accents(lower(nfc_normalize(replace({{ column }}, chr(0), chr(65533))))), '[\p{L}\p{N}]+'
+        strip_accents(lower({{ composed_text(column) }})), '[\p{L}\p{N}]+'
     )
 {%- endmacro %}
 

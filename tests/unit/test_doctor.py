@@ -24,6 +24,7 @@ from tests.unit.llm_cache_rows import make_embedding, make_response
 from mnemoduck.backup import back_up
 from mnemoduck.cli.doctor import doctor_command
 from mnemoduck.doctor import CHECKS, Patient, Verdict, builds, examine, installation, intake
+from mnemoduck.forgetting import journal
 from mnemoduck.home import Home, open_home
 from mnemoduck.inbox import InboxWriter
 from mnemoduck.llm.address import ServerState
@@ -199,6 +200,17 @@ def test_segments_of_dead_writers_are_told_and_those_of_living_ones_are_not(home
     assert check(home, "orphan segments").status == "ok"
     assert check(home, "quarantine").says.startswith("4 lines could not be read")
     writer.close()
+
+
+def test_a_purge_that_was_interrupted_is_told_unless_a_run_is_finishing_it(home: Home) -> None:
+    assert check(home, "purge").status == "ok"
+    journal.begin(home, journal.Order("2026-01-01T00:00:00+00:00"), journal.REMOVED_SCHEMA.empty_table())
+    told = check(home, "purge")
+    assert (told.status, told.mend) == ("fail", f"mnemoduck run --home {home.path}")
+    with RunLock(home):
+        assert check(home, "purge").status == "ok"
+    journal.end(home)
+    assert check(home, "purge").status == "ok"
 
 
 def test_lines_in_quarantine_are_counted_until_they_are_put_away(home: Home) -> None:

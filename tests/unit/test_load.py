@@ -433,6 +433,19 @@ def test_a_damaged_manifest_says_so_and_nothing_is_changed(home: Home, damage: b
     assert len(load_inbox(home)) == 2
 
 
+@pytest.mark.parametrize("order", [(0, 0, 1), (0, 1, 0), (1, 0)])
+def test_batches_that_are_in_the_manifest_twice_or_out_of_order_are_damage(
+    home: Home, order: tuple[int, ...]
+) -> None:
+    for _ in range(2):
+        append(home, memory())
+        load_inbox(home)
+    lines = home.manifest.read_bytes().splitlines(keepends=True)
+    home.manifest.write_bytes(b"".join(lines[place] for place in order))
+    with pytest.raises(StorageError, match=r"is damaged \(batch [12] follows batch [12]\)"):
+        read_manifest(home)
+
+
 def test_a_file_that_the_manifest_does_not_name_does_not_exist(home: Home) -> None:
     append(home, memory())
     (batch,) = load_inbox(home)

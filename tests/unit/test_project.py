@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 import shutil
+import time
+import unicodedata
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import duckdb
@@ -20,6 +22,7 @@ import yaml
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from mnemoduck.composition import compose
 from mnemoduck.errors import UsageError
 from mnemoduck.extensions import load_extension
 from mnemoduck.project import PROJECT_VARIABLE, find_project, render, variables
@@ -145,6 +148,39 @@ def test_texts_are_equal_but_for_case_blanks_and_composition(
 ) -> None:
     text = render(PROJECT, "normalised_text", "$text")
     assert (evaluate(connection, text, text=one) == evaluate(connection, text, text=other)) is is_same
+
+
+MARKS = "\u0301\u0316"
+"""Two combining marks out of order: to sort a run of them takes the square of its length."""
+
+
+def test_combining_marks_in_a_row_take_time_in_proportion_and_none_is_dropped(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    composed = render(PROJECT, "composed_text", "piece")
+
+    def compose(text: str) -> tuple[str, float]:
+        began = time.process_time()
+        query = f"select {composed} from (select unnest([$text]) as piece)"
+        (found,) = connection.execute(query, {"text": text}).fetchone() or ("",)
+        return found, time.process_time() - began
+
+    _, seconds = compose("b" + MARKS * 10_000)
+    found, seconds_of_ten_times = compose("b" + MARKS * 100_000)
+    assert seconds_of_ten_times < 30 * max(seconds, 0.02)  # of the square it is a hundred times: minutes
+    assert (found.count("\u0301"), found.count("\u0316")) == (100_000, 100_000)
+    assert found.replace("\u034f", "") != found
+    assert compose("e\u0301 " * 2000)[0] == "é " * 2000
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_python_composes_marks_in_a_row_in_time_in_proportion(form: Literal["NFC", "NFD"]) -> None:
+    began = time.process_time()
+    found = compose("b" + MARKS * 100_000, form)
+    assert time.process_time() - began < 10
+    assert (found.count("\u0301"), found.count("\u0316")) == (100_000, 100_000)
+    usual = "Ça va, e\u0301te\u0301 " * 1000
+    assert compose(usual, form) == unicodedata.normalize(form, usual)
 
 
 @pytest.mark.parametrize(

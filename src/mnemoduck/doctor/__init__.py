@@ -35,6 +35,7 @@ _OF_OUR_LAYOUT: dict[str, Check] = {
     "snapshot": builds.check_snapshot,
     "archive": builds.check_archive,
     "llm cache": builds.check_cache,
+    "purge": builds.check_purge,
     "last run": builds.check_last_run,
     "backup": folder.check_backup,
     "clock": intake.check_clock,

@@ -15,6 +15,7 @@ import duckdb
 from mnemoduck.archive import find_archive_fault
 from mnemoduck.doctor.verdict import Patient, Verdict, describe_age
 from mnemoduck.errors import SnapshotError, StorageError
+from mnemoduck.forgetting.journal import is_pending
 from mnemoduck.llm.cache_audit import Verification, verify
 from mnemoduck.partitions import months_schema, partitioned_models
 from mnemoduck.pipeline.history import NOT_PUBLISHED
@@ -229,6 +230,22 @@ def _read_newest(memory: duckdb.DuckDBPyConnection, path: Path) -> int:
         )
     memory.execute("detach cache")
     return total
+
+
+def check_purge(patient: Patient) -> Verdict:
+    """Whether a purge was begun and not finished: until then what it takes out may be somewhere still."""
+    if not is_pending(patient.home):
+        return Verdict("purge", "ok", "No purge is unfinished.")
+    with patient.between_runs() as is_quiet:
+        if not is_quiet:
+            return Verdict("purge", "ok", "A purge is at work, or the run that finishes it.")
+    return Verdict(
+        "purge",
+        "fail",
+        "A purge was interrupted: what was to be taken out for good may be left in files. The next run "
+        "finishes it; `dbt build` alone does not.",
+        patient.command("run"),
+    )
 
 
 def check_last_run(patient: Patient) -> Verdict:

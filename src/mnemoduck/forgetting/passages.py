@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import html
 import json
-import unicodedata
 import urllib.parse
 from array import array
 from collections.abc import Iterable, Iterator
@@ -23,6 +22,8 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from mnemoduck.composition import compose
 
 Kind = Literal["passage", "word", "hash"]
 
@@ -262,7 +263,7 @@ def _spell(text: str, *, is_brief: bool = False) -> Iterator[bytes]:
         return
     spaced = " ".join(text.split())
     shown = spaced[:SPELLED_CHARACTERS]
-    for form in {spaced, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)}:
+    for form in {spaced, compose(text, "NFC"), compose(text, "NFD")}:
         yield form.encode("utf-8", "replace")
     begun = text[:SPELLED_CHARACTERS]
     yield _in_json(_in_json(begun.encode("utf-8", "replace")))

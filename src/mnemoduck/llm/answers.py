@@ -9,12 +9,12 @@ no date. Nothing that a model says is ever executed, or used as a path or an ide
 from __future__ import annotations
 
 import re
-import unicodedata
 from datetime import UTC, date, datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mnemoduck.composition import compose
 from mnemoduck.errors import InvalidAnswerError
 from mnemoduck.llm.keys import canonical_json
 
@@ -153,7 +153,7 @@ def _without_fence(text: str) -> str:
 def plain_text(text: str) -> str:
     """Return a text of one line in Unicode NFC, without control characters, not longer than it was."""
     plain = " ".join(_CONTROLS.sub(" ", text).split())
-    composed = unicodedata.normalize("NFC", plain)
+    composed = compose(plain)
     return composed if len(composed) <= len(plain) else plain  # NFC makes a few characters longer
 
 

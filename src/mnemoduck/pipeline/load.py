@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from itertools import repeat
+from itertools import pairwise, repeat
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -243,7 +243,7 @@ def read_manifest(home: Home) -> list[Batch]:
     """Return the committed batches, oldest first; a torn last line was not committed.
 
     Raises:
-        StorageError: a line in the middle cannot be read.
+        StorageError: a line in the middle cannot be read, or a batch is there twice or out of order.
     """
     try:
         data = home.manifest.read_bytes()
@@ -256,7 +256,11 @@ def parse_manifest(data: bytes, path: Path) -> list[Batch]:
     """Return the batches of a manifest that was read from `path`, as `read_manifest` does."""
     whole = data.rfind(b"\n") + 1
     try:
-        return [Batch.from_line(line.decode()) for line in data[:whole].splitlines()]
+        batches = [Batch.from_line(line.decode()) for line in data[:whole].splitlines()]
+        for earlier, later in pairwise(batches):
+            if later.batch_seq <= earlier.batch_seq:  # its files would be read twice
+                raise ValueError(f"batch {later.batch_seq} follows batch {earlier.batch_seq}")
+        return batches
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise StorageError(
             f"The manifest {path} is damaged ({error}). Restore it from a backup: without "
