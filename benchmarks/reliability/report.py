@@ -120,8 +120,8 @@ def _promises(
     ]
     yield [
         "6. Forgetting is provable",
-        "the phase `forget` below: what was acknowledged as forgotten is not recalled right after the blow; "
-        "the purge has its own page",
+        "the phases `forget` and `purge` below: what was acknowledged as forgotten is not recalled right "
+        "after the blow; [forgetting](forgetting.md)",
         _kept([one for one in [*crash, *faults] if one["part"] in ("forget", "purge")], "instants of it"),
     ]
     yield [
@@ -154,6 +154,13 @@ def _method() -> Iterator[str]:
         "raw file or archived month without a name, or lock left. Phases without dbt are struck five "
         "times, archives twice, before that run; all others each time. Homes live on from one blow to the "
         "next."
+    )
+    yield ""
+    yield (
+        "A purge that was struck has taken all out or nothing, as far as `raw/` and the inbox say. The run "
+        "that mends it finishes it; another `forget --purge` takes out what was not begun, and then "
+        "`forget --verify` has to find no byte of it. A backup that was struck is begun again at the same "
+        "target, and then `backup --verify` has to restore it and read all of it."
     )
     yield ""
 

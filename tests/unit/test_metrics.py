@@ -7,7 +7,10 @@ import http.client
 import json
 import os
 import re
+import socket
 import stat
+import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -24,7 +27,15 @@ from mnemoduck.errors import StorageError, UsageError
 from mnemoduck.home import Home
 from mnemoduck.inbox import InboxWriter, seal_open_segments
 from mnemoduck.memory import Memory
-from mnemoduck.metrics import METRICS, MetricsServer, collecting, home_registry, parse_address, write_textfile
+from mnemoduck.metrics import (
+    METRICS,
+    MetricsServer,
+    collecting,
+    home_registry,
+    parse_address,
+    serving,
+    write_textfile,
+)
 from mnemoduck.pipeline.history import NodeRun, RunRecord, record_run
 from mnemoduck.pipeline.lock import RunLock
 from mnemoduck.pipeline.tally import RunTally, keep_counts
@@ -422,6 +433,23 @@ def test_no_path_reads_a_file_and_no_answer_names_a_user(
         connection.request(method, path)
         assert connection.getresponse().status in (405, 501)
         connection.close()
+
+
+def test_clients_that_say_nothing_keep_nobody_waiting_for_long(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(serving, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(serving, "CONNECTION_SECONDS", 0.3)
+    with MetricsServer(home) as server, contextlib.ExitStack() as silent:
+        host, _, port = server.url.split("/")[2].partition(":")
+        threads = threading.active_count()
+        for _ in range(6):
+            silent.enter_context(socket.create_connection((host, int(port))))
+        time.sleep(0.1)
+        assert threading.active_count() <= threads + 2
+        with urllib.request.urlopen(server.url, timeout=60) as answer:
+            assert answer.status == 200
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_an_address_that_is_taken_is_told(home: Home, server: MetricsServer) -> None:
