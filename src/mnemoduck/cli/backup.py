@@ -20,7 +20,7 @@ from mnemoduck.backup import (
     restore_backup,
     verify_backup,
 )
-from mnemoduck.cli.options import home_option, json_option
+from mnemoduck.cli.options import home_option, json_option, wait_option
 from mnemoduck.cli.output import (
     escape_controls,
     format_bytes,
@@ -50,14 +50,8 @@ from mnemoduck.settings import load_settings
 @click.option(
     "--without-snapshot", is_flag=True, help="Leave out what is built from raw/: a restored home builds it."
 )
-@click.option(
-    "--wait",
-    "wait_minutes",
-    type=click.FloatRange(min=0),
-    default=RUN_WAIT_SECONDS / 60,
-    show_default=True,
-    metavar="MINUTES",
-    help="Wait so long for a run, should the cache of answers not be readable beside it.",
+@wait_option(
+    "Wait so long for a run, should the cache of answers not be readable beside it.", RUN_WAIT_SECONDS / 60
 )
 @home_option
 @json_option
@@ -134,14 +128,7 @@ def restore_command(target: Path, generation: str | None, home: Path | None, as_
 
 
 @click.command("upgrade")
-@click.option(
-    "--wait",
-    "wait_minutes",
-    type=click.FloatRange(min=0),
-    default=0,
-    metavar="MINUTES",
-    help="Wait so long for a run that is at work. Default: not at all.",
-)
+@wait_option()
 @home_option
 @json_option
 def upgrade_command(wait_minutes: float, home: Path | None, as_json: bool) -> None:

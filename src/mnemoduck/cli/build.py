@@ -12,7 +12,7 @@ import click
 from rich.progress import Progress as Bar
 from rich.progress import TaskID
 
-from mnemoduck.cli.options import Moment, home_option, json_option, project_option
+from mnemoduck.cli.options import Moment, home_option, json_option, project_option, wait_option
 from mnemoduck.cli.output import escape_controls, print_json, progress_bar
 from mnemoduck.errors import MnemoduckError
 from mnemoduck.home import Home, open_home
@@ -40,14 +40,7 @@ def init_command(home: Path | None) -> None:
     type=click.Choice(RHYTHMS),
     help="Build only what this rhythm does; nightly and weekly maintain as well. Default: all models.",
 )
-@click.option(
-    "--wait",
-    "wait_minutes",
-    type=click.FloatRange(min=0),
-    default=0,
-    metavar="MINUTES",
-    help="Wait so long for a run that is at work. Default: not at all.",
-)
+@wait_option()
 @click.option("--full-refresh", is_flag=True, help="Build every table anew from raw/.")
 @click.option("--as-of", type=Moment(), help="Evaluate time-dependent views at this moment, not at now.")
 @click.option("--threads", type=int, help="Threads of dbt. Default: the setting run.threads.")

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import click
 
-from mnemoduck.cli.options import Moment, home_option, json_option, project_option, scope_options
+from mnemoduck.cli.options import Moment, home_option, json_option, project_option, scope_options, wait_option
 from mnemoduck.cli.output import escape_controls, print_json
 from mnemoduck.errors import UsageError
 from mnemoduck.forgetting.purge import Purged, check_backups, purge, verify_orders, verify_texts
@@ -56,14 +56,7 @@ _SHOWN = 20
     metavar="TEXT",
     help="With --verify: search for this text, several times for several; `-` reads standard input.",
 )
-@click.option(
-    "--wait",
-    "wait_minutes",
-    type=click.FloatRange(min=0),
-    default=0,
-    metavar="MINUTES",
-    help="With --purge or --verify: wait so long for a run that is at work. Default: not at all.",
-)
+@wait_option("With --purge or --verify: wait so long for a run that is at work.")
 @project_option
 @json_option
 def forget_command(

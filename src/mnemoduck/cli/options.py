@@ -51,6 +51,25 @@ def home_option(command: Command) -> Command:
     )(command)
 
 
+def wait_option(
+    for_what: str = "Wait so long for a run that is at work.", minutes: float = 0
+) -> Callable[[Command], Command]:
+    """Return the option `--wait MINUTES`, the argument `wait_minutes`.
+
+    Args:
+        minutes: where it is not given; 0 is not at all.
+    """
+    return click.option(
+        "--wait",
+        "wait_minutes",
+        type=click.FloatRange(min=0),
+        default=minutes,
+        show_default=bool(minutes),
+        metavar="MINUTES",
+        help=for_what if minutes else f"{for_what} Default: not at all.",
+    )
+
+
 def project_option(command: Command) -> Command:
     return click.option(
         "--project",
