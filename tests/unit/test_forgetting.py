@@ -166,6 +166,53 @@ def test_any_forty_bytes_of_a_text_are_found_wherever_they_stand(
         assert Needles([text]).find(before + part + after)
 
 
+@pytest.mark.parametrize("tail", ["", "; and nobody else is to know of it, ever"])
+@pytest.mark.parametrize("length", [10, 14, 16, 17, 23, 28, 32, 36, 47, 64, 90])
+def test_of_many_texts_that_begin_alike_each_is_found(length: int, tail: str) -> None:
+    alike = ("Please do remember that the password of this very old account " * 2)[:length]
+    texts = [f"{alike}{number:06d}{tail}" for number in range(40)]
+    needles = Needles(texts)
+    for number, text in enumerate(texts):
+        data = text.encode()
+        runs = [data[begin : begin + RUN] for begin in range(max(len(data) - RUN, 0) + 1)]
+        for run in runs:
+            assert needles.find(b"\n" + run + b"\n"), (number, run)
+        covered = {place for match in needles.find(data) for place in range(match.start, match.end)}
+        assert covered == set(range(len(data)))
+    needles.leave_out(needles.find(texts[0].encode()))
+    assert not needles.find(texts[0].encode())
+
+
+def test_of_many_words_that_begin_alike_each_is_found() -> None:
+    words = [f"password{number:04d}" for number in range(200)]
+    needles = Needles(words=words)
+    assert all(needles.find(f"X{word.upper()}X".encode()) for word in words)
+    assert not needles.find(b"password and passwords")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-------------------- pin 4711",
+        "ha ha ha ha ha ha I did it",
+        "00000000000000001234567",
+        "1111-1111-1111-1111-2222",
+        "!" * 16,
+        "a" * 100,
+        "-" * 48 + "pin 4711 ok",
+        "pin 4711 ok " + "-" * 48,
+        "-" * 30 + " pin 4711 " + "-" * 30,
+    ],
+)
+def test_a_text_with_a_line_of_few_signs_is_found(text: str) -> None:
+    assert Needles([text]).find(f"it says {text}, does it?".encode())
+
+
+def test_a_line_of_few_signs_is_no_passage_of_a_text_that_says_more() -> None:
+    needles = Needles(["The plan\n" + "-" * 60 + "\nis to dig a tunnel from the cellar to the bank."])
+    assert not needles.find(b"=" * 50 + b"-" * 60 + b"=" * 50)
+
+
 @pytest.mark.parametrize(
     "spelled",
     [

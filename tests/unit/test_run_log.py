@@ -33,6 +33,17 @@ def test_what_a_model_has_to_say_is_kept_for_the_user() -> None:
     assert (summary.outcome, summary.snapshot) == ("published", "2026")
 
 
+@pytest.mark.parametrize("data", [{}, {"node_info": {}}, {"node_info": "t"}, {"node_info": {"node_name": 5}}])
+@pytest.mark.parametrize("name", ["LogTestResult", "LogModelResult"])
+def test_a_result_of_a_shape_that_we_do_not_know_is_a_remark_and_ends_nothing(
+    name: str, data: dict[str, object]
+) -> None:
+    line = {"info": {"name": name, "msg": "FAIL 3", "level": "error"}, "data": data}
+    summary = read(line, said("mnemoduck published: 2026"))
+    assert summary.remarks == [json.dumps(line)]
+    assert (summary.nodes, summary.snapshot) == ([], "2026")
+
+
 def test_how_far_the_calls_of_a_model_are_is_progress_and_no_notice() -> None:
     seen: list[Progress | CallProgress] = []
     summary = RunSummary()

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mnemoduck.forgetting.passages import Match, Needles, words_of
+from mnemoduck.forgetting.passages import Match, Needles, says_little, words_of
 from mnemoduck.forgetting.selection import replace_texts, strip, texts_of
 from mnemoduck.home import Home
 from mnemoduck.pipeline.load import ROWS_IN_MEMORY, Batch
@@ -69,7 +69,8 @@ def gather(
     words: set[str] = set()
     for row in rows:
         for text in texts_of(row["event_type"], row["payload"], is_stripped=row["is_stripped"]):
-            texts.add(text)
+            if not says_little(text):
+                texts.add(text)
             words |= words_of(text)
     files = [home.raw / file.path for batch in batches for file in batch.files]
     memories = [row for row in rows if row["event_type"] == "memory"]

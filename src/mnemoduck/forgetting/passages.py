@@ -6,7 +6,11 @@ UTF-8, and as JSON, SQL, HTML, a URL, UTF-16 and base64 have it. Words are found
 
 How: each text is cut into blocks of 16 bytes; whatever shares 40 bytes with it contains one of them. The
 hash of each 16 bytes of what is searched is computed by numpy in four steps of doubling and looked up in a
-table of bits. Cost: some 30 to 60 ns for each byte that is searched, however many texts there are.
+table of bits. Cost: some 30 to 60 ns for each byte that is searched, however many texts there are. Where many
+texts share a block, as those do that begin alike, the 40 bytes around it are looked up instead of trying
+each of them.
+
+A line of dashes is in any text: of a text that says more, what has few different signs is no passage.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import urllib.parse
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from heapq import merge
 from typing import Literal
 
 import numpy as np
@@ -56,7 +61,16 @@ OVERLAP = 4096
 
 _BITS = 22
 _CANDIDATES = 8
-"""Places of the same block that are tried; of a text that repeats itself, those before tell as much."""
+"""So many places of the same block are tried one by one."""
+
+_FEW_SIGNS = 3
+"""A block of so few different bytes is in any text."""
+
+_SHIFTS = RUN - BLOCK + 1
+"""At so many places in a run a block of it can begin."""
+
+_AT_ONCE = 20_000
+"""Of so many places the runs around them are looked up at a time, which bounds the memory that it takes."""
 
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
@@ -100,21 +114,98 @@ class _Table:
         self._places = places[order]
         self._bits = np.zeros(1 << _BITS, dtype=np.bool_)
         self._bits[(hashes >> np.uint64(64 - _BITS)).astype(np.int64)] = True
+        self.crowd = _Crowd(self._hashes, self._places, needles)
 
-    def candidates(self, data: Bytes) -> Iterator[tuple[int, int, int]]:
-        """Yield (place in the data, needle, offset in it) where a block of a needle may stand."""
+    def candidates(self, data: bytes) -> Iterator[tuple[int, int, int]]:
+        """Yield (place in the data, needle, offset in it) where a block of a needle may stand, in order."""
         if len(data) < self._length or not len(self._hashes):
             return
-        hashes = _hash_windows(data, self._length)
+        signs = np.frombuffer(data, dtype=np.uint8)
+        hashes = _hash_windows(signs, self._length)
         hits = np.flatnonzero(self._bits[(hashes >> np.uint64(64 - _BITS)).astype(np.int64)])
         if not len(hits):
             return
-        first = np.searchsorted(self._hashes, hashes[hits], side="left")
-        last = np.searchsorted(self._hashes, hashes[hits], side="right")
-        for number in np.flatnonzero(first < last):
-            for place in range(first[number], min(last[number], first[number] + _CANDIDATES)):
-                needle, offset = self._places[place]
-                yield int(hits[number]), int(needle), int(offset)
+        found = hashes[hits]
+        first = np.searchsorted(self._hashes, found, side="left")
+        last = np.searchsorted(self._hashes, found, side="right")
+        is_crowded = last - first > _CANDIDATES
+        alone = (
+            (int(hits[number]), int(self._places[place][0]), int(self._places[place][1]))
+            for number in np.flatnonzero((first < last) & ~is_crowded)
+            for place in range(first[number], last[number])
+        )
+        if not is_crowded.any():
+            yield from alone
+            return
+        yield from merge(alone, sorted(self.crowd.candidates(data, hits[is_crowded], found[is_crowded])))
+
+
+class _Crowd:
+    """Needles that share a block with many others: found by all of their bytes, or by each run of a passage.
+
+    Args:
+        hashes, places: those of a table, in the order of the hashes.
+    """
+
+    def __init__(self, hashes: Hashes, places: Places, needles: list[Needle]) -> None:
+        self._whole: dict[bytes, int] = {}
+        self._shapes: dict[int, set[tuple[int, int]]] = {}
+        """By the hash of a block: its offset in needles that have to be found whole, and their lengths."""
+        runs: list[tuple[int, int, int]] = []
+        _, numbers, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+        for place in np.flatnonzero(counts[numbers] > _CANDIDATES):
+            number, offset = (int(value) for value in places[place])
+            needle = needles[number]
+            if needle.run == len(needle.data):
+                self._whole[needle.data] = number
+                self._shapes.setdefault(int(hashes[place]), set()).add((offset, len(needle.data)))
+            else:
+                first = max(offset - _SHIFTS + 1, 0)
+                last = min(offset, len(needle.data) - RUN)
+                runs += [(number, offset, begin) for begin in range(first, last + 1)]
+        pieces = [np.frombuffer(needles[number].data, np.uint8, RUN, begin) for number, _, begin in runs]
+        hashed = _hash_windows(np.concatenate(pieces), RUN)[::RUN] if pieces else np.zeros(0, np.uint64)
+        order = np.argsort(hashed, kind="stable")
+        self._runs = hashed[order]
+        self._blocks = np.array(runs, dtype=np.int32).reshape(-1, 3)[order]
+        """Of each run: its needle, where the block begins for which it stands, and where it begins itself."""
+
+    def candidates(
+        self, data: bytes, hits: npt.NDArray[np.int64], found: Hashes
+    ) -> Iterator[tuple[int, int, int]]:
+        """Yield what `_Table.candidates` does, at places where the data have a block that many share."""
+        for hit, block in zip(hits.tolist(), found.tolist(), strict=True):
+            for offset, length in self._shapes.get(block, ()):
+                number = (
+                    self._whole.get(data[hit - offset : hit - offset + length]) if hit >= offset else None
+                )
+                if number is not None:
+                    yield hit, number, offset
+        if not len(self._runs) or len(data) < RUN:
+            return
+        windows = _hash_windows(np.frombuffer(data, dtype=np.uint8), RUN)
+        for first in range(0, len(hits), _AT_ONCE):
+            some = hits[first : first + _AT_ONCE, None]
+            begins = some - np.arange(_SHIFTS)
+            is_within = (begins >= 0) & (begins < len(windows))
+            looked_up = windows[np.where(is_within, begins, 0)]
+            places = np.minimum(np.searchsorted(self._runs, looked_up), len(self._runs) - 1)
+            rows, shifts = np.nonzero(is_within & (self._runs[places] == looked_up))
+            seen: set[tuple[int, int, int]] = set()
+            for row, shift in zip(rows.tolist(), shifts.tolist(), strict=True):
+                # Of needles that have the same run, the first one says as much as all.
+                number, _, begin = (int(value) for value in self._blocks[places[row, shift]])
+                candidate = (int(some[row, 0]), number, begin + shift)
+                if candidate not in seen:
+                    seen.add(candidate)
+                    yield candidate
+
+    def blocks_in(self, passages: Iterable[bytes]) -> Places:
+        """Return the places of all needles whose runs are in one of the passages."""
+        hashes = [_hash_windows(np.frombuffer(one, np.uint8), RUN) for one in passages if len(one) >= RUN]
+        if not hashes or not len(self._runs):
+            return np.zeros((0, 2), dtype=np.int32)
+        return self._blocks[np.isin(self._runs, np.unique(np.concatenate(hashes))), :2]
 
 
 class Needles:
@@ -164,11 +255,15 @@ class Needles:
     def leave_out(self, matches: Iterable[Match]) -> None:
         """Take what was found out of what is searched for: it is also elsewhere, where it may be.
 
-        Of passages only what lies within the match goes; the rest of the text is still found.
+        Of passages only what lies within the match goes, of all texts that say it; their rest is still found.
         """
         gone = {(match.needle, match.offset, match.offset + match.end - match.start) for match in matches}
         if not gone:
             return
+        said_by_many = self._built()[0].crowd.blocks_in(
+            self._needles[needle].data[begin:end] for needle, begin, end in gone
+        )
+        gone |= {(needle, offset, offset + BLOCK) for needle, offset in said_by_many.tolist()}
         numbers = np.unique([needle for needle, _, _ in gone])
         stays = np.ones(len(self._long), dtype=np.bool_)
         if len(self._long):
@@ -205,22 +300,20 @@ class Needles:
         self._needles.append(needle)
         if len(needle.data) < BLOCK:
             return
-        offsets = [*range(0, len(needle.data) - BLOCK + 1, BLOCK)]
-        if len(needle.data) % BLOCK and len(needle.data) < RUN:  # all of it must be found: the first will do
-            offsets = offsets[:1]
-        for offset in offsets:
-            if len(set(needle.data[offset : offset + BLOCK])) > 3:  # a line of dashes is in any text
-                places.extend((number, offset))
+        places.extend(value for offset in _offsets(needle) for value in (number, offset))
 
-    def _find_in_chunk(self, data: bytes, with_words: bool) -> Iterator[Match]:
+    def _built(self) -> tuple[_Table, _Table]:
         if self._tables is None:
             self._tables = (
                 _Table(BLOCK, self._long, self._needles),
                 _Table(SHORTEST_WORD, self._short, self._needles),
             )
-        blocks, beginnings = self._tables
+        return self._tables
+
+    def _find_in_chunk(self, data: bytes, with_words: bool) -> Iterator[Match]:
+        blocks, beginnings = self._built()
         ends: dict[int, int] = {}
-        for place, number, offset in blocks.candidates(np.frombuffer(data, dtype=np.uint8)):
+        for place, number, offset in blocks.candidates(data):
             if place < ends.get(number, 0):
                 continue  # within what was found of it already
             needle = self._needles[number]
@@ -230,10 +323,35 @@ class Needles:
                 yield Match(needle.kind, start, end, number, offset - (place - start))
         if with_words:
             lowered = data.lower()
-            for place, number, _ in beginnings.candidates(np.frombuffer(lowered, dtype=np.uint8)):
+            for place, number, _ in beginnings.candidates(lowered):
                 word = self._needles[number].data
                 if lowered.startswith(word, place):
                     yield Match("word", place, place + len(word), number, 0)
+
+
+def says_little(text: str) -> bool:
+    """Tell whether a text has so few different signs that it is in any other: it is no trace of anything."""
+    return len(set(text.encode("utf-8", "replace"))) <= _FEW_SIGNS
+
+
+def _offsets(needle: Needle) -> list[int]:
+    """Return where the blocks begin by which a needle is found, one of which is in each run of it."""
+    data = needle.data
+
+    def signs(offset: int) -> int:
+        return len(set(data[offset : offset + BLOCK]))
+
+    last = len(data) - BLOCK
+    if needle.run < len(data):
+        aligned = range(0, last + 1, BLOCK)
+        telling = {offset for offset in aligned if signs(offset) > _FEW_SIGNS}
+        beside = {last} if aligned[-1] not in telling else set()
+        for offset in set(aligned) - telling:  # what stands before and after a line of dashes
+            beside |= {offset - BLOCK // 2, offset + BLOCK // 2}
+        telling |= {offset for offset in beside if 0 <= offset <= last and signs(offset) > _FEW_SIGNS}
+        if telling:
+            return sorted(telling)
+    return [max(range(last + 1), key=signs)]  # all of it has to stand there: one block will do
 
 
 def words_of(text: str) -> set[str]:

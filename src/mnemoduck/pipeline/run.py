@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from pydantic import BaseModel, Field, ValidationError
+
 from mnemoduck.errors import LockedError, PipelineError, StorageError, UsageError
 from mnemoduck.expectations.checkpoint import check_incoming
 from mnemoduck.home import FOLDER_MODE, HOME_VARIABLE, Home
@@ -398,20 +400,59 @@ def start_dbt(
         process.wait()
 
 
+_RESULTS = frozenset(["LogModelResult", "LogTestResult", "LogSeedResult", "LogSnapshotResult"])
+
+
+class _NodeInfo(BaseModel):
+    node_name: str
+    node_status: str = ""
+    resource_type: str = "model"
+
+
+class _NodeResult(BaseModel):
+    """What dbt's log says in `data` when a node has ended, as far as we read it."""
+
+    node_info: _NodeInfo
+    execution_time: float = 0.0
+    num_failures: int | None = None
+    index: int = 0
+    total: int = 0
+
+
+class _Info(BaseModel):
+    name: str
+    msg: str
+    level: str
+    invocation_id: str | None = None
+
+
+class _LogLine(BaseModel):
+    info: _Info
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
 def _read_log_line(
     line: str, summary: RunSummary, on_progress: Callable[[Progress | CallProgress], None]
 ) -> None:
+    """Take what a line of dbt's log says into the summary; a line of another shape is a remark."""
     try:
-        entry: dict[str, Any] = json.loads(line)
-        name, data, message = entry["info"]["name"], entry.get("data", {}), entry["info"]["msg"]
-        level, summary.run_id = entry["info"]["level"], entry["info"].get("invocation_id", summary.run_id)
-    except (ValueError, KeyError, TypeError, RecursionError):
+        entry = _LogLine.model_validate_json(line)
+        is_result = entry.info.name in {
+            "LogModelResult",
+            "LogTestResult",
+            "LogSeedResult",
+            "LogSnapshotResult",
+        }
+        result = _NodeResult.model_validate(entry.data) if is_result else None
+    except ValidationError:
         if line.strip():
             summary.remarks.append(line.strip())
         return
-    if name in {"LogModelResult", "LogTestResult", "LogSeedResult", "LogSnapshotResult"}:
-        _read_node_result(name, data, message, summary)
-        on_progress(Progress(data.get("index", 0), data.get("total", 0), data["node_info"]["node_name"]))
+    name, message = entry.info.name, entry.info.msg
+    summary.run_id = entry.info.invocation_id or summary.run_id
+    if result is not None:
+        _add_node_result(name, result, message, summary)
+        on_progress(Progress(result.index, result.total, result.node_info.node_name))
     elif name == "SkippingDetails":
         summary.skipped += 1
     elif calls := CALLS_PATTERN.fullmatch(message):
@@ -433,33 +474,33 @@ def _read_log_line(
         summary.lacks = f"Not built and tested: {missing}"
     elif name == "JinjaLogInfo" and message.startswith(SAYS):
         summary.notices.append(message.removeprefix(SAYS))
-    elif level == "error" and name not in {"EndOfRunSummary", "LogHookEndLine", "MainStackTrace"}:
-        _attach_message(summary, data, message)
+    elif entry.info.level == "error" and name not in {"EndOfRunSummary", "LogHookEndLine", "MainStackTrace"}:
+        _attach_message(summary, entry.data, message)
 
 
-def _read_node_result(name: str, data: dict[str, Any], message: str, summary: RunSummary) -> None:
-    node = data["node_info"]
-    status = node.get("node_status", "")
+def _add_node_result(name: str, result: _NodeResult, message: str, summary: RunSummary) -> None:
+    node = result.node_info
     summary.nodes.append(
         NodeRun(
-            name=node["node_name"],
-            kind=node.get("resource_type", "model"),
-            status=status,
-            seconds=data.get("execution_time", 0.0),
-            failures=data.get("num_failures") if name == "LogTestResult" else None,
+            name=node.node_name,
+            kind=node.resource_type,
+            status=node.node_status,
+            seconds=result.execution_time,
+            failures=result.num_failures if name == "LogTestResult" else None,
         )
     )
     if name == "LogTestResult":
         summary.tests += 1
     else:
         summary.models += 1
-    if status in {"error", "fail", "runtime error"}:
-        summary.failures.append(NodeFailure(node["node_name"], status, message.strip()))
+    if node.node_status in {"error", "fail", "runtime error"}:
+        summary.failures.append(NodeFailure(node.node_name, node.node_status, message.strip()))
 
 
 def _attach_message(summary: RunSummary, data: dict[str, Any], message: str) -> None:
     text = without_traceback(message)
-    name = data.get("node_info", {}).get("node_name")
+    node = data.get("node_info")
+    name = node.get("node_name") if isinstance(node, dict) else None
     for index, failure in enumerate(summary.failures):
         if failure.name == name and text:
             summary.failures[index] = NodeFailure(failure.name, failure.status, text)
