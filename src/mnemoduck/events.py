@@ -92,10 +92,20 @@ def _within_content_limit(value: str) -> str:
 
 Measure = Annotated[float, BeforeValidator(_no_truth_value), Field(allow_inf_nan=False)]
 
-UtcDatetime = Annotated[datetime, AfterValidator(_to_utc)]
+
+def _no_bare_digits(value: object) -> object:
+    """A year or a date without hyphens would be taken for so many seconds since 1970."""
+    if isinstance(value, str) and _BARE_DATE.fullmatch(value.strip()):
+        raise ValueError(f"{value!r} could be a year or seconds; write a date like 2026-03-15")
+    return value
+
+
+_BARE_DATE = re.compile("[0-9]{1,8}")
+
+UtcDatetime = Annotated[datetime, BeforeValidator(_no_bare_digits), AfterValidator(_to_utc)]
 ScopeId = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=256),
+    StringConstraints(min_length=1, max_length=256, strict=True),
     AfterValidator(_without_control_characters),
 ]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=256, strip_whitespace=True)]

@@ -70,14 +70,16 @@ def memory_event(
     Raises:
         InvalidEventError: a value breaks the rules; says which.
     """
-    metadata, facts = fields.get("metadata"), fields.get("facts")
+    metadata, facts, tags = fields.get("metadata"), fields.get("facts"), fields.get("tags")
+    if isinstance(tags, str | bytes):  # its letters would be the tags
+        raise InvalidEventError(f"payload.tags: must be a list of texts, not {tags!r:.100}")
     return new_event(
         "memory",
         {
             "content": fields.get("content"),
             "role": fields.get("role"),
             "memory_type": "episodic" if fields.get("memory_type") is None else fields["memory_type"],
-            "tags": list(fields.get("tags") or ()) or None,
+            "tags": list(tags or ()) or None,
             "importance": fields.get("importance"),
             "metadata": dict(metadata) if metadata else None,
             "facts": [_fact(fact) for fact in facts] if facts else None,

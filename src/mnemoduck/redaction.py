@@ -101,10 +101,13 @@ _EMAIL = re.compile(  # the unquoted addresses of RFC 5321, in any script (RFC 6
     r"(?:[^\W_](?:[\w-]{0,62}[^\W_])?\.){1,8}[^\W\d_]{2,24}(?![\w@])"
 )
 
+_GAPS = " \u00a0\u2007\u2009\u202f"
+"""Blanks that stand between groups of digits; those of fixed width come with text that was typeset."""
+
 _CARD = re.compile(  # all together, or in the groups in which they are printed
     r"(?<![\w.])(?:[0-9]{13,19}"
-    r"|[0-9]{4}(?P<four>[ -])[0-9]{4}(?P=four)[0-9]{4}(?P=four)[0-9]{4}(?:(?P=four)[0-9]{3})?"
-    r"|[0-9]{4}(?P<six>[ -])[0-9]{6}(?P=six)[0-9]{4,5})(?!\w|[-.][0-9])"
+    rf"|[0-9]{{4}}(?P<four>[{_GAPS}-])[0-9]{{4}}(?P=four)[0-9]{{4}}(?P=four)[0-9]{{4}}(?:(?P=four)[0-9]{{3}})?"
+    rf"|[0-9]{{4}}(?P<six>[{_GAPS}-])[0-9]{{6}}(?P=six)[0-9]{{4,5}})(?!\w|[-.][0-9])"
 )
 _ISSUERS = re.compile(  # ISO/IEC 7812: the prefixes and lengths that the large networks issue
     r"4(?:[0-9]{12}|[0-9]{15}|[0-9]{18})|(?:5[1-5]|222[1-9]|22[3-9][0-9]|2[3-6][0-9]{2}|27[01][0-9]|2720)[0-9]+"
@@ -112,7 +115,8 @@ _ISSUERS = re.compile(  # ISO/IEC 7812: the prefixes and lengths that the large 
     r"|3(?:0[0-5]|[689][0-9])[0-9]{11}|62[0-9]{14,17}"
 )
 _IBAN = re.compile(  # ISO 13616, together or in groups of four
-    r"(?<![A-Za-z0-9])[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![A-Za-z0-9])"
+    rf"(?<![a-z0-9])[a-z]{{2}}[0-9]{{2}}(?:[{_GAPS}]?[a-z0-9]{{4}}){{2,7}}(?:[{_GAPS}]?[a-z0-9]{{1,3}})?(?![a-z0-9])",
+    re.IGNORECASE | re.ASCII,
 )
 
 
@@ -173,7 +177,7 @@ def _find_cards(text: str) -> Iterator[Finding]:
         # In groups, three digits that follow may be its security code.
         ends = (match.end(), match.end() - 4) if match["four"] and len(match[0]) == 23 else (match.end(),)
         for end in ends:
-            digits = text[match.start() : end].replace(" ", "").replace("-", "")
+            digits = "".join(sign for sign in text[match.start() : end] if sign.isdigit())
             if _ISSUERS.fullmatch(digits) and luhn.is_valid(digits):
                 yield Finding(match.start(), end, "card")
                 place = end
@@ -186,10 +190,10 @@ def _find_ibans(text: str) -> Iterator[Finding]:
     place = 0
     while match := _IBAN.search(text, place):
         place = match.end()
-        # In groups, a word in capitals that follows looks like one group more.
+        # In groups, a word that follows looks like one group more.
         ends = [
             match.end(),
-            *(match.start() + n for n in range(len(match[0]) - 1, 14, -1) if match[0][n] == " "),
+            *(match.start() + n for n in range(len(match[0]) - 1, 14, -1) if match[0][n] in _GAPS),
         ]
         for end in ends:
             if iban.is_valid(text[match.start() : end]):

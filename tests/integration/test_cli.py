@@ -162,6 +162,7 @@ def test_output_into_a_closed_pipe_is_no_error(read_only_sample: Workbench) -> N
         (["forget"], "Nothing says what to forget"),
         (["forget", "not-an-id"], "memory_ids.0"),
         (["forget", "--user", "maya"], "add --yes"),
+        (["forget", "--user", "maya", "not-an-id"], "memory_ids.0"),
         (["sql", "delete from short_term_memories"], "must be one SELECT"),
         (["sql", "select * from nowhere"], "nowhere does not exist"),
         (["sql", "selec 1"], "cannot be read"),

@@ -361,6 +361,25 @@ def test_only_so_many_backups_are_kept_as_is_said_and_what_only_the_others_named
         )
 
 
+def test_with_a_damaged_list_backups_are_made_and_say_that_nothing_is_given_back(
+    diary: Diary, target: Path
+) -> None:
+    ids = []
+    for number in range(3):
+        (diary.home.path / "note").write_bytes(random.Random(number).randbytes(50_000))
+        ids.append(back_up(diary.home, target).generation_id)
+    damaged = target / "generations" / f"{ids[1]}.json"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    told = run("backup", target, "--keep", "3", "--home", diary.home.path).output
+    assert "Removed 1 earlier backups" in told
+    assert f"nothing was given back of what earlier ones had: The backup {ids[1]}" in told
+    assert back_up(diary.home, target).not_freed is None  # it was not asked to remove anything
+    damaged.unlink(missing_ok=True)
+    done = back_up(diary.home, target, keep=1)
+    assert (done.not_freed, done.freed_bytes > 0) == (None, True)
+    assert (restored(target).path / "note").read_bytes() == random.Random(2).randbytes(50_000)
+
+
 def test_a_backup_that_is_killed_leaves_no_generation_and_is_cleaned_by_the_next(
     diary: Diary, target: Path
 ) -> None:
@@ -884,6 +903,10 @@ def test_commands_that_contradict_themselves_are_refused(diary: Diary, target: P
         done = run(*arguments)
         assert isinstance(done.exception, UsageError), done.output
         assert says in str(done.exception)
+    for command in ("backup", "restore"):
+        done = run(command, "", *home)
+        assert done.exit_code == 2
+        assert "its name is empty" in done.output
     assert not target.exists()
 
 
@@ -898,6 +921,8 @@ def test_an_unknown_backup_is_told_with_those_there_are(diary: Diary, target: Pa
     done = back_up(diary.home, target)
     with pytest.raises(UsageError, match=f"has no backup '../x'.*{done.generation_id}"):
         restore_backup(target, target.with_name("restored"), "../x")
+    with pytest.raises(UsageError, match="has no backup ''"):  # a variable that is not set is not the newest
+        restore_backup(target, target.with_name("restored"), "")
 
 
 def test_half_a_line_that_is_being_appended_is_left_out_and_a_last_line_without_an_end_is_not(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import unicodedata
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from mnemoduck.cli.output import (
     format_time,
     one_line,
     print_json,
+    print_rows,
     print_table,
 )
 from mnemoduck.reader import LongTermMemory
@@ -172,3 +174,20 @@ def test_times_are_shown_in_utc_and_scopes_without_what_is_not_given() -> None:
     assert format_time(None) == "-"
     assert format_scope("maya", None, "s\n1") == "maya / s 1"
     assert format_scope(None, None) == "-"
+
+
+def test_what_json_has_not_is_text(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json([{"x": float("nan"), "y": -float("inf"), date(2020, 1, 1): {None: (1, UUID(int=0))}, True: 2}])
+    assert json.loads(capsys.readouterr().out) == [
+        {"x": "nan", "y": "-inf", "2020-01-01": {"null": [1, str(UUID(int=0))]}, "true": 2}
+    ]
+
+
+def test_a_large_result_is_printed_as_lines_in_a_moment(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [(number, f"name {number}") for number in range(50_000)]
+    began = time.process_time()
+    print_rows(["number", "name"], rows)
+    assert time.process_time() - began < 10
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "number  name"
+    assert lines[-2:] == ["49999   name 49999", "50,000 rows"]

@@ -52,6 +52,7 @@ class BackedUp:
         new_bytes: what it added to the target, and `freed_bytes` what was removed from there.
         removed: earlier generations that are gone.
         cleaned: whether what an interrupted backup had left was removed.
+        not_freed: why pieces that no backup names are still there; None if none had to go, or all did.
         skipped: paths of the home that are in no backup, since they are no plain files.
     """
 
@@ -61,6 +62,7 @@ class BackedUp:
     freed_bytes: int = 0
     removed: tuple[str, ...] = ()
     cleaned: bool = False
+    not_freed: str | None = None
     skipped: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
@@ -70,6 +72,7 @@ class BackedUp:
             "freed_bytes": self.freed_bytes,
             "removed": list(self.removed),
             "cleaned": self.cleaned,
+            "not_freed": self.not_freed,
             "skipped": list(self.skipped),
         }
 
@@ -240,21 +243,26 @@ def _back_up(
             files=tuple(captured.files),
         )
         generation_id = store.commit(generation)
-        freed, removed = 0, [one for one in store.ids() if one != generation_id]
+        freed, not_freed = 0, None
+        removed = [one for one in store.ids() if one != generation_id]
         if is_only:
             freed = store.remove_all_but(generation_id)
         else:
             removed = removed[: max(0, len(removed) + 1 - keep)] if keep is not None else []
             store.remove_generations(removed)
             if removed or was_unfinished:
-                freed = store.remove_unnamed()
+                try:
+                    freed = store.remove_unnamed()
+                except StorageError as error:  # the backup itself is made
+                    not_freed = str(error)
     return BackedUp(
         generation_id=generation_id,
         generation=generation,
         new_bytes=store.new_bytes,
         freed_bytes=freed,
         removed=tuple(removed),
-        cleaned=was_unfinished,
+        cleaned=was_unfinished and not_freed is None,
+        not_freed=not_freed,
         skipped=tuple(captured.skipped),
     )
 

@@ -105,7 +105,7 @@ class BackupStore:
         ids = self.ids()
         if not ids:
             raise UsageError(f"{self.path} holds no backup yet: the first one was not finished.")
-        chosen = generation_id or ids[-1]
+        chosen = ids[-1] if generation_id is None else generation_id
         if chosen not in ids:
             raise UsageError(
                 f"{self.path} has no backup {chosen!r}. It has: {', '.join(ids[-5:])}. "

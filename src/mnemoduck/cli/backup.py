@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -36,8 +37,20 @@ from mnemoduck.migrations.warehouse import find_outdated
 from mnemoduck.settings import load_settings
 
 
+class _Folder(click.Path):
+    """A folder that is named: an empty name, of a variable that is not set, would be the working folder."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("its name is empty; say . for this folder.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @click.command("backup")
-@click.argument("target", required=False, type=click.Path(path_type=Path))
+@click.argument("target", required=False, type=_Folder())
 @click.option("--list", "is_list", is_flag=True, help="List the backups in TARGET.")
 @click.option(
     "--verify",
@@ -100,7 +113,7 @@ def backup_command(
 
 
 @click.command("restore")
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("target", type=_Folder())
 @click.option("--generation", metavar="ID", help="Which backup: see `backup --list`. Default: the newest.")
 @home_option
 @json_option
@@ -182,6 +195,13 @@ def _say(done: BackedUp, as_json: bool) -> None:
         click.echo(f"Removed {len(done.removed)} earlier backups, {format_bytes(done.freed_bytes)}.")
     elif done.cleaned:
         click.echo(f"Removed what an interrupted backup had left, {format_bytes(done.freed_bytes)}.")
+    if done.not_freed:
+        click.echo(
+            "The backup is made, but nothing was given back of what earlier ones had: "
+            f"{escape_controls(done.not_freed)} `mnemoduck backup --list` shows which cannot be read; remove "
+            "that one's file in generations/.",
+            err=True,
+        )
     for path in done.skipped:
         click.echo(f"Not in it, since it is no plain file or folder: {escape_controls(path)}", err=True)
 

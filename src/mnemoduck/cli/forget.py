@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +23,9 @@ from mnemoduck.project import find_project
 from mnemoduck.sizes import format_bytes
 
 _SHOWN = 20
+
+_LOOKED_UP = 1000
+"""Of so many memories that are named it is said which are not known."""
 """So many places are said; --json says all."""
 
 
@@ -95,8 +99,10 @@ def forget_command(
     opened = open_home(home, create=not is_purge)
     _confirm(memory_ids, user_id, agent_id, session_id, before, yes, is_purge)
     order_id = None
+    unknown: list[str] = []
     if memory_ids or is_scope or not is_purge:
         with Memory(opened.path) as memory:
+            unknown = _unknown(memory, memory_ids, user_id)
             order_id = memory.forget(
                 memory_ids,
                 user_id=user_id,
@@ -106,7 +112,7 @@ def forget_command(
                 reason=reason,
             )
     if folder is None:
-        _say_order(order_id, memory_ids, as_json)
+        _say_order(order_id, memory_ids, unknown, as_json)
         return
     done = purge(
         opened,
@@ -149,7 +155,7 @@ def _confirm(
     yes: bool,
     is_purge: bool,
 ) -> None:
-    is_scope = any((user_id, agent_id, session_id, before))
+    is_scope = not memory_ids and any((user_id, agent_id, session_id, before))
     if yes or not (is_purge or is_scope):
         return
     if not sys.stdin.isatty():
@@ -167,12 +173,30 @@ def _confirm(
     click.confirm(f"Purge {what}? It cannot be undone." if is_purge else f"Forget {what}?", abort=True)
 
 
-def _say_order(order_id: UUID | None, memory_ids: Sequence[str], as_json: bool) -> None:
+def _unknown(memory: Memory, memory_ids: Sequence[str], user_id: str | None) -> list[str]:
+    """Return which of the memories that are named cannot be seen; of very many it is not asked."""
+    if len(memory_ids) > _LOOKED_UP:
+        return []
+    with suppress(UsageError):  # one is no id: the order refuses it
+        return [one for one in memory_ids if memory.get(one, user_id=user_id) is None]
+    return []
+
+
+def _say_order(
+    order_id: UUID | None, memory_ids: Sequence[str], unknown: Sequence[str], as_json: bool
+) -> None:
     if as_json:
-        print_json({"order": str(order_id)})
+        print_json({"order": str(order_id), "unknown": unknown})
         return
-    what = f"{len(memory_ids)} memories" if memory_ids else "the scope"
+    seen = len(memory_ids) - len(unknown)
+    what = f"{seen} memor{'y' if seen == 1 else 'ies'}" if memory_ids else "the scope"
     click.echo(f"Forgot {what}; the order is {escape_controls(str(order_id))}.")
+    for one in unknown[:_SHOWN]:
+        click.echo(f"Not known here, or not to this user, or forgotten before: {escape_controls(one)}")
+    if len(unknown) > _SHOWN:
+        click.echo(f"... and {len(unknown) - _SHOWN} more.")
+    if unknown:
+        click.echo("The order names them all the same.")
 
 
 def _verify(
@@ -210,7 +234,7 @@ def _to_ids(memory_ids: Sequence[str]) -> list[UUID]:
 
 def _print_purged(done: Purged) -> None:
     for unknown in done.unknown[:_SHOWN]:
-        click.echo(f"There is no memory {unknown} (any more): it was not purged now.")
+        click.echo(f"There is no memory {unknown} (any more), or not of that user: it was not purged now.")
     if done.search is None:
         click.echo("Nothing that was ordered forgotten is left to purge.")
         return

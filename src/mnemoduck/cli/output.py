@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import click
 from rich.console import Console
@@ -75,8 +75,9 @@ def progress_bar(*, is_shown: bool = True) -> Progress:
 
 
 def print_json(value: object) -> None:
-    """Print a value as JSON; characters that could steer a terminal are escaped."""
-    text = json.dumps(value, ensure_ascii=False, indent=2, default=_to_json)
+    """Print a value as JSON: keys as text, numbers that JSON has not (NaN, Infinity) as text too; characters
+    that could steer a terminal are escaped."""
+    text = json.dumps(_plain(value), ensure_ascii=False, indent=2, allow_nan=False)
     click.echo(_CONTROLS.sub(lambda match: json.dumps(match.group())[1:-1], text))
 
 
@@ -104,13 +105,23 @@ def print_table(
     click.echo()
 
 
+_ROWS_OF_TABLE = 1000
+"""Of so many rows a table is laid out in a moment; more are printed as lines."""
+
+
 def print_rows(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print the result of a query: as a table where it fits, else each row as lines of name and value."""
     heads = [one_line(name) for name in names]
     cells = [[one_line("" if value is None else str(value)) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
     note = f"{len(rows):,} row" + ("" if len(rows) == 1 else "s")
-    if sum(widths) + 2 * len(widths) <= console().width:
+    is_narrow = sum(widths) + 2 * len(widths) <= console().width
+    if is_narrow and len(rows) > _ROWS_OF_TABLE:
+        for row in (heads, *cells):
+            click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        click.echo(note)
+        return
+    if is_narrow:
         print_table("", [(head, "left") for head in heads], cells, note=note)
         return
     label = max(map(len, heads))
@@ -121,11 +132,25 @@ def print_rows(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     click.echo(note)
 
 
-def _to_json(value: object) -> Any:
+def _plain(value: object) -> Any:
+    """Return a value as JSON has it."""
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {_key(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(inner) for inner in value]
     if isinstance(value, datetime):
         return value.isoformat()
-    if isinstance(value, UUID):
-        return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
+        return _plain(dataclasses.asdict(value))
     return str(value)
+
+
+def _key(key: object) -> str:
+    """Return a key as text; of those that JSON has other values for, as json.dumps writes them."""
+    if isinstance(key, bool) or key is None:
+        return json.dumps(key)
+    return key.isoformat() if isinstance(key, datetime) else str(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -191,9 +192,22 @@ def sql_command(query: str, home: Path | None, timeout: float | None, as_json: b
         names = [column[0] for column in cursor.description or ()]
         rows = cursor.fetchall()
     if as_json:
-        print_json([dict(zip(names, row, strict=True)) for row in rows])
+        keys = _numbered(names)
+        print_json([dict(zip(keys, row, strict=True)) for row in rows])
     else:
         print_rows(names, rows)
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Return names of columns, with a number where one is there already: a, a_1, as in a DataFrame."""
+    found: list[str] = []
+    for name in names:
+        other, number = name, 0
+        while other in found:
+            number += 1
+            other = f"{name}_{number}"
+        found.append(other)
+    return found
 
 
 @click.command("status")
