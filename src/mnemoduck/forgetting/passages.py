@@ -78,6 +78,8 @@ Bytes = npt.NDArray[np.uint8]
 Hashes = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int32]
 """Pairs: a needle, an offset in it."""
+Keys = npt.NDArray[np.int64]
+"""The same pairs, as numbers that can be sorted: see `_keys`."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +112,25 @@ class _Table:
         )
         hashes = _hash_windows(np.frombuffer(blocks, dtype=np.uint8), length)[::length]
         order = np.argsort(hashes, kind="stable")
-        self._hashes = hashes[order]
-        self._places = places[order]
+        self._take(hashes[order], places[order])
+        self.crowd = _Crowd(self._hashes, self._places, needles)
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def leave_out(self, numbers: npt.NDArray[np.int64], runs: Keys) -> None:
+        """Take out some needles, and the blocks that are in runs of passages; `runs` are sorted."""
+        first = _keys(self._places[:, 0], np.maximum(self._places[:, 1] - _SHIFTS + 1, 0))
+        is_within = _is_any_between(runs, first, _keys(self._places[:, 0], self._places[:, 1]))
+        stays = ~(is_within | np.isin(self._places[:, 0], numbers))
+        touched = np.unique(self._places[~stays, 0])
+        self._take(self._hashes[stays], self._places[stays])
+        self.crowd.keep_near(self._places, touched)
+
+    def _take(self, hashes: Hashes, places: Places) -> None:
+        self._hashes, self._places = hashes, places
         self._bits = np.zeros(1 << _BITS, dtype=np.bool_)
         self._bits[(hashes >> np.uint64(64 - _BITS)).astype(np.int64)] = True
-        self.crowd = _Crowd(self._hashes, self._places, needles)
 
     def candidates(self, data: bytes) -> Iterator[tuple[int, int, int]]:
         """Yield (place in the data, needle, offset in it) where a block of a needle may stand, in order."""
@@ -143,6 +159,8 @@ class _Table:
 class _Crowd:
     """Needles that share a block with many others: found by all of their bytes, or by each run of a passage.
 
+    Memory: 16 bytes for each byte of a passage that is near a block which many share.
+
     Args:
         hashes, places: those of a table, in the order of the hashes.
     """
@@ -151,24 +169,36 @@ class _Crowd:
         self._whole: dict[bytes, int] = {}
         self._shapes: dict[int, set[tuple[int, int]]] = {}
         """By the hash of a block: its offset in needles that have to be found whole, and their lengths."""
-        runs: list[tuple[int, int, int]] = []
-        _, numbers, counts = np.unique(hashes, return_inverse=True, return_counts=True)
-        for place in np.flatnonzero(counts[numbers] > _CANDIDATES):
-            number, offset = (int(value) for value in places[place])
-            needle = needles[number]
-            if needle.run == len(needle.data):
-                self._whole[needle.data] = number
-                self._shapes.setdefault(int(hashes[place]), set()).add((offset, len(needle.data)))
-            else:
-                first = max(offset - _SHIFTS + 1, 0)
-                last = min(offset, len(needle.data) - RUN)
-                runs += [(number, offset, begin) for begin in range(first, last + 1)]
-        pieces = [np.frombuffer(needles[number].data, np.uint8, RUN, begin) for number, _, begin in runs]
-        hashed = _hash_windows(np.concatenate(pieces), RUN)[::RUN] if pieces else np.zeros(0, np.uint64)
+        _, groups, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+        is_crowded = counts[groups] > _CANDIDATES
+        lengths = np.array([len(needle.data) for needle in needles], dtype=np.int64)
+        is_whole = lengths == np.array([needle.run for needle in needles], dtype=np.int64)
+        some = is_crowded & is_whole[places[:, 0]]
+        for block, (number, offset) in zip(hashes[some].tolist(), places[some].tolist(), strict=True):
+            data = needles[number].data
+            self._whole[data] = number
+            self._shapes.setdefault(block, set()).add((offset, len(data)))
+        parts = list(_runs_around(places[is_crowded & ~is_whole[places[:, 0]]], needles, lengths))
+        hashed = np.concatenate([part[0] for part in parts]) if parts else np.zeros(0, np.uint64)
+        begins = np.concatenate([part[1] for part in parts]) if parts else np.zeros((0, 2), np.int32)
         order = np.argsort(hashed, kind="stable")
         self._runs = hashed[order]
-        self._blocks = np.array(runs, dtype=np.int32).reshape(-1, 3)[order]
-        """Of each run: its needle, where the block begins for which it stands, and where it begins itself."""
+        self._begins = begins[order]
+        """Of each run: its needle, and where it begins there."""
+
+    def keep_near(self, places: Places, touched: npt.NDArray[np.int32]) -> None:
+        """Forget what holds none of these blocks any more: needles that were touched have lost some."""
+        if not len(touched):
+            return
+        rows = np.flatnonzero(np.isin(self._begins[:, 0], touched, kind="table"))
+        if len(rows):
+            blocks = np.sort(_keys(places[:, 0], places[:, 1]))
+            first = _keys(self._begins[rows, 0], self._begins[rows, 1])
+            stays = np.ones(len(self._begins), dtype=np.bool_)
+            stays[rows] = _is_any_between(blocks, first, first + _SHIFTS - 1)
+            self._runs, self._begins = self._runs[stays], self._begins[stays]
+        left = set(np.unique(places[:, 0]).tolist())
+        self._whole = {data: number for data, number in self._whole.items() if number in left}
 
     def candidates(
         self, data: bytes, hits: npt.NDArray[np.int64], found: Hashes
@@ -194,18 +224,54 @@ class _Crowd:
             seen: set[tuple[int, int, int]] = set()
             for row, shift in zip(rows.tolist(), shifts.tolist(), strict=True):
                 # Of needles that have the same run, the first one says as much as all.
-                number, _, begin = (int(value) for value in self._blocks[places[row, shift]])
+                number, begin = (int(value) for value in self._begins[places[row, shift]])
                 candidate = (int(some[row, 0]), number, begin + shift)
                 if candidate not in seen:
                     seen.add(candidate)
                     yield candidate
 
-    def blocks_in(self, passages: Iterable[bytes]) -> Places:
-        """Return the places of all needles whose runs are in one of the passages."""
+    def runs_in(self, passages: Iterable[bytes]) -> Places:
+        """Return the runs of all needles, and where they begin there, that are in one of the passages."""
         hashes = [_hash_windows(np.frombuffer(one, np.uint8), RUN) for one in passages if len(one) >= RUN]
         if not hashes or not len(self._runs):
             return np.zeros((0, 2), dtype=np.int32)
-        return self._blocks[np.isin(self._runs, np.unique(np.concatenate(hashes))), :2]
+        return self._begins[np.isin(self._runs, np.unique(np.concatenate(hashes)))]
+
+
+def _runs_around(
+    places: Places, needles: list[Needle], lengths: npt.NDArray[np.int64]
+) -> Iterator[tuple[Hashes, Places]]:
+    """Yield hashes of the runs of passages that hold one of these blocks, and where they begin."""
+    numbers = np.unique(places[:, 0])
+    places = places[np.argsort(places[:, 0], kind="stable")]
+    chunks = np.cumsum(lengths[numbers]) // CHUNK
+    for chunk in np.unique(chunks):
+        some = numbers[chunks == chunk]
+        data = b"".join(needles[number].data for number in some.tolist())
+        bases = np.cumsum(lengths[some]) - lengths[some]
+        mine = places[slice(*np.searchsorted(places[:, 0], [some[0], some[-1] + 1]))]
+        owner = np.searchsorted(some, mine[:, 0])
+        marks = np.zeros(len(data) + 1, dtype=np.int64)
+        np.add.at(marks, bases[owner] + np.maximum(mine[:, 1] - _SHIFTS + 1, 0), 1)
+        np.add.at(marks, bases[owner] + np.minimum(mine[:, 1], lengths[some][owner] - RUN) + 1, -1)
+        near = np.flatnonzero(np.cumsum(marks[:-1]) > 0)
+        owner = np.searchsorted(bases, near, side="right") - 1
+        hashes = _hash_windows(np.frombuffer(data, dtype=np.uint8), RUN)
+        yield hashes[near], np.column_stack([some[owner], near - bases[owner]]).astype(np.int32)
+
+
+def _keys(numbers: npt.NDArray[np.int32], offsets: npt.NDArray[np.int32]) -> Keys:
+    """Return places as one number each, in the same order."""
+    return (numbers.astype(np.int64) << 32) | offsets.astype(np.int64)
+
+
+def _is_any_between(keys: Keys, first: Keys, last: Keys) -> npt.NDArray[np.bool_]:
+    """Return for each pair of bounds, both included, whether one of the sorted keys lies between them."""
+    if not len(keys):
+        return np.zeros(len(first), dtype=np.bool_)
+    place = np.searchsorted(keys, first)
+    found: npt.NDArray[np.bool_] = (place < len(keys)) & (keys[np.minimum(place, len(keys) - 1)] <= last)
+    return found
 
 
 class Needles:
@@ -246,7 +312,7 @@ class Needles:
         self._tables: tuple[_Table, _Table] | None = None
 
     def __len__(self) -> int:
-        return len(self._long) + len(self._short)
+        return sum(map(len, self._built()))
 
     def word(self, match: Match) -> bytes:
         """Return the word that was found, in lower case."""
@@ -260,24 +326,20 @@ class Needles:
         gone = {(match.needle, match.offset, match.offset + match.end - match.start) for match in matches}
         if not gone:
             return
-        said_by_many = self._built()[0].crowd.blocks_in(
-            self._needles[needle].data[begin:end] for needle, begin, end in gone
-        )
-        gone |= {(needle, offset, offset + BLOCK) for needle, offset in said_by_many.tolist()}
-        numbers = np.unique([needle for needle, _, _ in gone])
-        stays = np.ones(len(self._long), dtype=np.bool_)
-        if len(self._long):
-            concerned = np.flatnonzero(np.isin(self._long[:, 0], numbers))
-            begins: dict[int, list[tuple[int, int]]] = {}
-            for needle, begin, end in gone:
-                begins.setdefault(needle, []).append((begin, end))
-            for place in concerned:
-                needle, offset = self._long[place]
-                within = begins[int(needle)]
-                stays[place] = not any(begin <= offset and offset + BLOCK <= end for begin, end in within)
-        self._long = self._long[stays]
-        self._short = self._short[~np.isin(self._short[:, 0], numbers)]
-        self._tables = None
+        is_whole = {
+            needle for needle, _, _ in gone if self._needles[needle].run == len(self._needles[needle].data)
+        }
+        passages = [(needle, begin, end) for needle, begin, end in gone if needle not in is_whole]
+        said = [
+            (np.int64(needle) << 32) + np.arange(begin, end - RUN + 1, dtype=np.int64)
+            for needle, begin, end in passages
+        ]
+        blocks, words = self._built()
+        texts = {self._needles[needle].data[begin:end] for needle, begin, end in passages}
+        said_by_many = blocks.crowd.runs_in(texts)
+        runs = np.unique(np.concatenate([*said, _keys(said_by_many[:, 0], said_by_many[:, 1])]))
+        for table in (blocks, words):
+            table.leave_out(np.array(sorted(is_whole), dtype=np.int64), runs)
 
     def find(self, data: bytes | memoryview, *, with_words: bool = True) -> list[Match]:
         """Return what is found in the bytes, in order; of overlapping matches of a kind, the first."""
