@@ -233,7 +233,21 @@ class SealReport:
 
 
 def seal_open_segments(home: Home) -> SealReport:
-    """Seal every open segment, of living and of dead writers; torn last lines go to quarantine."""
+    """Seal every open segment, of living and of dead writers; torn last lines go to quarantine.
+
+    Raises:
+        StorageError: the disk refused; what was not sealed waits, and is sealed by the next call.
+    """
+    try:
+        return _seal_open_segments(home)
+    except OSError as error:
+        raise StorageError(
+            f"The segments in {home.inbox} were not sealed: {error.strerror or error}. Nothing is lost: what "
+            "was acknowledged waits for the next run. Free space or mend the disk, then run again."
+        ) from error
+
+
+def _seal_open_segments(home: Home) -> SealReport:
     report = SealReport()
     for path in sorted(home.inbox.glob(f"*{OPEN_SUFFIX}")):
         try:

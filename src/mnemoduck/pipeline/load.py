@@ -194,7 +194,20 @@ def compact_past_months(home: Home, now: datetime) -> list[tuple[str, int, int]]
 
     The caller holds the run lock. Of a month nothing arrives any more once it is over, so each event is
     rewritten once by this. What a crash leaves is what `load_inbox` removes.
+
+    Raises:
+        StorageError: the disk refused; the files are as they were.
     """
+    try:
+        return _compact_past_months(home, now)
+    except OSError as error:
+        raise StorageError(
+            f"The files of past months in {home.raw} were not merged: {error.strerror or error}. They are as "
+            "they were. Free space or mend the disk; the next weekly maintenance tries again."
+        ) from error
+
+
+def _compact_past_months(home: Home, now: datetime) -> list[tuple[str, int, int]]:
     batches = read_manifest(home)
     this_month = f"year={now:%Y}/month={now:%m}"
     members = {
