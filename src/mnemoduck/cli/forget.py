@@ -23,10 +23,10 @@ from mnemoduck.project import find_project
 from mnemoduck.sizes import format_bytes
 
 _SHOWN = 20
+"""So many places are said; --json says all."""
 
 _LOOKED_UP = 1000
 """Of so many memories that are named it is said which are not known."""
-"""So many places are said; --json says all."""
 
 
 @click.command("forget")
