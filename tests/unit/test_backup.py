@@ -344,13 +344,19 @@ def test_a_piece_that_is_gone_from_the_target_is_written_again(diary: Diary, tar
     assert numbers_in(restored(target)) == Counter(range(3))
 
 
+def back_up_notes(diary: Diary, target: Path, count: int) -> list[str]:
+    """Make backups, each of another note of 50,000 bytes; return their ids."""
+    ids = []
+    for number in range(count):
+        (diary.home.path / "note").write_bytes(random.Random(number).randbytes(50_000))
+        ids.append(back_up(diary.home, target).generation_id)
+    return ids
+
+
 def test_only_so_many_backups_are_kept_as_is_said_and_what_only_the_others_named_goes(
     diary: Diary, target: Path
 ) -> None:
-    ids = []
-    for number in range(4):
-        (diary.home.path / "note").write_bytes(random.Random(number).randbytes(50_000))
-        ids.append(back_up(diary.home, target).generation_id)
+    ids = back_up_notes(diary, target, 4)
     done = back_up(diary.home, target, keep=2)
     assert done.removed == tuple(ids[:3])
     assert done.freed_bytes >= 150_000
@@ -364,10 +370,7 @@ def test_only_so_many_backups_are_kept_as_is_said_and_what_only_the_others_named
 def test_with_a_damaged_list_backups_are_made_and_say_that_nothing_is_given_back(
     diary: Diary, target: Path
 ) -> None:
-    ids = []
-    for number in range(3):
-        (diary.home.path / "note").write_bytes(random.Random(number).randbytes(50_000))
-        ids.append(back_up(diary.home, target).generation_id)
+    ids = back_up_notes(diary, target, 3)
     damaged = target / "generations" / f"{ids[1]}.json"
     damaged.write_bytes(damaged.read_bytes()[:100])
     told = run("backup", target, "--keep", "3", "--home", diary.home.path).output

@@ -101,6 +101,11 @@ class Needle:
     data: bytes
     run: int
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing less than all of it counts."""
+        return self.run == len(self.data)
+
 
 class _Table:
     """Blocks of `length` bytes of needles, by their hashes."""
@@ -172,7 +177,7 @@ class _Crowd:
         _, groups, counts = np.unique(hashes, return_inverse=True, return_counts=True)
         is_crowded = counts[groups] > _CANDIDATES
         lengths = np.array([len(needle.data) for needle in needles], dtype=np.int64)
-        is_whole = lengths == np.array([needle.run for needle in needles], dtype=np.int64)
+        is_whole = np.array([needle.is_whole for needle in needles], dtype=np.bool_)
         some = is_crowded & is_whole[places[:, 0]]
         for block, (number, offset) in zip(hashes[some].tolist(), places[some].tolist(), strict=True):
             data = needles[number].data
@@ -260,7 +265,7 @@ def _runs_around(
         yield hashes[near], np.column_stack([some[owner], near - bases[owner]]).astype(np.int32)
 
 
-def _keys(numbers: npt.NDArray[np.int32], offsets: npt.NDArray[np.int32]) -> Keys:
+def _keys(numbers: npt.NDArray[np.integer], offsets: npt.NDArray[np.integer]) -> Keys:
     """Return places as one number each, in the same order."""
     return (numbers.astype(np.int64) << 32) | offsets.astype(np.int64)
 
@@ -326,14 +331,9 @@ class Needles:
         gone = {(match.needle, match.offset, match.offset + match.end - match.start) for match in matches}
         if not gone:
             return
-        is_whole = {
-            needle for needle, _, _ in gone if self._needles[needle].run == len(self._needles[needle].data)
-        }
+        is_whole = {needle for needle, _, _ in gone if self._needles[needle].is_whole}
         passages = [(needle, begin, end) for needle, begin, end in gone if needle not in is_whole]
-        said = [
-            (np.int64(needle) << 32) + np.arange(begin, end - RUN + 1, dtype=np.int64)
-            for needle, begin, end in passages
-        ]
+        said = [_keys(np.array([needle]), np.arange(begin, end - RUN + 1)) for needle, begin, end in passages]
         blocks, words = self._built()
         texts = {self._needles[needle].data[begin:end] for needle, begin, end in passages}
         said_by_many = blocks.crowd.runs_in(texts)
@@ -404,7 +404,7 @@ def _offsets(needle: Needle) -> list[int]:
         return len(set(data[offset : offset + BLOCK]))
 
     last = len(data) - BLOCK
-    if needle.run < len(data):
+    if not needle.is_whole:
         aligned = range(0, last + 1, BLOCK)
         telling = {offset for offset in aligned if signs(offset) > _FEW_SIGNS}
         beside = {last} if aligned[-1] not in telling else set()

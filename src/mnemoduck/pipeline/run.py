@@ -437,13 +437,7 @@ def _read_log_line(
     """Take what a line of dbt's log says into the summary; a line of another shape is a remark."""
     try:
         entry = _LogLine.model_validate_json(line)
-        is_result = entry.info.name in {
-            "LogModelResult",
-            "LogTestResult",
-            "LogSeedResult",
-            "LogSnapshotResult",
-        }
-        result = _NodeResult.model_validate(entry.data) if is_result else None
+        result = _NodeResult.model_validate(entry.data) if entry.info.name in _RESULTS else None
     except ValidationError:
         if line.strip():
             summary.remarks.append(line.strip())
