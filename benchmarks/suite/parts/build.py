@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from benchmarks.page import plt, table
 from benchmarks.suite.growth import exponent, format_exponent, memories_of
 from benchmarks.suite.parts import Found, FoundByScale
 from benchmarks.suite.work import Work, calibrate
+from mnemoduck.settings import MEMORY_VARIABLE
 
 NAME = "build"
 TITLE = "Builds"
@@ -51,6 +53,7 @@ def measure(work: Work) -> Found:
         **work.built,
         "stream_bytes": bytes_of_stream(work.stream),
         "calibration_seconds": round((before + after) / 2, 5),
+        "memory_limit": os.environ.get(MEMORY_VARIABLE),
     }
 
 
@@ -98,6 +101,9 @@ def _rows(found_by_scale: FoundByScale) -> Iterator[list[str]]:
         points = list(zip(memories_of(found_by_scale), figures, strict=True))
         return [text, *(unit.format(value) for value in figures), format_exponent(points)]
 
+    limits = [found.get("memory_limit") or "" for found in found_by_scale.values()]
+    if any(limits):
+        yield [f"DuckDB's memory limit ({MEMORY_VARIABLE})", *(limit or "none set" for limit in limits), ""]
     yield row("loading, full", lambda found: found["loads"][FULL]["seconds"], "{:.2f} s")
     for step in STEPS:
         name = STEP_NAMES[step]
