@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from benchmarks.machine import describe_run
 from benchmarks.suite.page import write_page
-from benchmarks.suite.parts import Part, find_parts
+from benchmarks.suite.parts import Part, build, find_parts
 from benchmarks.suite.results import (
     WORSE_AT,
     Result,
@@ -48,6 +48,9 @@ def main() -> None:
 @click.option("--out", type=_path, default=RESULT, show_default=True)
 @click.option("--work", "folder", type=_path, default=Path("target/benchmarks/suite"), show_default=True)
 @click.option("--keep", "keeps_work", is_flag=True, help="Leave the streams and homes in --work.")
+@click.option(
+    "--reuse", "reuses_work", is_flag=True, help="Measure what --keep has left in --work: not part build."
+)
 def run(
     scales: tuple[str, ...],
     parts: tuple[str, ...],
@@ -56,12 +59,15 @@ def run(
     out: Path,
     folder: Path,
     keeps_work: bool,
+    reuses_work: bool,
 ) -> None:
     """Measure, and put each part of each scale into the result in place of what was there of it.
 
     What a part found is written at once. A part that fails is told, and the others go on; the exit code is 1.
     """
     chosen = _choose(parts)
+    if reuses_work and build.NAME in chosen:
+        raise click.UsageError("--reuse builds nothing: name the other parts by --part.")
     result = _open(out, seed)
     started = time.perf_counter()
     failures = []
@@ -73,7 +79,13 @@ def run(
                 _print(bar, f"{time.perf_counter() - started:7.0f} s  {scale}  {line}")
 
             work = Work(scale, SCALES[scale], folder.absolute() / scale, seed, tell, rounds)
-            work.clear()
+            if reuses_work:
+                try:
+                    work.take_kept()
+                except ValueError as error:
+                    raise click.UsageError(f"--reuse: {error}.") from error
+            else:
+                work.clear()
             for name, part in chosen.items():
                 bar.update(task, description=f"{scale} {name}")
                 try:
@@ -83,7 +95,9 @@ def run(
                     failures.append(f"{scale} {name}: {error}")
                     tell(f"{name} FAILED: {''.join(traceback.format_exception(error)).rstrip()}")
                 bar.advance(task)
-            if not keeps_work:
+            if keeps_work:
+                work.note_kept()
+            elif not reuses_work:
                 work.clear()
     click.echo(f"The result is {out}.")
     for failure in failures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import statistics
 import time
@@ -16,12 +17,15 @@ import duckdb
 from benchmarks.layers.measure import FULL, LATE_PERCENT, NEWEST_PERCENT, build_steps
 from benchmarks.recall.homes import publish_warehouse
 from benchmarks.stream import Stream, generate
-from mnemoduck.home import Home, open_home
+from mnemoduck.home import Home, open_home, write_atomically
 
 SCALES = {"10k": 10_000, "100k": 100_000, "1m": 1_000_000, "10m": 10_000_000}
 
 DEFAULT_ROUNDS = 200
 """How often a quick call is timed."""
+
+KEPT = "kept.json"
+"""Beside a home that was kept: what it was made of, and what making it took."""
 
 _CALIBRATING = "select sum(hash(i)), count(distinct i % 65521) from range(4000000) as numbers (i)"
 _CALIBRATING_ROUNDS = 5
@@ -87,6 +91,46 @@ class Work:
         publish_warehouse(home)
         self.built["publish_seconds"] = round(time.perf_counter() - started, 3)
         return home
+
+    def note_kept(self) -> None:
+        """Write down what was made, if a home was, so that `take_kept` finds it in another process."""
+        if "home" not in self.__dict__:
+            return
+        stream = self.stream
+        noted = {
+            "memories": self.memories,
+            "seed": self.seed,
+            "memory_counts": stream.memory_counts,
+            "event_counts": stream.event_counts,
+            "segments": {part: [path.name for path in paths] for part, paths in stream.segments.items()},
+            "built": self.built,
+        }
+        write_atomically(self.folder / KEPT, json.dumps(noted) + "\n")
+
+    def take_kept(self) -> None:
+        """Take the stream and the home that an earlier run has kept, in place of making them.
+
+        Raises:
+            ValueError: there are none, or not of as many memories and this seed.
+        """
+        try:
+            noted = json.loads((self.folder / KEPT).read_text("utf-8"))
+        except FileNotFoundError as error:
+            raise ValueError(f"no home is kept in {self.folder}: measure with --keep first") from error
+        if (noted["memories"], noted["seed"]) != (self.memories, self.seed):
+            raise ValueError(
+                f"what {self.folder} keeps is of {noted['memories']:,} memories and seed {noted['seed']}, "
+                f"not of {self.memories:,} and {self.seed}"
+            )
+        folder = self.folder / "stream"
+        self.stream = Stream(
+            self.memories,
+            {part: [folder / name for name in names] for part, names in noted["segments"].items()},
+            noted["memory_counts"],
+            noted["event_counts"],
+        )
+        self.home = open_home(self.folder / "home")
+        self.built = noted["built"]
 
     def empty_folder(self, name: str) -> Path:
         """Return the path of a folder of the part's own; what was left there is removed."""

@@ -35,6 +35,7 @@ from click.testing import CliRunner
 from mnemoduck.cli.bench import SCALES as OFFERED_SCALES
 from mnemoduck.cli.bench import bench_command
 from mnemoduck.errors import UsageError
+from mnemoduck.home import open_home
 from tests.performance.machine import RUN
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -149,6 +150,32 @@ def test_a_part_that_fails_is_told_and_what_the_others_measured_is_kept(
     done = CliRunner().invoke(suite.main, [*arguments, "--part", "clock", "--seed", "2"])
     assert done.exit_code == 2, "results of different seeds are not mixed"
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_home_that_was_kept_is_measured_again_without_being_built(tmp_path: Path) -> None:
+    made = Work("10k", 200, tmp_path / "10k")
+    made.note_kept()
+    assert not (tmp_path / "10k").exists(), "nothing was made"
+    made.home = open_home(tmp_path / "10k" / "home")
+    made.built = {"steps": {"full": {"wall_seconds": 3.0}}}
+    made.note_kept()
+    taken = Work("10k", 200, tmp_path / "10k")
+    taken.take_kept()
+    assert taken.stream == made.stream
+    assert all(path.exists() for paths in taken.stream.segments.values() for path in paths)
+    assert (taken.home, taken.built) == (made.home, made.built)
+    with pytest.raises(ValueError, match="of 200 memories and seed 1, not of 200 and 2"):
+        Work("10k", 200, tmp_path / "10k", seed=2).take_kept()
+
+
+def test_what_cannot_be_reused_is_refused(tmp_path: Path) -> None:
+    arguments = ["run", "--scale", "10k", "--out", str(tmp_path / "out.json"), "--work", str(tmp_path)]
+    done = CliRunner().invoke(suite.main, [*arguments, "--reuse"])
+    assert done.exit_code == 2
+    assert "--reuse builds nothing: name the other parts by --part." in done.output
+    done = CliRunner().invoke(suite.main, [*arguments, "--reuse", "--part", "queries"])
+    assert done.exit_code == 2
+    assert "measure with --keep first" in " ".join(done.output.replace("│", " ").split())
 
 
 def test_comparing_ends_with_1_if_something_is_worse(tmp_path: Path) -> None:
