@@ -12,13 +12,21 @@
     ended; else those that had begun and not ended at the moment. Most lists have one element, which needs no sum. -#}
 {% macro log_potential(coactivations, moment=none) -%}
     {%- if moment is none -%}
-    case when len({{ coactivations }}) = 1 then case
-        when {{ coactivations }}[1].ended_at is null
-            then 0 - {{ consolidation_cycle(coactivations ~ '[1].together_at') }} * ln({{ parameter('association_decay') }})
-    end else {{ summed_log_potential(coactivations) }} end
+    case
+        when len({{ coactivations }}) = 1
+            then {{ lone_log_potential(coactivations ~ '[1].together_at', coactivations ~ '[1].ended_at') }}
+        else {{ summed_log_potential(coactivations) }} end
     {%- else -%}
     {{ summed_log_potential(coactivations, moment) }}
     {%- endif -%}
+{%- endmacro %}
+
+{#- The same of a pair that was active together once. -#}
+{% macro lone_log_potential(together_at, ended_at) -%}
+    case
+        when {{ ended_at }} is null
+            then 0 - {{ consolidation_cycle(together_at) }} * ln({{ parameter('association_decay') }})
+    end
 {%- endmacro %}
 
 {% macro summed_log_potential(coactivations, moment=none) -%}
@@ -133,12 +141,27 @@
 {%- endmacro %}
 
 
+{#- A query for the concepts of memories that were recalled, the first recall_concepts of each: the columns of `mentions`,
+    event_id, recalled_at and loaded_in, the batch by which event and memory were both known. -#}
+{% macro mentions_of_recalls(recalls, mentions) -%}
+    select
+        mentioned.*,
+        recalled.event_id,
+        recalled.occurred_at as recalled_at,
+        greatest(recalled.batch_seq, mentioned.batch_seq) as loaded_in
+
+    from {{ recalls }} as recalled
+    inner join {{ mentions }} as mentioned on recalled.memory_id = mentioned.memory_id
+    where mentioned.rank_in_memory <= {{ parameter('recall_concepts') }}
+{%- endmacro %}
+
+
 {#- The co-activations of concepts of memories that were recalled together, each pair once, the lower concept first: each
     two memories bind their first recall_concepts to each other. What two memories add does not depend on the others, so
     a memory may arrive after its recall.
 
-    Arguments: `mentions`, as above with event_id, recalled_at and loaded_in (the batch by which event and memory were both
-    known); `since`, an expression: only what was not complete in that batch. -#}
+    Arguments: `mentions`, as mentions_of_recalls gives them; `since`, an expression: only what was not complete in that
+    batch. -#}
 {% macro recall_coactivations(mentions, since=none) -%}
     select
         one.concept_id as source_id,
@@ -164,76 +187,105 @@
 {%- endmacro %}
 
 
+{#- A query for how the potentials out of each concept are spread, in steps of e: source_id, level (null where nothing
+    counts), the `highest` of the level and its edge_count. A concept has some tens of levels, however many edges. -#}
+{% macro association_levels(edges) -%}
+    select
+        source_id,
+        cast(floor(log_potential) as integer) as level,
+        max(log_potential) as highest,
+        count(log_potential) as edge_count
+
+    from {{ edges }}
+    group by source_id, cast(floor(log_potential) as integer)
+{%- endmacro %}
+
+
 {#- A query for what goes out of each concept: source_id, the logarithm of the norm of its potentials, and its strongest
     associations (association_neighbours at most) as two lists that belong together. Which they are does not change with
     time, for that takes the same share of each.
 
-    `edges` is a relation with source_id, target_id and log_potential, null where nothing counts (any more); it is read
-    twice. No list of all associations is made, since a hub has hundreds of thousands, and no heap, which has its full size
-    for each concept from the first association on. The norm is summed in whole 10^-12 parts of the strongest, since sums of
-    doubles depend on the order. -#}
-{% macro outgoing_associations(edges) -%}
+    `edges` is a relation with source_id, target_id and log_potential, null where nothing counts (any more), and is read
+    twice; `levels` are their association_levels. Only the levels that the strongest lie in are ranked: a hub has hundreds
+    of thousands of associations. No list of all is made, and no heap, which has its full size for each concept from the
+    first association on. The norm is summed in whole 10^-12 parts of the strongest, since sums of doubles depend on the
+    order. -#}
+{% macro outgoing_associations(edges, levels) -%}
 {%- set most = parameter('association_neighbours') | int -%}
 select
-    source_id,
-    any_value(highest) + 0.5 * ln(sum(cast(round(1e12 * exp(2 * (log_potential - highest))) as bigint)) / 1e12) as log_norm,
+    normed.source_id,
+    normed.log_norm,
     list_transform(
-        coalesce(list_sort(list({{ ranked_edge() }}) filter (is_strong), 'DESC'), []), lambda one: -one.minus_target_id
+        list_sort(coalesce(nearest.edges, normed.edges, []), 'DESC'), lambda one: -one.minus_target_id
     ) as neighbour_ids,
     list_transform(
-        coalesce(list_sort(list({{ ranked_edge() }}) filter (is_strong), 'DESC'), []), lambda one: one.log_potential
+        list_sort(coalesce(nearest.edges, normed.edges, []), 'DESC'), lambda one: one.log_potential
     ) as neighbour_log_potentials
 
 from (
     select
-        source_id,
-        target_id,
-        log_potential,
-        highest,
-        log_potential is not null as is_strong
-
-    from ({{ edges_beside_the_highest(edges) }}) as of_few
-    where edge_count <= {{ most }}
-
-    union all
-
-    select
-        source_id,
-        target_id,
-        log_potential,
-        highest,
-        log_potential is not null and row_number() over (
-            partition by source_id order by log_potential desc nulls last, target_id
-        ) <= {{ most }} as is_strong
-
-    from ({{ edges_beside_the_highest(edges) }}) as of_many
-    where edge_count > {{ most }}
-) as ranked
-group by source_id
-{%- endmacro %}
-
-{% macro ranked_edge() -%}
-    {'log_potential': log_potential, 'minus_target_id': -target_id}
-{%- endmacro %}
-
-{% macro edges_beside_the_highest(edges) -%}
-    select
         edge.source_id,
-        edge.target_id,
-        edge.log_potential,
-        source.highest,
-        source.edge_count
+        any_value(source.highest)
+        + 0.5 * ln(sum(cast(round(1e12 * exp(2 * (edge.log_potential - source.highest))) as bigint)) / 1e12) as log_norm,
+        list({{ ranked_edge('edge') }}) filter (
+            source.edge_count <= {{ most }} and edge.log_potential is not null
+        ) as edges
 
     from {{ edges }} as edge
-    inner join (
-        select
-            source_id,
-            max(log_potential) as highest,
-            count(log_potential) as edge_count
+    inner join ({{ highest_associations(levels) }}) as source on edge.source_id = source.source_id
+    group by edge.source_id
+) as normed
+left join (
+    select
+        source_id,
+        list({{ ranked_edge('strong') }}) as edges
 
-        from {{ edges }}
-        group by source_id
-    ) as source on edge.source_id = source.source_id
+    from (
+        select
+            edge.source_id,
+            edge.target_id,
+            edge.log_potential
+
+        from {{ edges }} as edge
+        inner join (
+            select
+                source_id,
+                max(level) filter (reached >= {{ most }}) as lowest_level
+
+            from (
+                select
+                    spread.source_id,
+                    spread.level,
+                    sum(spread.edge_count) over (
+                        partition by spread.source_id order by spread.level desc
+                    ) as reached
+
+                from {{ levels }} as spread
+                inner join ({{ highest_associations(levels) }}) as source on spread.source_id = source.source_id
+                where source.edge_count > {{ most }} and spread.level is not null
+            ) as cumulated
+            group by source_id
+        ) as kept on edge.source_id = kept.source_id
+        where floor(edge.log_potential) >= kept.lowest_level
+        qualify
+            row_number() over (partition by edge.source_id order by edge.log_potential desc, edge.target_id) <= {{ most }}
+    ) as strong
+    group by source_id
+) as nearest on normed.source_id = nearest.source_id
+{%- endmacro %}
+
+{% macro highest_associations(levels) -%}
+    select
+        source_id,
+        max(highest) as highest,
+        sum(edge_count) as edge_count
+
+    from {{ levels }}
+    group by source_id
+{%- endmacro %}
+
+{% macro ranked_edge(edge) -%}
+    {'log_potential': {{ edge }}.log_potential, 'minus_target_id': -{{ edge }}.target_id}
 {%- endmacro %}
 
 
@@ -313,9 +365,15 @@ group by source_id
                     where {{ is_asked_for() }}
                 )
 
+        ),
+
+        levels_then as materialized (
+
+            {{ association_levels('edges_then') }}
+
         )
 
-        {{ outgoing_associations('edges_then') }}
+        {{ outgoing_associations('edges_then', 'levels_then') }}
     ) as settled on concept.concept_id = settled.source_id
 {%- endmacro %}
 

@@ -52,20 +52,6 @@ recalls as (
 
 ),
 
-recall_mentions as (
-
-    select
-        mentions.*,
-        recalls.event_id,
-        recalls.occurred_at as recalled_at,
-        greatest(recalls.batch_seq, mentions.batch_seq) as loaded_in
-
-    from recalls
-    inner join mentions on recalls.memory_id = mentions.memory_id
-    where mentions.rank_in_memory <= {{ parameter('recall_concepts') }}
-
-),
-
 newest as (
 
     select
@@ -100,14 +86,23 @@ newest as (
 
     ),
 
-    new_recall_mentions as materialized (
+    -- Recalls are picked before they meet all mentions: what a run costs follows from what it has to add.
+    new_recalls as (
 
-        select * from recall_mentions
+        select * from recalls
         where
             event_id in (
-                select loaded.event_id from recall_mentions as loaded
-                where loaded.loaded_in > (select watermark.batch_seq from watermark)
+                select arrived.event_id from recalls as arrived
+                where
+                    arrived.batch_seq > (select watermark.batch_seq from watermark)
+                    or arrived.memory_id in (select new_mentions.memory_id from new_mentions)
             )
+
+    ),
+
+    new_recall_mentions as materialized (
+
+        {{ mentions_of_recalls('new_recalls', 'mentions') }}
 
     ),
 
@@ -120,16 +115,39 @@ newest as (
 
     ),
 
+    disturbed_mentions as materialized (
+
+        select * from mentions
+        where memory_id in (select disturbed_memories.memory_id from disturbed_memories)
+
+    ),
+
+    disturbed_recalls as (
+
+        select * from recalls
+        where
+            event_id in (
+                select disturbed.event_id from recalls as disturbed
+                where disturbed.memory_id in (select disturbed_memories.memory_id from disturbed_memories)
+            )
+
+    ),
+
+    disturbed_recall_mentions as materialized (
+
+        {{ mentions_of_recalls('disturbed_recalls', 'mentions') }}
+
+    ),
+
     disturbed_pairs as materialized (
 
         select distinct
             one.concept_id as source_id,
             other.concept_id as target_id
 
-        from mentions as one
-        inner join mentions as other on one.memory_id = other.memory_id and one.concept_id < other.concept_id
-        where
-            one.memory_id in (select disturbed_memories.memory_id from disturbed_memories)
+        from disturbed_mentions as one
+        inner join disturbed_mentions as other
+            on one.memory_id = other.memory_id and one.concept_id < other.concept_id
 
         union
 
@@ -137,8 +155,8 @@ newest as (
             least(one.concept_id, other.concept_id) as source_id,
             greatest(one.concept_id, other.concept_id) as target_id
 
-        from recall_mentions as one
-        inner join recall_mentions as other
+        from disturbed_recall_mentions as one
+        inner join disturbed_recall_mentions as other
             on one.event_id = other.event_id and one.concept_id <> other.concept_id
         where one.memory_id in (select disturbed_memories.memory_id from disturbed_memories)
 
@@ -152,14 +170,17 @@ newest as (
 
     ),
 
+    memories_again as materialized (
+
+        select distinct memory_id from {{ ref('memory_concepts') }}
+        where concept_id in (select disturbed_concepts.concept_id from disturbed_concepts)
+
+    ),
+
     mentions_again as (
 
         select * from mentions
-        where
-            memory_id in (
-                select again.memory_id from {{ ref('memory_concepts') }} as again
-                where again.concept_id in (select disturbed_concepts.concept_id from disturbed_concepts)
-            )
+        where memory_id in (select memories_again.memory_id from memories_again)
 
     ),
 
@@ -169,14 +190,20 @@ newest as (
 
     ),
 
-    recall_mentions_again as (
+    recalls_again as (
 
-        select * from recall_mentions
+        select * from recalls
         where
             event_id in (
-                select again.event_id from recall_mentions as again
-                where again.concept_id in (select disturbed_concepts.concept_id from disturbed_concepts)
+                select again.event_id from recalls as again
+                where again.memory_id in (select memories_again.memory_id from memories_again)
             )
+
+    ),
+
+    recall_mentions_again as (
+
+        {{ mentions_of_recalls('recalls_again', 'mentions') }}
 
     ),
 
@@ -229,31 +256,48 @@ newest as (
 
     ),
 
-    collected as (
+    -- Most pairs are new, and have nothing to be merged with.
+    merged as materialized (
 
         select
             gathered.source_id,
             gathered.target_id,
             list_sort(case
-                when disturbed_pairs.source_id is null and known.source_id is not null
+                when disturbed_pairs.source_id is null
                     then list_concat(known.coactivations, gathered.coactivations)
                 else gathered.coactivations
             end) as coactivations,
             known.coactivations as known_coactivations
 
-        from gathered
+        from {{ this }} as known
+        inner join gathered
+            on
+                known.source_id = gathered.source_id
+                and known.target_id = gathered.target_id
         left join disturbed_pairs
             on
                 gathered.source_id = disturbed_pairs.source_id
                 and gathered.target_id = disturbed_pairs.target_id
-        left join {{ this }} as known
-            on
-                gathered.source_id = known.source_id
-                and gathered.target_id = known.target_id
 
     ),
 
     bound as (
+
+        select
+            gathered.source_id,
+            gathered.target_id,
+            case when len(gathered.coactivations) > 1 then list_sort(gathered.coactivations) end as coactivations,
+            gathered.coactivations[1].together_at as together_at,
+            gathered.coactivations[1].ended_at as ended_at
+
+        from gathered
+        left join merged
+            on
+                gathered.source_id = merged.source_id
+                and gathered.target_id = merged.target_id
+        where merged.source_id is null
+
+        union all
 
         select
             source_id,
@@ -262,7 +306,7 @@ newest as (
             cast(null as timestamp) as together_at,
             cast(null as timestamp) as ended_at
 
-        from collected
+        from merged
         where coactivations is distinct from known_coactivations
 
     ),
@@ -270,6 +314,12 @@ newest as (
     bindable as (
 
         {{ bindable_mentions('mentions') }}
+
+    ),
+
+    recall_mentions as (
+
+        {{ mentions_of_recalls('recalls', 'mentions') }}
 
     ),
 
@@ -351,14 +401,23 @@ clustered as (
 
 ),
 
+-- Of what was active together once, the rest is said without a list.
 settled as (
 
     select
         source_id,
         target_id,
+        case
+            when clustered.coactivations is null then {{ lone_log_potential('together_at', 'ended_at') }}
+            else {{ log_potential('clustered.coactivations') }}
+        end as log_potential,
         coalesce(
-            coactivations, [struct_pack(together_at := together_at, ended_at := ended_at)]
-        ) as coactivations
+            clustered.coactivations, [struct_pack(together_at := together_at, ended_at := ended_at)]
+        ) as coactivations,
+        case
+            when clustered.coactivations is null then greatest(together_at, coalesce(ended_at, together_at))
+            else {{ last_change('clustered.coactivations') }}
+        end as settled_at
 
     from clustered
 
@@ -370,11 +429,11 @@ select
     target_id,
 
     -- numbers
-    {{ log_potential('coactivations') }} as log_potential,
+    log_potential,
 
     -- timestamps
     coactivations,
-    {{ last_change('coactivations') }} as settled_at,
+    settled_at,
 
     -- change
     (select newest.batch_seq from newest) as changed_batch_seq

@@ -93,6 +93,12 @@ edges as {{ 'materialized' if is_incremental() else 'not materialized' }} (
 
 ),
 
+levels as materialized (
+
+    {{ association_levels('edges') }}
+
+),
+
 normed as (
 
     select
@@ -102,7 +108,7 @@ normed as (
         outgoing.neighbour_log_potentials,
         {{ newest_of(ref('int_associations'), 'changed_batch_seq') }} as changed_batch_seq
 
-    from ({{ outgoing_associations('edges') }}) as outgoing
+    from ({{ outgoing_associations('edges', 'levels') }}) as outgoing
 
 ),
 

@@ -13,25 +13,25 @@
 
 with
 
-memories as (
+memories as not materialized (
 
     select * from {{ ref('short_term_memories') }}
 
 ),
 
-texts as (
+texts as not materialized (
 
     select * from {{ ref('int_texts') }}
 
 ),
 
-recalls as (
+recalls as not materialized (
 
     select * from {{ ref('stg_recalls') }}
 
 ),
 
-facts as (
+facts as not materialized (
 
     select * from {{ ref('facts') }}
 

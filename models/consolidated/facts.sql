@@ -20,7 +20,7 @@
 
 with
 
-all_statements as (
+all_statements as not materialized (
 
     select * from {{ ref('int_fact_statements') }}
 

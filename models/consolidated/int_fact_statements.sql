@@ -22,13 +22,13 @@ with
     ),
 {% endif %}
 
-memories as (
+memories as not materialized (
 
     select * from {{ ref('stg_memories') }}
 
 ),
 
-forgotten as (
+forgotten as not materialized (
 
     select * from {{ ref('int_forgotten_memories') }}
 

@@ -12,7 +12,7 @@
 
 with
 
-memories as (
+memories as not materialized (
 
     select * from {{ ref('short_term_memories') }}
 

@@ -20,13 +20,13 @@ templates as (
 
 ),
 
-features as (
+features as not materialized (
 
     select * from {{ ref('episode_features') }}
 
 ),
 
-reflections as (
+reflections as not materialized (
 
     select * from {{ ref('int_episode_reflections') }}
 

@@ -10,13 +10,13 @@
 
 with
 
-episodes as (
+episodes as not materialized (
 
     select * from {{ ref('stg_episodes') }}
 
 ),
 
-steps as (
+steps as not materialized (
 
     select * from {{ ref('stg_steps') }}
 

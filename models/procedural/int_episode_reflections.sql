@@ -26,7 +26,7 @@
 
 with
 
-features as (
+features as not materialized (
 
     select * from {{ ref('episode_features') }}
 

@@ -19,13 +19,13 @@
 
 with
 
-memories as (
+memories as not materialized (
 
     select * from {{ ref('stg_memories') }}
 
 ),
 
-forgets as (
+forgets as not materialized (
 
     select * from {{ ref('stg_forgets') }}
 

@@ -19,25 +19,25 @@
 
 with
 
-memories as (
+memories as not materialized (
 
     select * from {{ ref('stg_memories') }}
 
 ),
 
-recalls as (
+recalls as not materialized (
 
     select * from {{ ref('stg_recalls') }}
 
 ),
 
-forgotten as (
+forgotten as not materialized (
 
     select * from {{ ref('int_forgotten_memories') }}
 
 ),
 
-features as (
+features as not materialized (
 
     select * from {{ ref('memory_features') }}
 

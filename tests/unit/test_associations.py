@@ -53,6 +53,7 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
                 group by source_id, target_id
             )
         """)
+        opened.execute(f"create view levels as {render(PROJECT, 'association_levels', 'edges')}")
         opened.execute(f"""
             create view concepts as
             select
@@ -60,7 +61,7 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
                 if(source_id = {OF_ANOTHER} - 1, 'a', null) as agent_id,
                 ['c' || source_id] as forms, '00020c' || source_id as shortest,
                 log_norm, neighbour_ids, neighbour_log_potentials
-            from ({render(PROJECT, "outgoing_associations", "edges")})
+            from ({render(PROJECT, "outgoing_associations", "edges", "levels")})
         """)
         moment = "cast(at_time as timestamp)"
         decay = render(PROJECT, "log_decay", moment)
@@ -304,6 +305,40 @@ def test_activation_spreads_over_the_strongest_associations_of_a_concept(
     assert {int(concept[1:]) for (concept,) in now} == expected
     ((path,),) = connection.execute("select path from paths_now('c0', 'c1')").fetchall()
     assert path == ["c0", "c1"], "found from the other end"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 3), st.sampled_from([None, -60.5, -3.0, -2.25, 0.0, 0.125, 7.0, 7.5, 900.0])
+        ),
+        max_size=150,
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_the_strongest_are_those_of_a_list_of_all(out_of: list[tuple[int, float | None]]) -> None:
+    most = int(variables(PROJECT)["association_neighbours"])
+    # The first concept is a hub, so that there is more than is kept, and that many are equally strong.
+    edges = [(source // 2, target, potential) for target, (source, potential) in enumerate(out_of)]
+    with duckdb.connect() as opened:
+        opened.execute("create table edges (source_id bigint, target_id bigint, log_potential double)")
+        opened.executemany("insert into edges values (?, ?, ?)", [*edges, (5, 0, None)])
+        opened.execute(f"create view levels as {render(PROJECT, 'association_levels', 'edges')}")
+        found = opened.execute(render(PROJECT, "outgoing_associations", "edges", "levels")).fetchall()
+    expected: dict[int, tuple[float | None, list[tuple[float, int]]]] = {5: (None, [])}
+    for source in {source for source, _, _ in edges}:
+        own = sorted((-one, target) for of, target, one in edges if of == source and one is not None)
+        norm = (
+            0.5 * math.log(sum(math.exp(2 * (own[0][0] - one)) for one, _ in own)) - own[0][0]
+            if own
+            else None
+        )
+        expected[source] = (norm, own[:most])
+    assert {source for source, *_ in found} == set(expected)
+    for source, norm, targets, potentials in found:
+        expected_norm, strongest = expected[source]
+        assert list(zip(potentials, targets, strict=True)) == [(-one, target) for one, target in strongest]
+        assert norm == (None if expected_norm is None else pytest.approx(expected_norm, abs=1e-9))
 
 
 def test_activation_is_the_sum_over_all_walks(connection: duckdb.DuckDBPyConnection) -> None:

@@ -10,6 +10,7 @@ came up in this run and of what is asked.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
@@ -62,6 +63,11 @@ VECTORS = "retrieval.memory_embeddings"
 
 PROGRESS_SECONDS = 2.0
 
+KEYS_AT_ONCE = 4_000_000
+"""So many keys are told apart at a time, with some 200 MB."""
+
+_KEY_SPACE = 2**128
+
 ASKING = ["ollama", "minilm"]
 """Modes in which somebody is asked."""
 
@@ -70,14 +76,17 @@ _UNANSWERED = f"""
     from {PROMPTS} as p
     inner join {TEMPLATES} as t on p.template = t.template and p.settings_hash = t.settings_hash
     where
-        not exists (select 1 from {CACHE_ALIAS}.responses as r where r.key = p.prompt_key)
-        and not exists (select 1 from {CACHE_ALIAS}.embeddings as e where e.key = p.prompt_key)
-        and p.prompt_key not in (select key from held)
+        p.prompt_key not in (
+            select key from {CACHE_ALIAS}.responses
+            union all select key from {CACHE_ALIAS}.embeddings
+            union all select key from held
+        )
         and p.prompt_key is not null
         and p.subject_id not in (select memory_id from {FORGOTTEN})
 """
 """Prompts without an answer. What was ordered forgotten is not shown to anybody (an episode has no prompt
-then), and what the cache has lost but the warehouse holds is not asked again."""
+then), and what the cache has lost but the warehouse holds is not asked again. `not exists` would make all
+keys distinct first, for each of the four: 25 s instead of 2 with 30 million prompts."""
 
 InputSql: TypeAlias = Callable[[TemplateSettings, str], str]
 """Gives a query of what a model reads, `subject_id` and `input`, of those that a relation names."""
@@ -482,12 +491,27 @@ class _Pending:
         return int(row[0])
 
     def _count_unasked(self) -> dict[str, int]:
-        """Count them by template where nobody is asked: for all at once, since that reads all prompts."""
+        """Count them by template where nobody is asked: for all at once, since that reads all prompts.
+
+        Keys are hashes, so a range of them is a slice of known size: what is held to tell them apart does not
+        grow with the number of prompts.
+        """
         if self._unasked is None:
-            rows = self._connection.execute(
-                f"select template, count(distinct prompt_key) from ({_UNANSWERED}) group by template"
-            ).fetchall()
-            self._unasked = dict(rows)
+            row = self._connection.execute(f"select count(*) from {PROMPTS}").fetchone()
+            assert row is not None
+            slices = 1 + row[0] // KEYS_AT_ONCE
+            unasked: Counter[str] = Counter()
+            for number in range(slices):
+                first, last = number * _KEY_SPACE // slices, (number + 1) * _KEY_SPACE // slices - 1
+                counted = self._connection.execute(
+                    "select template, count(*) from ("
+                    f"    select distinct template, prompt_key from ({_UNANSWERED})"
+                    "    where prompt_key between $first and $last"
+                    ") group by template",
+                    {"first": UUID(int=first), "last": UUID(int=last)},
+                ).fetchall()
+                unasked.update(dict(counted))
+            self._unasked = unasked
         return self._unasked
 
 
