@@ -286,7 +286,9 @@ newest as (
         select
             gathered.source_id,
             gathered.target_id,
-            case when len(gathered.coactivations) > 1 then list_sort(gathered.coactivations) end as coactivations,
+            case
+                when len(gathered.coactivations) > 1 then list_sort(gathered.coactivations)
+            end as coactivations,
             gathered.coactivations[1].together_at as together_at,
             gathered.coactivations[1].ended_at as ended_at
 
@@ -408,15 +410,15 @@ settled as (
         source_id,
         target_id,
         case
-            when clustered.coactivations is null then {{ lone_log_potential('together_at', 'ended_at') }}
-            else {{ log_potential('clustered.coactivations') }}
+            when coactivations is null then {{ lone_log_potential('together_at', 'ended_at') }}
+            else {{ log_potential('coactivations') }}
         end as log_potential,
         coalesce(
-            clustered.coactivations, [struct_pack(together_at := together_at, ended_at := ended_at)]
+            coactivations, [struct_pack(together_at := together_at, ended_at := ended_at)]
         ) as coactivations,
         case
-            when clustered.coactivations is null then greatest(together_at, coalesce(ended_at, together_at))
-            else {{ last_change('clustered.coactivations') }}
+            when coactivations is null then greatest(together_at, coalesce(ended_at, together_at))
+            else {{ last_change('coactivations') }}
         end as settled_at
 
     from clustered
