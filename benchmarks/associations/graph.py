@@ -60,6 +60,7 @@ def build_graph(path: Path, *, scopes: int, edges: int, concepts: int) -> None:
             )
             order by source_id, target_id
         """)
+        connection.execute(f"create temp table levels as {render(PROJECT, 'association_levels', 'edges')}")
         connection.execute(f"""
             create table concepts as
             select
@@ -69,7 +70,7 @@ def build_graph(path: Path, *, scopes: int, edges: int, concepts: int) -> None:
             from (
                 select distinct user_id, 'c' || cast(unnest([one, other]) as integer) as concept from pairs
             )
-            left join ({render(PROJECT, "outgoing_associations", "edges")}) as outgoing
+            left join ({render(PROJECT, "outgoing_associations", "edges", "levels")}) as outgoing
                 on outgoing.source_id = {key}
             order by concept_id
         """)
