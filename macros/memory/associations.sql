@@ -141,6 +141,17 @@
 {%- endmacro %}
 
 
+{#- A query for the recalls, whole, in which any of some memories was. -#}
+{% macro recalls_with_any(recalls, memories) -%}
+    select * from {{ recalls }}
+    where
+        event_id in (
+            select naming.event_id from {{ recalls }} as naming
+            where naming.memory_id in (select memory_id from {{ memories }})
+        )
+{%- endmacro %}
+
+
 {#- A query for the concepts of memories that were recalled, the first recall_concepts of each: the columns of `mentions`,
     event_id, recalled_at and loaded_in, the batch by which event and memory were both known. -#}
 {% macro mentions_of_recalls(recalls, mentions) -%}

@@ -124,12 +124,7 @@ newest as (
 
     disturbed_recalls as (
 
-        select * from recalls
-        where
-            event_id in (
-                select disturbed.event_id from recalls as disturbed
-                where disturbed.memory_id in (select disturbed_memories.memory_id from disturbed_memories)
-            )
+        {{ recalls_with_any('recalls', 'disturbed_memories') }}
 
     ),
 
@@ -192,12 +187,7 @@ newest as (
 
     recalls_again as (
 
-        select * from recalls
-        where
-            event_id in (
-                select again.event_id from recalls as again
-                where again.memory_id in (select memories_again.memory_id from memories_again)
-            )
+        {{ recalls_with_any('recalls', 'memories_again') }}
 
     ),
 

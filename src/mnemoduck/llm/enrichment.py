@@ -64,7 +64,7 @@ VECTORS = "retrieval.memory_embeddings"
 PROGRESS_SECONDS = 2.0
 
 KEYS_AT_ONCE = 4_000_000
-"""So many keys are told apart at a time, with some 200 MB."""
+"""About so many keys are told apart at a time."""
 
 _KEY_SPACE = 2**128
 
