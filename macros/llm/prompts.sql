@@ -153,3 +153,29 @@
     ) as called on told.episode_key = called.episode_key
     where told.episode_key in (select named.episode_key from {{ episodes }} as named)
 {%- endmacro %}
+
+
+{#- A query for how far the prompts of each template that is asked have got: template, and the batch_seq up to which its
+    prompts are in `known`, 0 of one that is asked otherwise than before. -#}
+{% macro rendered_templates(known, templates) -%}
+    select
+        templates.template,
+        coalesce(max(known.batch_seq), 0) as batch_seq
+
+    from {{ templates }} as templates
+    left join {{ known }} as known
+        on templates.template = known.template and templates.settings_hash = known.settings_hash
+    where templates.mode <> 'off'
+    group by templates.template
+{%- endmacro %}
+
+
+{#- A query for the memories of which not all prompts are known. -#}
+{% macro unrendered_memories(memories, known, templates) -%}
+    select memory_id from {{ memories }}
+    where
+        batch_seq > (
+            select min(batch_seq) from ({{ rendered_templates(known, templates) }}) as rendered
+            where template <> 'reflection'
+        )
+{%- endmacro %}

@@ -87,9 +87,7 @@
         create or replace temporary table {{ layout.arrived }} as
         {{ arrived }}
     {%- endcall -%}
-    {%- if not is_incremental() -%}
-        {%- call statement('stage_other_parts') -%}{{ inserts_of_other_parts(layout.arrived, arrived) }}{%- endcall -%}
-    {%- endif -%}
+    {%- call statement('stage_other_parts') -%}{{ inserts_of_other_parts(layout.arrived, arrived) }}{%- endcall -%}
 {% endmacro %}
 
 

@@ -13,7 +13,8 @@
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
 
-    {%- if config.get('incremental_strategy') == 'append' -%}
+    {%- set parts = run_query("select len(getvariable('part_bounds'))").columns[0].values()[0] if pre_hooks else none -%}
+    {%- if config.get('incremental_strategy') == 'append' and (parts or 0) < 2 -%}
         {#- Each column by its name: one that the query lacks is an error, and not null. -#}
         {%- set names = model.columns.values() | map(attribute='name') | join(', ') -%}
         {%- call statement('main') -%}
@@ -29,7 +30,14 @@
             create or replace temporary table {{ arrived }} as
             {{ sql }}
         {%- endcall -%}
-        {%- if load_result('main').table.columns[0].values()[0] > 0 -%}
+        {%- set arrived_rows = [load_result('main').table.columns[0].values()[0]] -%}
+        {%- if parts -%}
+            {%- call statement('other_parts', auto_begin=false) -%}{{ inserts_of_other_parts(arrived, sql) }}{%- endcall -%}
+            {%- if parts > 1 -%}
+                {%- do arrived_rows.append(run_query('select count(*) from ' ~ arrived).columns[0].values()[0]) -%}
+            {%- endif -%}
+        {%- endif -%}
+        {%- if arrived_rows | max > 0 -%}
             {{ check_arrived_columns(arrived) }}
             {%- call statement('write') -%}
                 {{ write_of_arrived_rows(target_relation, arrived) }}
@@ -65,7 +73,7 @@
     {%- for column in model.columns.values() -%}
         {%- do expected.append([
             column.name | lower,
-            column.data_type | lower | replace(' ', ''),
+            plain_type(column.data_type),
             column.description if config.persist_column_docs() else none
         ]) -%}
     {%- endfor -%}
@@ -73,11 +81,15 @@
 {% endmacro %}
 
 
-{#- The columns of the model's .yml by their names, with their types as DuckDB spells them, small and without blanks. -#}
+{#- A type in small letters without blanks and quotes: DuckDB quotes a field of a struct that has the name of a keyword. -#}
+{% macro plain_type(data_type) %}{{ return(data_type | lower | replace(' ', '') | replace('"', '')) }}{% endmacro %}
+
+
+{#- The columns of the model's .yml by their names, with their types. -#}
 {% macro promised_types() %}
     {%- set types = {} -%}
     {%- for column in model.columns.values() -%}
-        {%- do types.update({column.name | lower: column.data_type | lower | replace(' ', '')}) -%}
+        {%- do types.update({column.name | lower: plain_type(column.data_type)}) -%}
     {%- endfor -%}
     {{ return(types) }}
 {% endmacro %}
@@ -88,7 +100,7 @@
     {%- set expected = promised_types() -%}
     {%- set found = {} -%}
     {%- for column in adapter.get_columns_in_relation(arrived) -%}
-        {%- do found.update({column.name | lower: column.dtype | lower | replace(' ', '')}) -%}
+        {%- do found.update({column.name | lower: plain_type(column.dtype)}) -%}
     {%- endfor -%}
     {%- if found != expected -%}
         {{ exceptions.raise_compiler_error(
@@ -99,7 +111,7 @@
 {% endmacro %}
 
 
-{#- A query: name, type and comment of each column of a table, after a row with the table's own. -#}
+{#- A query: name, type (plain_type) and comment of each column of a table, after a row with the table's own. -#}
 {% macro described_columns(relation) %}{{ return(adapter.dispatch('described_columns', 'mnemoduck')(relation)) }}{% endmacro %}
 
 {% macro duckdb__described_columns(relation) -%}
@@ -111,7 +123,7 @@
         select 0 as place, null as column_name, null as data_type, comment
         from duckdb_tables() where {{ place }}
         union all
-        select column_index as place, lower(column_name), replace(lower(data_type), ' ', ''), comment
+        select column_index as place, lower(column_name), replace(replace(lower(data_type), ' ', ''), '"', ''), comment
         from duckdb_columns() where {{ place }}
     ) as described
     order by place
@@ -121,6 +133,8 @@
 {% macro write_of_arrived_rows(target, arrived) %}
     {%- if config.get('incremental_strategy') == 'replace' -%}
         {{ return(replacement(target, arrived)) }}
+    {%- elif config.get('incremental_strategy') == 'append' -%}
+        {{ return('insert into ' ~ target ~ ' by name select * from ' ~ arrived) }}
     {%- endif -%}
     {{ return(duckdb__get_merge_sql(
         target, arrived, config.get('unique_key'), adapter.get_columns_in_relation(target)

@@ -3,7 +3,10 @@
         schema='staging',
         incremental_strategy='merge',
         unique_key='concept_id',
-        pre_hook="{{ begin_parts(ref('memory_concepts'), 'concept_id', 1200, 500000) }}",
+        pre_hook="{{ begin_parts(
+            ref('memory_concepts'), 'concept_id', 1200, 500000,
+            arrived=rows_since(ref('memory_concepts'), 'batch_seq', this, 'changed_batch_seq'),
+        ) }}",
         post_hook="{{ build_other_parts() }}",
     )
 }}
@@ -20,18 +23,38 @@ memory_concepts as not materialized (
 
 ),
 
-associations as not materialized (
+versions as not materialized (  -- noqa: ST03
 
-    select * from {{ ref('int_associations') }}
+    select * from {{ ref('int_association_versions') }}
     where {{ in_part('source_id') }}
 
 ),
+
+{% if is_incremental() %}
+    touched_sources as materialized (
+
+        select distinct source_id from versions
+        where changed_batch_seq > coalesce({{ newest_of(this, 'changed_batch_seq') }}, 0)
+
+    ),
+
+    touched_versions as not materialized (
+
+        select * from versions
+        where source_id in (select touched_sources.source_id from touched_sources)
+
+    ),
+{% endif %}
 
 mentions as (
 
     select * from memory_concepts
     {% if is_incremental() %}
-        where batch_seq > coalesce({{ newest_of(this, 'changed_batch_seq') }}, 0)
+        -- A key is never null, but the planner takes any such condition for one that few rows fulfil. Else it
+        -- expects all of them, and holds the whole model in memory to join it with what arrived.
+        where
+            batch_seq > coalesce({{ newest_of(this, 'changed_batch_seq') }}, 0)
+            and concept_id is not null
     {% endif %}
 
 ),
@@ -79,17 +102,13 @@ edges as {{ 'materialized' if is_incremental() else 'not materialized' }} (
     select
         source_id,
         target_id,
-        log_potential,
-        changed_batch_seq
+        log_potential
 
-    from associations
-    {% if is_incremental() %}
-        where
-            source_id in (
-                select changed.source_id from associations as changed
-                where changed.changed_batch_seq > coalesce({{ newest_of(this, 'changed_batch_seq') }}, 0)
-            )
-    {% endif %}
+    from (
+        {{ newest_versions(
+            'touched_versions' if is_incremental() else 'versions', ['source_id', 'target_id']
+        ) }}
+    ) as newest
 
 ),
 
@@ -106,7 +125,7 @@ normed as (
         outgoing.log_norm,
         outgoing.neighbour_ids,
         outgoing.neighbour_log_potentials,
-        {{ newest_of(ref('int_associations'), 'changed_batch_seq') }} as changed_batch_seq
+        {{ newest_of(ref('int_association_versions'), 'changed_batch_seq') }} as changed_batch_seq
 
     from ({{ outgoing_associations('edges', 'levels') }}) as outgoing
 

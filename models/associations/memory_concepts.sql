@@ -2,7 +2,8 @@
 {{
     config(
         pre_hook="{{ begin_parts(
-            ref('stg_memories'), clustered_scope(['user_id', 'agent_id']) ~ '.bits', 2000
+            ref('stg_memories'), clustered_scope(['user_id', 'agent_id']) ~ '.bits', 2000,
+            arrived=rows_since(ref('stg_memories'), 'batch_seq', this, 'batch_seq'),
         ) }}",
         post_hook="{{ build_other_parts() }}",
     )
@@ -13,11 +14,11 @@ with
 memories as (
 
     select * from {{ ref('stg_memories') }}
-    {% if is_incremental() %}
-        where batch_seq > (select coalesce(max(known.batch_seq), 0) from {{ this }} as known)
-    {% else %}
-        where {{ in_part(clustered_scope(['user_id', 'agent_id']) ~ '.bits') }}
-    {% endif %}
+    where
+        {{ in_part(clustered_scope(['user_id', 'agent_id']) ~ '.bits') }}
+        {% if is_incremental() %}
+            and batch_seq > (select coalesce(max(known.batch_seq), 0) from {{ this }} as known)
+        {% endif %}
 
 ),
 

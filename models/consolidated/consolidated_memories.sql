@@ -7,7 +7,10 @@
         compound_index=['user_id', 'memory_type', 'first_seen_at'],
         indexes=[{'columns': ['consolidated_id']}],
         deleted_column='is_deleted',
-        pre_hook="{{ begin_parts(ref('int_texts'), part_key('consolidated_id'), 4000, 500000) }}",
+        pre_hook="{{ begin_parts(
+            ref('int_texts'), part_key('consolidated_id'), 4000, 500000,
+            arrived=rows_since(ref('short_term_memories'), 'changed_batch_seq', this, 'changed_batch_seq', 'content_hash as consolidated_id'),
+        ) }}",
     )
 }}
 
@@ -66,13 +69,17 @@ facts as not materialized (
     -- A text that was moved names where it is now, and itself, which may have been the root of what it left.
     affected as (
 
-        select texts.consolidated_id
-        from texts
-        inner join changed_memories on texts.text_id = changed_memories.text_id
-        union
-        select unnest([consolidated_id, text_id]) as consolidated_id
-        from texts
-        where changed_batch_seq > (select watermark.batch_seq from watermark)
+        select consolidated_id
+        from (
+            select texts.consolidated_id
+            from texts
+            inner join changed_memories on texts.text_id = changed_memories.text_id
+            union
+            select unnest([consolidated_id, text_id]) as consolidated_id
+            from texts
+            where changed_batch_seq > (select watermark.batch_seq from watermark)
+        ) as all_parts
+        where {{ in_part(part_key('consolidated_id')) }}
 
     ),
 

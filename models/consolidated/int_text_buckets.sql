@@ -4,7 +4,10 @@
         schema='staging',
         incremental_strategy='merge',
         unique_key='text_id',
-        pre_hook="{{ begin_parts(ref('stg_memories'), part_key('content_hash'), 1500) }}",
+        pre_hook="{{ begin_parts(
+            ref('stg_memories'), part_key('content_hash'), 1500,
+            arrived=rows_since(ref('stg_memories'), 'batch_seq', this, 'changed_batch_seq'),
+        ) }}",
         post_hook="{{ build_other_parts() }}",
         merge_update_condition='DBT_INTERNAL_SOURCE.row_hash is distinct from DBT_INTERNAL_DEST.row_hash',
     )
@@ -19,11 +22,11 @@ memories as (
         {{ hash_key(['user_id', 'agent_id', 'role', 'content_hash']) }} as text_id
 
     from {{ ref('stg_memories') }}
-    {% if is_incremental() %}
-        where batch_seq > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
-    {% else %}
-        where {{ in_part(part_key('content_hash')) }}
-    {% endif %}
+    where
+        {{ in_part(part_key('content_hash')) }}
+        {% if is_incremental() %}
+            and batch_seq > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
+        {% endif %}
 
 ),
 

@@ -6,7 +6,11 @@
         partition_by='activity_started_at',
         compound_index=['user_id', 'activity_started_at'],
         deleted_column='is_deleted',
-        pre_hook="{{ begin_parts(ref('short_term_memories'), part_key('activity_id'), 3000, 500000) }}",
+        pre_hook="{{ begin_parts(
+            ref('short_term_memories'), part_key('activity_id'), 3000, 500000,
+            arrived='select activity_id from ' ~ ref('short_term_memories') ~ ' where activity_id in ('
+                ~ rows_since(ref('short_term_memories'), 'changed_batch_seq', this, 'changed_batch_seq', 'activity_id') ~ ')',
+        ) }}",
     )
 }}
 
@@ -32,7 +36,9 @@ memory_concepts as not materialized (
             activity_id
 
         from memories
-        where changed_batch_seq > (select coalesce(max(known.changed_batch_seq), 0) from {{ this }} as known)
+        where
+            {{ in_part(part_key('activity_id')) }}
+            and changed_batch_seq > coalesce({{ newest_of(this, 'changed_batch_seq') }}, 0)
 
     ),
 {% endif %}

@@ -6,7 +6,10 @@
         materialized='incremental',
         incremental_strategy='merge',
         unique_key=['subject_id', 'template'],
-        pre_hook="{{ begin_parts(ref('stg_memories'), part_key('memory_id'), 800) }}",
+        pre_hook="{{ begin_parts(
+            ref('stg_memories'), part_key('memory_id'), 800,
+            arrived=unrendered_memories(ref('stg_memories'), this, ref('llm_templates')),
+        ) }}",
         post_hook="{{ build_other_parts() }}",
     )
 }}
@@ -35,14 +38,7 @@ reflections as not materialized (
 {% if is_incremental() %}
     rendered as (
 
-        select
-            templates.template,
-            coalesce(max(known.batch_seq), 0) as batch_seq
-
-        from templates
-        left join {{ this }} as known
-            on templates.template = known.template and templates.settings_hash = known.settings_hash
-        group by templates.template
+        {{ rendered_templates(this, 'templates') }}
 
     ),
 
@@ -72,7 +68,9 @@ memories as (
 
     from {{ ref('stg_memories') }}
     {% if is_incremental() %}
-        where batch_seq > (select remembered.batch_seq from remembered)
+        where
+            batch_seq > (select remembered.batch_seq from remembered)
+            and {{ in_part(part_key('memory_id')) }}
     {% else %}
         where
             (select bool_or(templates.template <> 'reflection') from templates)
@@ -85,13 +83,17 @@ memories as (
 episodes as (
 
     {% if is_incremental() %}
-        select episode_key from features
-        where
-            completed_at is not null
-            and changed_batch_seq > (select reflected.batch_seq from reflected)
-        union
-        select episode_key from reflections
-        where changed_batch_seq > (select reflected.batch_seq from reflected)
+        select episode_key
+        from (
+            select episode_key from features
+            where
+                completed_at is not null
+                and changed_batch_seq > (select reflected.batch_seq from reflected)
+            union
+            select episode_key from reflections
+            where changed_batch_seq > (select reflected.batch_seq from reflected)
+        ) as all_parts
+        where {{ in_part(part_key('episode_key')) }}
     {% else %}
         select episode_key from features
         where

@@ -10,7 +10,12 @@
         incremental_strategy='merge',
         unique_key='memory_id',
         merge_update_condition='DBT_INTERNAL_SOURCE.row_hash is distinct from DBT_INTERNAL_DEST.row_hash',
-        pre_hook="{{ begin_parts(ref('stg_memories'), part_key('memory_id'), 1500) }}",
+        pre_hook="{{ begin_parts(
+            ref('stg_memories'), part_key('memory_id'), 1500,
+            arrived=rows_since(ref('stg_memories'), 'batch_seq', this, 'changed_batch_seq', 'memory_id')
+                ~ ' union all '
+                ~ rows_since(ref('int_llm_answers'), 'changed_batch_seq', this, 'changed_batch_seq', 'subject_id'),
+        ) }}",
         post_hook="{{ build_other_parts() }}",
     )
 }}
@@ -64,7 +69,8 @@ newest as (
 
         select * from {{ this }}
         where
-            memory_id in (
+            {{ in_part(part_key('memory_id')) }}
+            and memory_id in (
                 select answers.memory_id from answers
                 where answers.changed_batch_seq > (select watermark.batch_seq from watermark)
             )
@@ -85,7 +91,9 @@ new_memories as (
 
     from memories
     {% if is_incremental() %}
-        where batch_seq > (select watermark.batch_seq from watermark)
+        where
+            batch_seq > (select watermark.batch_seq from watermark)
+            and {{ in_part(part_key('memory_id')) }}
     {% else %}
         where {{ in_part(part_key('memory_id')) }}
     {% endif %}

@@ -5,7 +5,11 @@
         partition_by='occurred_at',
         compound_index=['scope_key', 'memory_type', 'occurred_at'],
         indexes=[{'columns': ['memory_id']}],
-        pre_hook="{{ begin_parts(ref('stg_memories'), part_key('scope_key'), 4000) }}",
+        pre_hook="{{ begin_parts(
+            ref('stg_memories'), part_key('scope_key'), 4000,
+            arrived=rows_since(ref('stg_memories'), 'batch_seq', this, 'changed_batch_seq'),
+            rows_each='(select coalesce(avg(2 * activity_position - 1), 1) from ' ~ this ~ ')',
+        ) }}",
         merge_update_columns=[
             'activity_id', 'goal_id', 'task_id', 'goal', 'task', 'hierarchy_level', 'hierarchy_method',
             'activity_position', 'task_number', 'action_number', 'recall_count', 'spaced_reinforcements',
@@ -70,7 +74,9 @@ newest as (
             scope_key,
             occurred_at
         from memories
-        where batch_seq > (select watermark.batch_seq from watermark)
+        where
+            {{ in_part(part_key('scope_key')) }}
+            and batch_seq > (select watermark.batch_seq from watermark)
 
     ),
 
@@ -100,7 +106,8 @@ newest as (
 
         select * from {{ this }}
         where
-            memory_id in (select used_or_rated.memory_id from used_or_rated)
+            {{ in_part(part_key('scope_key')) }}
+            and memory_id in (select used_or_rated.memory_id from used_or_rated)
             and memory_id not in (select affected.memory_id from affected)
 
     ),

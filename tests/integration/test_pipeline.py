@@ -88,6 +88,12 @@ def run(bench: Workbench, *options: str) -> None:
     assert done.code == 0, done.out
 
 
+def unpublished(bench: Workbench, sql: str) -> list[tuple[Any, ...]]:
+    """Ask the warehouse, of which not everything was tested."""
+    with duckdb.connect(str(bench.home / "warehouse.duckdb"), read_only=True) as connection:
+        return connection.execute(sql).fetchall()
+
+
 def sample_events() -> list[Event]:
     return [parse_event(line) for line in SAMPLE_STREAM.read_bytes().splitlines()]
 
@@ -210,34 +216,78 @@ def test_the_order_and_batching_of_arrival_do_not_change_what_is_built(
     ]
 
 
+IN_PARTS = (
+    "int_text_buckets",
+    "memory_concepts",
+    "int_association_versions",
+    "int_concepts",
+    "int_llm_prompts",
+    "memory_features",
+    "short_term_memories",
+    "consolidated_memories",
+    "session_gists",
+)
+
+
+def with_small_parts(project: Path) -> Path:
+    """Make a copy of the project build in parts as if there were 50 kB of memory."""
+    parts = project / "macros/pipeline/parts.sql"
+    limit = "parse_formatted_bytes(current_setting('memory_limit'))"
+    assert limit in parts.read_text("utf-8")
+    parts.write_text(parts.read_text("utf-8").replace(limit, "50000"), "utf-8")
+    return project
+
+
+def tables_without_parts(bench: Workbench) -> list[str]:
+    """Return which of IN_PARTS got no second part, of what dbt's log holds, and empty it."""
+    log = Path(f"{bench.home}-logs", "dbt.log")
+    said = log.read_text("utf-8")
+    log.write_text("", "utf-8")
+    return [table for table in IN_PARTS if not re.search(rf"insert into \S*{table}\S* by name", said)]
+
+
 @pytest.mark.long
 def test_what_is_built_in_parts_is_what_is_built_at_once(
     sample: Workbench, project_copy: Callable[[], Path]
 ) -> None:
     at_once = checksums(sample.home / "warehouse.duckdb", with_bookkeeping=False)
-    project = project_copy()
-    parts = project / "macros/pipeline/parts.sql"
-    limit = "parse_formatted_bytes(current_setting('memory_limit'))"
-    assert limit in parts.read_text("utf-8")
-    of_few_rows = parts.read_text("utf-8").replace(limit, "100000")
-    parts.write_text(of_few_rows, "utf-8")
-
+    project = with_small_parts(project_copy())
     done = sample.dbt("run", "--full-refresh", project=project, DBT_LOG_LEVEL_FILE="debug")
     assert done.code == 0, done.out
-    log = Path(f"{sample.home}-logs", "dbt.log").read_text("utf-8")
-    for table in (
-        "int_text_buckets",
-        "memory_concepts",
-        "int_associations",
-        "int_concepts",
-        "int_llm_prompts",
-        "memory_features",
-        "short_term_memories",
-        "consolidated_memories",
-        "session_gists",
-    ):
-        assert re.search(rf"insert into \S*{table}\S* by name", log), f"{table} has a second part"
+    assert tables_without_parts(sample) == []
     assert checksums(sample.home / "warehouse.duckdb", with_bookkeeping=False) == at_once
+
+
+@pytest.mark.long
+def test_what_increments_add_in_parts_is_what_is_built_at_once(
+    bench: Workbench, project_copy: Callable[[], Path], tmp_path: Path
+) -> None:
+    """With memories before and after others of their session, orders to forget, recalls and episodes.
+
+    The last increment also writes the versions of associations anew, without those that were replaced.
+    """
+    events = with_episodes(with_recalls(sample_events()) + lifelike_events(tmp_path / "stream"))
+    project = with_small_parts(project_copy())
+    replaced = "select count(*) filter (revision > 1) from staging.int_association_versions"
+    for number in range(4):
+        write(bench.home, events[number::4])
+        variables = f"{{recall_tail_rows: {0 if number == 3 else 10**6}}}"
+        done = bench.dbt("run", "--vars", variables, project=project, DBT_LOG_LEVEL_FILE="debug")
+        assert done.code == 0, done.out
+        assert tables_without_parts(bench) == []
+        is_compacted = re.search(r"int_association_versions\S* was written anew", done.out) is not None
+        assert is_compacted == (number == 3)
+        assert (unpublished(bench, replaced) > [(0,)]) == (number in (1, 2)), "the last run left none behind"
+
+    at_once = Workbench(bench.home.with_name("at-once"))
+    write(at_once.home, events)
+    run(at_once)
+    built, whole = (
+        checksums(one.home / "warehouse.duckdb", with_bookkeeping=False) for one in (bench, at_once)
+    )
+    assert {table for table in whole if built[table] != whole[table]} <= {"staging.raw_batches"}
+    kept = "select * exclude (changed_batch_seq) from staging.int_association_versions order by all"
+    assert unpublished(bench, kept) == unpublished(at_once, kept)
 
 
 def test_the_steps_of_an_episode_come_back_exactly(bench: Workbench) -> None:
