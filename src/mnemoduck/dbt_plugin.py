@@ -51,6 +51,15 @@ from mnemoduck.sentiment import register_sentiment
 from mnemoduck.settings import SETTINGS, Settings, load_settings
 from mnemoduck.warehouse import check_database_file
 
+LOG_BYTES = 10**9
+"""DuckDB writes its log (WAL) into the tables when it is so long: for most runs at their end, when a
+snapshot is published, and not after each model."""
+
+LOG_PARTS_OF_MEMORY = 32
+"""Of a limited memory the log is at most such a part. What was updated is held in memory until the log is
+written into the tables, and takes eight times as much there (two numbers each of a tenth of 10,000,000 rows:
+a log of 32 MB, and 256 MB)."""
+
 
 class Plugin(BasePlugin):
     """Loaded by dbt-duckdb in the dbt process, once for each invocation."""
@@ -94,6 +103,7 @@ class Plugin(BasePlugin):
     def configure_connection(self, conn: DuckDBPyConnection) -> None:
         os.chmod(self._home.warehouse, FILE_MODE)
         self._connection = conn
+        conn.execute(f"set global wal_autocheckpoint = '{LOG_BYTES}B'")
         if self._settings.run.duckdb_threads is not None:
             conn.execute(f"set global threads = {self._settings.run.duckdb_threads}")
         load_extension(conn, "fts")  # for its function stem()
@@ -235,6 +245,12 @@ class Plugin(BasePlugin):
             with self._connection.cursor() as cursor:
                 try:
                     cursor.execute("set global memory_limit = $1", [limit])
+                    row = cursor.execute(
+                        "select parse_formatted_bytes(current_setting('memory_limit'))"
+                    ).fetchone()
+                    assert row is not None
+                    log_bytes = min(LOG_BYTES, row[0] // LOG_PARTS_OF_MEMORY)
+                    cursor.execute(f"set global wal_autocheckpoint = '{log_bytes}B'")
                 except duckdb.Error as error:
                     raise ValueError(
                         f"The memory limit is {limit}; it takes a size such as 4GB. "

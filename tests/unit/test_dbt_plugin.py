@@ -80,6 +80,7 @@ def test_the_memory_of_a_run_is_limited_by_the_environment_else_by_the_variable(
     connection = _plugged_in(home, in_environment, monkeypatch)
     connection.execute("select mnemoduck_limit_memory($1)", [variable])
     assert _memory_limit_bytes(connection) == pytest.approx(holds * 1e6, rel=0.01)
+    assert _setting_bytes(connection, "wal_autocheckpoint") == pytest.approx(holds * 1e6 / 32, rel=0.01)
 
 
 def test_a_run_without_a_limit_keeps_that_of_duckdb(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,6 +88,7 @@ def test_a_run_without_a_limit_keeps_that_of_duckdb(home: Home, monkeypatch: pyt
     before = _memory_limit_bytes(connection)
     connection.execute("select mnemoduck_limit_memory('')")
     assert _memory_limit_bytes(connection) == before
+    assert _setting_bytes(connection, "wal_autocheckpoint") == pytest.approx(1e9, rel=0.01)
 
 
 def test_a_memory_limit_that_is_no_size_stops_the_run_with_a_sentence(
@@ -115,7 +117,10 @@ def _plugged_in(home: Home, limit: str | None, monkeypatch: pytest.MonkeyPatch) 
 
 
 def _memory_limit_bytes(connection: duckdb.DuckDBPyConnection) -> float:
-    row = connection.execute("select current_setting('memory_limit')").fetchone()
+    return _setting_bytes(connection, "memory_limit")
+
+
+def _setting_bytes(connection: duckdb.DuckDBPyConnection, name: str) -> float:
+    row = connection.execute(f"select parse_formatted_bytes(current_setting('{name}'))").fetchone()
     assert row is not None
-    number, unit = row[0].split()
-    return float(number) * {"MiB": 2**20, "GiB": 2**30, "TiB": 2**40}[unit]
+    return float(row[0])
