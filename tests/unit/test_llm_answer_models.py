@@ -34,6 +34,7 @@ MACROS = (
     "prompt_text",
     "prompt_hash",
     "prompt_key",
+    "rendered_templates",
     "fenced_text",
     "fenced_episode",
     "episode_texts",
