@@ -229,11 +229,15 @@ _BOOKKEEPING = frozenset(
 _OF_RUNS = frozenset(["main.llm_cache_metrics", "main.query_performance", "staging.stg_runs"])
 """Tables that tell of runs and of questions: each build has more to tell than the one before."""
 
+_VERSIONS = {"staging.int_association_versions": "staging.int_associations"}
+"""Tables that keep what was replaced, and the views of what holds: a build from nothing replaces nothing."""
+
 
 def checksums(home: Path) -> dict[str, tuple[int, str]]:
     """Return for each table of the published snapshot its number of rows and a checksum of what they say.
 
-    Left out is what tells of runs, of loads, and of how the tables are laid out.
+    Left out is what tells of runs, of loads, and of how the tables are laid out. Of a table that keeps
+    versions the newest ones are summed up, under the name of their view.
     """
     found = {}
     with duckdb.connect(str(snapshot_of(home)), read_only=True) as connection:
@@ -241,15 +245,16 @@ def checksums(home: Path) -> dict[str, tuple[int, str]]:
             "select schema_name, table_name from duckdb_tables() "
             "where schema_name in ('main', 'staging') order by all"
         ).fetchall()
-        for schema, table in tables:
-            if f"{schema}.{table}" in _OF_RUNS:
+        for name in (f"{schema}.{table}" for schema, table in tables):
+            if name in _OF_RUNS:
                 continue
-            columns = [row[0] for row in connection.execute(f'describe "{schema}"."{table}"').fetchall()]
+            relation = _VERSIONS.get(name, name)
+            columns = [row[0] for row in connection.execute(f"describe {relation}").fetchall()]
             kept = [f'cast("{column}" as varchar)' for column in columns if column not in _BOOKKEEPING]
             row = connection.execute(
                 f"select count(*), md5(coalesce(string_agg(line, chr(10) order by line), '')) "
-                f'from (select concat_ws(\'|\', {", ".join(kept)}) as line from "{schema}"."{table}")'
+                f"from (select concat_ws('|', {', '.join(kept)}) as line from {relation})"
             ).fetchone()
             assert row is not None
-            found[f"{schema}.{table}"] = (row[0], row[1])
+            found[relation] = (row[0], row[1])
     return found
