@@ -41,7 +41,9 @@ def _page(result: Result, parts: Mapping[str, Part]) -> Iterator[str]:
         "The stream is generated (benchmarks/stream.py): 36 months, users of unequal activity, sessions, "
         f"words by Zipf's law, repeats, late arrivals; seed {result['seed']}. Times depend on the machine, "
         "ratios to `select 1` (or what else a table names) far less. k is the exponent of y = "
-        "c * memories^k, fitted to all scales: 1 is linear, 0 does not grow."
+        "c * memories^k, fitted to all scales: 1 is linear, 0 does not grow. Where the build's time goes is "
+        "in [performance-profile.md](performance-profile.md); recall and its peers (FTS5, Chroma, LanceDB, "
+        "rank-bm25), measured in one run, are in [recall-benchmark.md](recall-benchmark.md)."
     )
     yield ""
     yield from _runs(result)
