@@ -287,6 +287,16 @@ def test_the_page_tells_which_goals_of_builds_are_missed() -> None:
     assert goal().endswith("| at most 1.1 | 1.30 | **missed** |")
 
 
+def test_the_page_tells_the_exponent_of_each_step_beside_the_one_fitted_to_all() -> None:
+    small = found_by_scale(read_result(suite.BASELINE), "build")["10k"]
+    scales = {str(n): copy.deepcopy(small) | {"memories": n} for n in (1_000, 10_000, 100_000)}
+    for times, found in zip((1, 2, 40), scales.values(), strict=True):
+        for model in found["steps"]["full"]["models"]:
+            model["seconds"] *= times
+    (line,) = [line for line in build.report(scales) if line.startswith("From one scale to the next")]
+    assert "models is 0.30, 1.30: " in line
+
+
 def test_goals_from_a_million_memories_on_are_told_of_each_scale_and_reasons_once() -> None:
     small = found_by_scale(read_result(suite.BASELINE), "build")["10k"]
     scales = {

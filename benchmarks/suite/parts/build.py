@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.layers.measure import (
@@ -160,6 +161,13 @@ def _goals(found_by_scale: FoundByScale) -> Iterator[str]:
         share = _share(NEWEST_PERCENT)(found)
         text, most = f"{_SHARE} at {scale}: of the full build's models", f"at most {INCREMENTAL_AT_MOST:.0%}"
         goals.append((text, most, f"{share:.1%}", share <= INCREMENTAL_AT_MOST))
+    if len(points) > 2:
+        steps = ", ".join(format_exponent(pair) for pair in pairwise(points))
+        yield (
+            f"From one scale to the next, k of the full build's models is {steps}: what each model costs at "
+            "least flattens it where memories are few, and a memory limit steepens it where one is set."
+        )
+        yield ""
     if goals:
         yield from table(
             ["goal", "asked for", "measured", ""],
