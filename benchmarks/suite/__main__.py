@@ -51,6 +51,7 @@ def main() -> None:
 @click.option(
     "--reuse", "reuses_work", is_flag=True, help="Measure what --keep has left in --work: not part build."
 )
+@click.option("--compare", "baseline", type=_path, help="Then compare with this result, as `compare` does.")
 def run(
     scales: tuple[str, ...],
     parts: tuple[str, ...],
@@ -60,6 +61,7 @@ def run(
     folder: Path,
     keeps_work: bool,
     reuses_work: bool,
+    baseline: Path | None,
 ) -> None:
     """Measure, and put each part of each scale into the result in place of what was there of it.
 
@@ -69,6 +71,7 @@ def run(
     if reuses_work and build.NAME in chosen:
         raise click.UsageError("--reuse builds nothing: name the other parts by --part.")
     result = _open(out, seed)
+    before = _read(baseline) if baseline else None  # read first: a wrong file is not told after an hour
     started = time.perf_counter()
     failures = []
     with progress_bar() as bar:
@@ -102,7 +105,10 @@ def run(
     click.echo(f"The result is {out}.")
     for failure in failures:
         click.echo(f"FAILED {failure}", err=True)
-    sys.exit(1 if failures else 0)
+    if failures:
+        sys.exit(1)
+    if before is not None:
+        _compare(before, result)
 
 
 @main.command()
@@ -119,8 +125,12 @@ def report(path: Path, docs: Path) -> None:
 @click.argument("result", type=_path, default=RESULT)
 def compare_command(baseline: Path, result: Path) -> None:
     """Compare a result with a baseline; if a ratio is 1.3 times worse, the exit code is 1."""
+    _compare(_read(baseline), _read(result))
+
+
+def _compare(baseline: Result, result: Result) -> None:
     try:
-        changes = compare(_read(baseline), _read(result))
+        changes = compare(baseline, result)
     except ResultError as error:
         raise click.ClickException(str(error)) from error
     worse = [change for change in changes if change.is_worse]

@@ -37,11 +37,11 @@ _WHY_MISSED = {
     _RATE: "words, stems and concepts are found in each text, and some 30 pairs of concepts come of it, on "
     "the processors there are (docs/performance-profile.md). More of them would change it, or fewer concepts "
     "a memory (association_concepts).",
-    _SHARE: "at a million memories two fifths of it is what a run takes with nothing new, which is dbt's "
-    "time for as many models. The largest part of the rest are concepts and associations: of a concept that "
-    "is mentioned again all associations are read for its norm and its strongest ones, which frequent "
-    "concepts have many of. Norms that are kept and added to would change it, and the rhythms do: what runs "
-    "every ten minutes leaves associations and consolidation to the night (docs/schedule.md).",
+    _SHARE: "a run with nothing new, above, is a part of it, which is dbt's time for as many models. The "
+    "largest part of the rest are concepts and associations: of a concept that is mentioned again all "
+    "associations are read for its norm and its strongest ones, which frequent concepts have many of. Norms "
+    "that are kept and added to would change it, and the rhythms do: what runs every ten minutes leaves "
+    "associations and consolidation to the night (docs/schedule.md).",
 }
 """What a goal that is missed rests on, and what would change it."""
 
