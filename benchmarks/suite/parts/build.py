@@ -84,9 +84,11 @@ def report(found_by_scale: FoundByScale) -> Iterator[str]:
     yield (
         "No model is asked. `models` is what dbt took for all models, one after the other, compiling "
         "included; `whole` is the process from its start to its end. 1 % new is 1 % more memories in the "
-        "days that follow, 1 % late as many all over the 36 months. Loading the inbox and publishing (one "
-        "copy of the file) come on top of it. Peak memory is that of the process (VmHWM). The time of each "
-        "layer and model is in [layers-benchmark.md](layers-benchmark.md)."
+        "days that follow, 1 % late as many all over the 36 months. Loading the inbox and publishing come "
+        "on top of it; publishing is one copy of the file, or next to nothing where the file system shares "
+        "blocks, as XFS does. Peak memory is that of the process (VmHWM). The time of each layer and model "
+        "is in [layers-benchmark.md](layers-benchmark.md); what lay on which disk in "
+        "[performance-profile.md](performance-profile.md#ten-million-memories-with-4-gb)."
     )
     yield ""
     yield from table(["", *found_by_scale, "k"], list(_rows(found_by_scale)))
