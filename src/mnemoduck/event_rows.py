@@ -50,42 +50,44 @@ TIME = f"(?:19[7-9]|20[0-9])[0-9]-{_DAY}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0
 
 _ID = r'[^"\\\x00-\x1f\x7f]{1,256}+'
 _WORD = r'(?=\S)[^"\\\x00-\x1f]{1,256}+(?<=\S)'
+# Groups are atomic, `(?>(?:…)*)`, not possessive, `(?:…)*+`: up to Python 3.11.4 the latter can match too
+# much (python/cpython, issue 106052). Sets of characters are possessive.
 # As both pydantic and json.dumps write a text: what has to be escaped, shortly, and nothing else.
 _PLAIN = r'[^"\\\x00-\x1f]*+'
-_TEXT = rf'"{_PLAIN}(?:\\(?:["\\bfnrt]|u00(?:0[0-7bef]|1[0-9a-f])){_PLAIN})*+"'
+_TEXT = rf'"{_PLAIN}(?>(?:\\(?:["\\bfnrt]|u00(?:0[0-7bef]|1[0-9a-f])){_PLAIN})*)"'
 _SOMETHING = rf'(?="\s*+[^\s"\\]){_TEXT}'
 _NUMBER = r"-?[0-9]{1,17}(?:\.[0-9]{1,17})?"
 _SCALAR = f"(?:{_TEXT}|true|false|null|{_NUMBER})"
-_FLAT = rf"(?:{_SCALAR}|\[(?:{_SCALAR}(?:,{_SCALAR})*+)?\])"
-_INNER = rf"(?:{_FLAT}|\{{(?:{_TEXT}:{_FLAT}(?:,{_TEXT}:{_FLAT})*+)?\}})"
-_OBJECT = rf"\{{(?:{_TEXT}:{_INNER}(?:,{_TEXT}:{_INNER})*+)?\}}"
+_FLAT = rf"(?:{_SCALAR}|\[(?:{_SCALAR}(?>(?:,{_SCALAR})*))?\])"
+_INNER = rf"(?:{_FLAT}|\{{(?:{_TEXT}:{_FLAT}(?>(?:,{_TEXT}:{_FLAT})*))?\}})"
+_OBJECT = rf"\{{(?:{_TEXT}:{_INNER}(?>(?:,{_TEXT}:{_INNER})*))?\}}"
 
 # The groups `…_check` are not empty where there are numbers, or names of the caller's own: these may be
 # written in several ways, or twice.
 _IMPORTANCE = r',"importance":[01]\.[0-9]{1,17}'
 _MEMORY = (
-    rf'\{{"content":{_SOMETHING}(?:,"role":"{_ID}")?+'
-    rf"(?P<memory_check_1>(?:{_IMPORTANCE})?+)"
-    r'(?:,"memory_type":"(?:episodic|semantic|procedural)")?+'
-    rf'(?:,"tags":\["{_WORD}"(?:,"{_WORD}"){{0,99}}+\])?+'
-    rf'(?P<memory_check_2>(?:{_IMPORTANCE})?+(?:,"metadata":{_OBJECT})?+)\}}'
+    rf'\{{"content":{_SOMETHING}(?>,"role":"{_ID}"|)'
+    rf"(?P<memory_check_1>(?>{_IMPORTANCE}|))"
+    r'(?>,"memory_type":"(?:episodic|semantic|procedural)"|)'
+    rf'(?>,"tags":\["{_WORD}"(?:,"{_WORD}"){{0,99}}\]|)'
+    rf'(?P<memory_check_2>(?>{_IMPORTANCE}|)(?>,"metadata":{_OBJECT}|))\}}'
 )
-_RECALL = rf'\{{"memory_ids":\["{_UUID}"(?:,"{_UUID}"){{0,99}}+\](?:,"query":{_TEXT})?+\}}'
+_RECALL = rf'\{{"memory_ids":\["{_UUID}"(?>(?:,"{_UUID}"){{0,99}})\](?>,"query":{_TEXT}|)\}}'
 _STEP = (
     rf'\{{"episode_id":"{_ID}","step":(?:0|[1-9][0-9]{{0,5}}),(?:'
-    rf'"tool":"{_ID}"(?P<step_check_1>(?:,"args":{_OBJECT})?+)(?:,"observation":{_TEXT})?+'
-    rf'(?:,"is_error":true(?:,"error":{_TEXT})?+)?+'
-    rf'(?P<step_check_2>(?:,"latency_ms":[0-9]{{1,9}}\.[0-9]{{1,17}})?+)(?:,"requestor":"{_ID}")?+'
-    rf'|"step_type":"message"(?:,"role":"{_ID}")?+,"text":{_TEXT}'
+    rf'"tool":"{_ID}"(?P<step_check_1>(?>,"args":{_OBJECT}|))(?>,"observation":{_TEXT}|)'
+    rf'(?>,"is_error":true(?:,"error":{_TEXT})?|)'
+    rf'(?P<step_check_2>(?>,"latency_ms":[0-9]{{1,9}}\.[0-9]{{1,17}}|))(?>,"requestor":"{_ID}"|)'
+    rf'|"step_type":"message"(?>,"role":"{_ID}"|),"text":{_TEXT}'
     r")\}"
 )
 _LINE = re.compile(
     rf'\{{"event_id":"(?P<event_id>{_UUID})",'
     r'"event_type":"(?:memory|(?P<recall>recall)|(?P<step>step))",'
     rf'"occurred_at":"(?P<occurred_at>{TIME})Z","recorded_at":"(?P<recorded_at>{TIME})Z"'
-    rf'(?:,"user_id":"(?P<user_id>{_ID})")?+'
-    rf'(?:,"agent_id":"(?P<agent_id>{_ID})")?+'
-    rf'(?:,"session_id":"(?P<session_id>{_ID})")?+'
+    rf'(?:,"user_id":"(?P<user_id>{_ID})")?'
+    rf'(?:,"agent_id":"(?P<agent_id>{_ID})")?'
+    rf'(?:,"session_id":"(?P<session_id>{_ID})")?'
     rf',"payload":(?P<payload>(?(recall){_RECALL}|(?(step){_STEP}|{_MEMORY})))\}}\n'
     r"|(?P<other>[^\n]*+)\n?"
 )

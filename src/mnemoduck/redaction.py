@@ -74,11 +74,14 @@ _IN_A_GROUP = frozenset({"aws-key", "password-in-url"})
 """Those whose expressions match more than the secret, which is their first group if they have one."""
 
 # Each takes time in proportion to the text: a match begins where a word does, and takes it whole or not.
+# Groups are atomic, `(?>(?:…)*)`, not possessive, `(?:…)*+`: up to Python 3.11.4 the latter can match too
+# much (python/cpython, issue 106052).
 _WORD = "[A-Za-z0-9_-]"
 _TOKENS: Mapping[str, re.Pattern[str]] = {
     "private-key": re.compile(  # RFC 7468; without its end, the lines of Base64 that follow
         r"-----BEGIN (?P<name>(?:[A-Z0-9]{1,16} ){0,3}PRIVATE KEY(?: BLOCK)?)-----"
-        r"(?:(?:(?!-----).)*+-----END (?P=name)-----|(?:(?:\s|\\n)*+[A-Za-z0-9+/=]{16,}+)*+)",
+        r"(?:(?>[^-]*+(?:-(?!----)[^-]*+)*)-----END (?P=name)-----"
+        r"|(?>(?:(?>(?:\s|\\n)*)[A-Za-z0-9+/=]{16,}+)*))",
         re.DOTALL,
     ),
     "jwt": re.compile(rf"(?<!{_WORD})eyJ{_WORD}++(?:\.{_WORD}*+){{2,4}}"),  # RFC 7519, RFC 7516

@@ -132,14 +132,41 @@ def test_reading_from_standard_input(bench: Workbench) -> None:
     assert found[0]["content"] == "a thought\non two lines\n"
 
 
-def test_output_into_a_closed_pipe_is_no_error(read_only_sample: Workbench) -> None:
-    done = subprocess.run(
-        "mnemoduck sql 'select * from range(200000)' --json | head -1; exit ${PIPESTATUS[0]}",
-        shell=True, executable="/bin/bash", env=read_only_sample._environment({}),
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+def in_bash(bench: Workbench, line: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", line], env=bench._environment(environment), capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("form", ["", "--json"])
+def test_output_into_a_closed_pipe_is_no_error(
+    read_only_sample: Workbench, form: str, unbuffered: str
+) -> None:
+    line = f"mnemoduck sql 'select * from range(200000)' {form} | head -1; exit ${{PIPESTATUS[0]}}"
+    done = in_bash(read_only_sample, line, PYTHONUNBUFFERED=unbuffered)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_slow_reader_gets_all_of_a_long_output(read_only_sample: Workbench, unbuffered: str) -> None:
+    line = "mnemoduck sql 'select * from range(200000)' --json | (sleep 2; cat)"
+    done = in_bash(read_only_sample, line, PYTHONUNBUFFERED=unbuffered)
+    assert len(json.loads(done.stdout)) == 200_000
+
+
+@pytest.mark.parametrize("nobody", ["2>&1 | true", ">&-", ">&- 2>&-"])
+def test_a_command_comes_to_its_end_though_nobody_reads_what_it_says(
+    bench: Workbench, tmp_path: Path, nobody: str
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"content": f"thought {name}"}) + "\n")
+    line = f"mnemoduck ingest {tmp_path}/one.jsonl {tmp_path}/two.jsonl {nobody}; exit ${{PIPESTATUS[0]}}"
+    done = in_bash(bench, line)
+    assert done.returncode == 0, done.stdout
+    found = json.loads(bench.mnemoduck("recall", "thought", "--json").out)
+    assert {item["content"] for item in found} == {"thought one", "thought two"}
 
 
 @pytest.mark.parametrize(

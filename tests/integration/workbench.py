@@ -65,6 +65,8 @@ TABLES = (
 )
 PARSED = "partial_parse.msgpack"
 PARSED_VARIABLE = "DBT_PARTIAL_PARSE_FILE_PATH"
+OF_DEVELOPERS = frozenset({"PYTHONUNBUFFERED"})
+"""Variables that are set where tests run, not where people use the commands, and that change what they do."""
 SHARED_VARIABLE = "MNEMODUCK_TESTS_SHARED"
 BOOKKEEPING = (
     "batch_seq",
@@ -192,7 +194,7 @@ class Workbench:
 
     def _environment(self, changes: dict[str, str]) -> dict[str, str]:
         return {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name not in OF_DEVELOPERS},
             PARSED_VARIABLE: str(parsed_project()),
             "DBT_WRITE_JSON": "false",  # nothing reads dbt's artifacts here, and they take it a second
             "MNEMODUCK_HOME": str(self.home),

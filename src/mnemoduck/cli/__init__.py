@@ -37,6 +37,7 @@ from mnemoduck.cli.reflections import reflect_command
 from mnemoduck.cli.report import report_command
 from mnemoduck.cli.schedule import schedule_group
 from mnemoduck.cli.settings import settings_group
+from mnemoduck.cli.streams import outlive_readers
 from mnemoduck.cli.tune import tune_command
 from mnemoduck.cli.write import ingest_command, reinforce_command, remember_command
 from mnemoduck.errors import MnemoduckError, UsageError
@@ -108,9 +109,7 @@ for _command in (
 
 def main() -> NoReturn:
     """Run the command line; every failure ends in a sentence and an exit code, never in a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    outlive_readers()
     try:
         cli.main(standalone_mode=False)
         sys.stdout.flush()
@@ -124,10 +123,6 @@ def main() -> NoReturn:
         error.show(shown)  # it repeats what was said
         click.echo(escape_controls(shown.getvalue()), nl=False, err=True)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader of our output (head, say) has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except MnemoduckError as error:
         _fail(str(error), error.exit_code)
     except OSError as error:
