@@ -41,7 +41,7 @@ demo: $(READY) ## Ingest, build and recall the sample stream
 	run mnemoduck run && \
 	run mnemoduck working-memory --user maya --as-of $$as_of && \
 	run mnemoduck long-term --limit 8 --as-of $$as_of && \
-	run mnemoduck recall "when is the flight to Lisbon" --user maya --limit 5 && \
+	run mnemoduck recall "when is the flight to Lisbon" --user maya --limit 5 --as-of $$as_of && \
 	run mnemoduck status
 
 .PHONY: lint
