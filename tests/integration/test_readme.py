@@ -70,7 +70,7 @@ def test_each_file_that_the_readme_links_to_exists() -> None:
 def test_make_demo_prints_what_the_readme_says_it_prints(tmp_path: Path) -> None:
     """The commands of `make demo`, on a home of this test's; the environment is the one that is set up."""
     done = subprocess.run(
-        ["make", "demo", f"DEMO_HOME={tmp_path / 'demo'}"],
+        ["make", "--no-print-directory", "demo", f"DEMO_HOME={tmp_path / 'demo'}"],
         cwd=PROJECT,
         env={**os.environ, PARSED_VARIABLE: str(parsed_project()), "COLUMNS": "100", "NO_COLOR": "1"},
         capture_output=True,
